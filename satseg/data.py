@@ -332,6 +332,24 @@ def check(self:Chips)->Chips: # Itself
     for _ in self: pass
     return self
 
+# %% ../nbs/00_data.ipynb #8305c1f3
+class _Joined:
+    "One column (0 images, 1 masks) of two piles in a row, taken from where they are."
+    def __init__(self, a, b, column): self.a,self.b,self.column = a,b,column
+    def __len__(self): return len(self.a) + len(self.b)
+    def __getitem__(self, i): return (self.a.raw(i) if i < len(self.a) else self.b.raw(i-len(self.a)))[self.column]
+
+@patch
+def __add__(self:Chips,
+    other:Chips, # Same bands, same classes
+)->Chips:
+    "Both piles in one, lazily; such as real chips and sample chips to train on together."
+    for what in ('bands','classes','has_masks'):
+        a,b = getattr(self, what),getattr(other, what)
+        if a != b: raise BadInput(f'expected two piles with the same {what}, got {a} and {b}: rename or choose them when loading')
+    return Chips(_Joined(self, other, 0), _Joined(self, other, 1) if self.has_masks else None, self.bands, self.classes,
+                 self.names + other.names, self.source or other.source, self.has_ignore or other.has_ignore)
+
 # %% ../nbs/00_data.ipynb #57c5b61e
 def _entries(
     part:list, # Dicts with `image` and perhaps `mask`

@@ -92,7 +92,7 @@ class UNet(nn.Module):
     def __init__(self,
         n_in:int=3, # Bands
         n_out:int=1, # 1: one logit, for the sigmoid; n classes: n logits, for the softmax
-        widths:tuple=(24,48,96,192,256), # Channels of each level, finest first; n levels see 2^(n-1)-fold pooling
+        widths:tuple=(16,32,64,128,256), # Channels of each level, finest first; n levels see 2^(n-1)-fold pooling
         dropout:float=0., # Share of channels dropped in the coarsest level while training
         norm:str='batch', # 'batch', 'group' or 'none'
     ):
@@ -185,7 +185,7 @@ def _read(path):
             warnings.simplefilter('ignore')
             d = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
-        why = 'it holds more than tensors and plain values, and satseg runs nobody\'s code' if 'eights' in str(e) else 'damaged, or another kind of file'
+        why = 'it holds more than tensors and plain values, and satseg runs nobody\'s code' if 'GLOBAL' in str(e) else 'damaged, or another kind of file'
         raise BadInput(f'{path}: expected a satseg model file, got one that cannot be read ({why}); save the net with satseg.models.save_model') from None
     if isinstance(d, dict) and d.get('format') == FORMAT: return d
     bare = isinstance(d, dict) and d and all(isinstance(v, Tensor) for v in d.values())
@@ -207,8 +207,8 @@ def load_model(
     if info.architecture not in ARCHITECTURES:
         raise BadInput(f'{path}: expected an architecture out of {", ".join(ARCHITECTURES)}, got {info.architecture!r}; update satseg, or add yours to satseg.models.ARCHITECTURES')
     try:
-        model = ARCHITECTURES[info.architecture](**info.arguments)
-        model.load_state_dict(d['state_dict'])
+        with torch.device('meta'): model = ARCHITECTURES[info.architecture](**info.arguments)  # shapes only: a file cannot ask for memory it does not fill
+        model.load_state_dict(d['state_dict'], assign=True)
     except Exception as e:
         raise BadInput(f'{path}: the weights do not fit {info.architecture}({info.arguments}): {" ".join(str(e).split())[:200]}; save the net again with the arguments it was made with') from None
     return model.to(device).eval(), info

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OPTIMISERS', 'ChipDataset', 'oversampling_weights', 'undersample', 'chip_loaders', 'AugmentBatch', 'Pooled',
-           'CPUMixedPrecision', 'precision_callback', 'Checkpoint', 'SegmentationLearner', 'Log',
-           'segmentation_learner', 'choose_threshold', 'model_info', 'train', 'plot_log', 'compare']
+           'CPUMixedPrecision', 'precision_callback', 'read_checkpoint', 'Checkpoint', 'SegmentationLearner', 'Log',
+           'segmentation_learner', 'choose_threshold', 'model_info', 'fit', 'train', 'compare']
 
 # %% ../nbs/20_training.ipynb #b5df5fef
 import io
@@ -89,10 +89,10 @@ def chip_loaders(
     sizes = {chips[i].image.shape for chips in (train, valid) for i in range(len(chips))}
     if len(sizes) > 1: raise BadInput(f'expected chips of one shape to train on, got {sorted(sizes)}; cut them to one size first')
     stats = stats or band_stats(train)
-    kw = dict(shuffle=True, bs=min(bs, len(train)), drop_last=len(train) > bs)
+    kw = dict(shuffle=True, bs=min(bs, len(train)), drop_last=len(train) > bs, num_workers=0)
     ds = ChipDataset(train, stats)
     tdl = TfmdDL(ds, **kw) if weights is None else WeightedDL(ds, wgts=weights, **kw)
-    return DataLoaders(tdl, TfmdDL(ChipDataset(valid, stats), bs=bs, shuffle=False), device=device or default_device())
+    return DataLoaders(tdl, TfmdDL(ChipDataset(valid, stats), bs=bs, num_workers=0), device=device or default_device())
 
 # %% ../nbs/20_training.ipynb #113422e1
 class AugmentBatch(Callback):
@@ -157,7 +157,16 @@ def _set_random_state(state, dl):
     torch.set_rng_state(state['torch']); dl.rng.setstate(state['loader'])
     if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'])
 
-# %% ../nbs/20_training.ipynb #3fd06937
+# %% ../nbs/20_training.ipynb #5bac700f
+def read_checkpoint(
+    path:str|Path, # Written by `Checkpoint`
+)->dict: # Plain values and tensors
+    "What a stopped run left; `BadInput` if `path` is something else."
+    try: state = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception: state = None
+    if isinstance(state, dict) and 'random' in state: return state
+    raise BadInput(f'{path}: expected a checkpoint of satseg, got a damaged file or one of another program; start anew in another folder')
+
 class Checkpoint(Callback):
     "Write `path` after every epoch; with `resume`, start from what it holds."
     order = TrackerCallback.order + 10
@@ -167,7 +176,7 @@ class Checkpoint(Callback):
         resume:bool=False, # Go on from `path` if it exists
     ):
         self.path,self.settings = Path(path),settings
-        self.state = torch.load(path, map_location='cpu', weights_only=True) if resume and self.path.exists() else None
+        self.state = read_checkpoint(path) if resume and self.path.exists() else None
         if self.state and self.state['settings'] != settings:
             changed = [k for k in settings if self.state['settings'].get(k) != settings[k]]
             raise BadInput(f'{path}: expected the settings of the stopped run to resume it, got other values for {", ".join(changed)}; use those, or another folder')
@@ -258,45 +267,25 @@ def model_info(
     trained_on:str, # In words
 )->ModelInfo: # For `save_model`
     "What prediction needs to know about a trained `model`."
-    return ModelInfo(type(model).__name__, model.arguments, list(chips.bands), list(stats.mean), list(stats.std), list(chips.classes),
+    name = type(model).__name__
+    if name not in ARCHITECTURES: raise BadInput(f'expected a net out of {", ".join(ARCHITECTURES)}, got {name}: enter it in satseg.models.ARCHITECTURES')
+    return ModelInfo(name, model.arguments, list(chips.bands), list(stats.mean), list(stats.std), list(chips.classes),
                      [list(o) for o in class_colours(len(chips.classes))], threshold, chips[0].image.shape[-1], trained_on)
 
-# %% ../nbs/20_training.ipynb #a7caab0e
-def train(
-    train:Chips, # What the net learns from
-    valid:Chips, # Cut from the training part: best epoch, early stopping and threshold are chosen on it
-    out:str|Path, # Folder of the run: model.pth, log.csv, checkpoint.pth, best weights
-    make_model=None, # Called without arguments once the seed is set; None: a `UNet` for the bands and classes of `train`
-    epochs:int=20, # Passes over `train`
+# %% ../nbs/20_training.ipynb #5ba7a88c
+def fit(
+    learn:SegmentationLearner, # Its `path` is the folder of the run
+    epochs:int, # Passes over the training part
     lr:float|None=None, # Highest rate of the cycle; None: the suggestion of `lr_find`
-    bs:int=8, # Chips in a batch
-    loss='bce_dice', # A key of `LOSSES`, or a function of (logits, targ)
-    opt:str='adamw', # A key of `OPTIMISERS`
-    wd:float=.01, # Weight decay
-    augment=Augment(), # None for none
-    weights:np.ndarray|None=None, # See `oversampling_weights`
-    stats:BandStats|None=None, # Normalisation; None: fitted on `train`
-    precision:str|None=None, # See `segmentation_learner`
     patience:int|None=None, # Stop after so many epochs without a better IoU; None: never
     keep_best:bool=True, # End with the weights of the best epoch; False: with the last
-    threshold:float|None=None, # None: the best on `valid`
-    seed:int=0, # Same seed, same machine, CPU: the same weights
-    resume:bool=False, # Go on where a stopped run in `out` ended
-    trained_on:str='', # In words, for the model file
+    resume:bool=False, # Go on where a stopped run in this folder ended
     quiet:bool=False, # No table and no progress bar
     cbs:list|None=None, # More fastai callbacks
-)->tuple[SegmentationLearner,ModelInfo]: # The trained learner, and what its model file says
-    "Train with one cycle, keep the best weights, and write the model file."
-    out = Path(out); out.mkdir(parents=True, exist_ok=True)
-    n_out = 1 if len(train.classes) == 2 else len(train.classes)
-    set_seed(seed, reproducible=True)
-    arguments = dict(n_in=len(train.bands), n_out=n_out)
-    model = make_model() if make_model else UNet(**arguments)
-    stats = stats or band_stats(train)
-    learn = segmentation_learner(chip_loaders(train, valid, bs, stats, weights), model, loss, opt, wd, augment, precision, out)
-    if type(model).__name__ not in ARCHITECTURES: raise BadInput(f'expected a net out of {", ".join(ARCHITECTURES)}, got {type(model).__name__}; add it to satseg.models.ARCHITECTURES')
-    settings = dict(epochs=epochs, bs=bs, opt=opt, wd=wd, seed=seed, n_train=len(train), n_valid=len(valid), patience=patience or 0)
-    checkpoint = Checkpoint(out/'checkpoint.pth', settings, resume)
+):
+    "Train `learn` with one cycle, log, checkpoint, early stopping and best weights."
+    settings = dict(epochs=epochs, bs=learn.dls.bs, wd=learn.wd, patience=patience or 0, n_train=len(learn.dls.train_ds), n_valid=len(learn.dls.valid_ds))
+    checkpoint = Checkpoint(learn.path/'checkpoint.pth', settings, resume)
     learn.start_epoch = checkpoint.start_epoch
     cbs = [Log('log.csv'), checkpoint, *(cbs or [])]
     if keep_best: cbs.append(SaveModelCallback('iou', fname='best'))
@@ -304,31 +293,38 @@ def train(
     with ExitStack() as stack:
         if quiet:
             for o in (learn.no_bar(), learn.no_logging(), redirect_stdout(io.StringIO())): stack.enter_context(o)
-        if lr is None: lr = checkpoint.state['lr'] if checkpoint.state else learn.lr_find(show_plot=False).valley
-        checkpoint.lr = float(lr)
-        learn.fit_one_cycle(epochs, float(lr), cbs=cbs)
-    if n_out > 1: threshold = None
-    elif threshold is None: threshold = choose_threshold(learn.model, learn.dls.valid)
-    info = model_info(learn.model, train, stats, threshold, trained_on)
-    save_model(out/'model.pth', learn.model, info)
-    return learn, info
+        if checkpoint.state: lr = checkpoint.state['lr']
+        checkpoint.lr = float(lr or learn.lr_find(show_plot=False).valley)
+        learn.fit_one_cycle(epochs, checkpoint.lr, cbs=cbs)
 
-# %% ../nbs/20_training.ipynb #fda4bc22
-def plot_log(
-    path:str|Path, # A run's log.csv
-    axs=None, # Two matplotlib axes; None: a new figure
-): # The axes
-    "Loss of both parts, and the scores, by epoch."
-    import matplotlib.pyplot as plt
-    import pandas as pd
-    log = pd.read_csv(path)
-    if axs is None: _,axs = plt.subplots(1, 2, figsize=(7.5,2.8), layout='constrained')
-    for name in ('train_loss','valid_loss'): axs[0].plot(log.epoch, log[name], label=name.replace('_', ' '))
-    for name in ('iou','dice'): axs[1].plot(log.epoch, log[name], label=name)
-    axs[0].set(xlabel='epoch', ylabel='loss', title='loss')
-    axs[1].set(xlabel='epoch', ylabel='score (0-1)', title='validation, threshold 0.5', ylim=(0,1))
-    for ax in axs: ax.legend()
-    return axs
+# %% ../nbs/20_training.ipynb #a7caab0e
+def train(
+    train:Chips, # What the net learns from
+    valid:Chips, # Cut from the training part: best epoch, early stopping and threshold are chosen on it
+    out:str|Path, # Folder of the run: model.pth, log.csv, checkpoint.pth, models/best.pth
+    make_model=None, # Called without arguments once the seed is set; None: a `UNet` for the bands and classes of `train`
+    epochs:int=20, # Passes over `train`
+    bs:int=8, # Chips in a batch
+    weights:np.ndarray|None=None, # See `oversampling_weights`
+    stats:BandStats|None=None, # Normalisation; None: fitted on `train`
+    threshold:float|None=None, # For one logit; None: the best on `valid`
+    seed:int=0, # Same seed, same machine, CPU: the same weights
+    trained_on:str='', # In words, for the model file
+    **kwargs # Arguments of `fit` (lr, patience, resume, quiet...) and of `segmentation_learner` (loss, opt, wd, augment, precision)
+)->tuple[SegmentationLearner,ModelInfo]: # The trained learner, and what its model file says
+    "From chips to a model file: seed, normalise, `fit`, choose the threshold, save."
+    fit_args = {k: kwargs.pop(k) for k in ('lr','patience','keep_best','resume','quiet','cbs') if k in kwargs}
+    set_seed(seed, reproducible=True)
+    binary = len(train.classes) == 2
+    model = make_model() if make_model else UNet(len(train.bands), 1 if binary else len(train.classes))
+    stats = stats or band_stats(train)
+    info = model_info(model, train, stats, threshold if binary else None, trained_on)
+    learn = segmentation_learner(chip_loaders(train, valid, bs, stats, weights), model, path=out, **{'augment':Augment(), **kwargs})
+    learn.path.mkdir(parents=True, exist_ok=True)
+    fit(learn, epochs, **fit_args)
+    if binary and threshold is None: info.threshold = choose_threshold(learn.model, learn.dls.valid)
+    save_model(learn.path/'model.pth', learn.model, info)
+    return learn, info
 
 # %% ../nbs/20_training.ipynb #860ab79e
 def compare(

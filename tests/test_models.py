@@ -1,0 +1,141 @@
+"""The U-Net at any size, and model files that are damaged, foreign or hostile."""
+import os
+import pickle
+import zipfile
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from torch import nn
+
+from satseg.augment import Augment, dihedral, undo_dihedral, zoom
+from satseg.data import IGNORE, BadInput
+from satseg.models import ModelInfo, UNet, gflop, load_model, n_parameters, pad_to_multiple, probabilities, save_model
+
+ARGS = dict(n_in=3, n_out=1, widths=[8,16])
+
+
+@pytest.fixture
+def saved(tmp_path):
+    "Path of a small model file, and its net."
+    torch.manual_seed(0)
+    net = UNet(**ARGS).eval()
+    save_model(tmp_path/'net.pth', net, ModelInfo(arguments=ARGS, trained_on='nothing'))
+    return tmp_path/'net.pth', net
+
+
+@settings(max_examples=30, deadline=None)
+@given(h=st.integers(1, 50), w=st.integers(1, 50), n_in=st.integers(1, 5), n_out=st.integers(1, 4), levels=st.integers(1, 4))
+def test_any_size_bands_and_classes(h, w, n_in, n_out, levels):
+    net = UNet(n_in, n_out, (8,8,16,16)[:levels]).eval()
+    with torch.no_grad(): assert net(torch.rand(1, n_in, h, w)).shape == (1, n_out, h, w)
+
+
+@settings(max_examples=50, deadline=None)
+@given(h=st.integers(1, 40), w=st.integers(1, 40), m=st.sampled_from([1,2,4,8,16,32]))
+def test_padding_keeps_the_image_and_divides(h, w, m):
+    x = torch.rand(1,2,h,w)
+    y = pad_to_multiple(x, m)
+    assert torch.equal(y[..., :h, :w], x)
+    assert y.shape[-2] % m == y.shape[-1] % m == 0 and y.shape[-2] - h < m and y.shape[-1] - w < m
+
+
+@pytest.mark.parametrize('norm', ['batch','group','none'])
+def test_every_norm_learns(norm):
+    torch.manual_seed(0)
+    net,x = UNet(1, 1, (8,16), norm=norm),torch.rand(4,1,16,16)
+    y = (x > .5).float()
+    opt = torch.optim.Adam(net.parameters(), 1e-2)
+    losses = []
+    for _ in range(60):
+        loss = nn.functional.binary_cross_entropy_with_logits(net(x), y)
+        opt.zero_grad(); loss.backward(); opt.step(); losses.append(loss.item())
+    assert losses[-1] < .6*losses[0]
+
+
+def test_default_net_keeps_within_the_limits_of_the_shipped_weights():
+    assert gflop(UNet().eval()) <= 12 and n_parameters(UNet())*4 <= 15e6
+
+
+def test_file_gives_back_the_same_net(saved):
+    path,net = saved
+    again,info = load_model(path)
+    x = torch.rand(2,3,20,30)
+    with torch.no_grad(): assert torch.equal(again(x), net(x))
+    assert not again.training and info.trained_on == 'nothing' and all(p.requires_grad for p in again.parameters())
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
+    path,net = saved
+    before = path.read_bytes()
+    monkeypatch.setattr(torch, 'save', lambda *a: (_ for _ in ()).throw(OSError('disk full')))
+    with pytest.raises(OSError): save_model(path, net, ModelInfo(arguments=ARGS))
+    assert path.read_bytes() == before and [o.name for o in path.parent.iterdir()] == ['net.pth']
+
+
+class Evil:
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return os.mkdir, (str(self.path),)
+
+
+def changed(path, **kw):
+    d = torch.load(path, weights_only=True)
+    for k,v in kw.items():
+        if v is None: del d[k]
+        else: d[k] = v
+    torch.save(d, path)
+
+
+@pytest.mark.parametrize('what, words', [
+    ('evil', "runs nobody's code"), ('evil legacy', "cannot be read"), ('module', "runs nobody's code"), ('bare', 'bare state dict'), ('list', 'a list of another program'),
+    ('empty', 'damaged'), ('text', 'damaged'), ('cut', 'damaged'), ('absent', 'no such model file'), ('folder', 'no such model file'), ('version', 'version 1, got 99'),
+    ('lacks', 'lacks bands'), ('architecture', "got 'Net9'"), ('shape', 'do not fit'), ('arguments', 'do not fit'), ('huge', 'do not fit'), ('plain zip', 'damaged')])
+def test_files_that_are_no_model(saved, tmp_path, what, words):
+    path,net = saved
+    spot = tmp_path/'it_ran'
+    if what == 'evil': torch.save({'format':'satseg-model', 'x':Evil(spot)}, path)
+    elif what == 'evil legacy': path.write_bytes(pickle.dumps(Evil(spot)))
+    elif what == 'module': torch.save(net, path)
+    elif what == 'bare': torch.save(net.state_dict(), path)
+    elif what == 'list': torch.save([1,2], path)
+    elif what == 'empty': path.write_bytes(b'')
+    elif what == 'text': path.write_text('weights')
+    elif what == 'cut': path.write_bytes(path.read_bytes()[:-3000])
+    elif what == 'absent': path.unlink()
+    elif what == 'folder': path = tmp_path
+    elif what == 'version': changed(path, version=99)
+    elif what == 'lacks': changed(path, bands=None)
+    elif what == 'architecture': changed(path, architecture='Net9')
+    elif what == 'shape': changed(path, arguments={**ARGS, 'widths':[8,32]})
+    elif what == 'arguments': changed(path, arguments={'colour':'red'})
+    elif what == 'huge': changed(path, arguments={**ARGS, 'widths':[8,10**7]})
+    elif what == 'plain zip':
+        with zipfile.ZipFile(path, 'w') as z: z.writestr('a.txt', 'b')
+    with pytest.raises(BadInput, match=words) as e: load_model(path)
+    assert '\n' not in str(e.value) and not spot.exists()
+
+
+def test_probabilities_sum_to_one():
+    assert torch.allclose(probabilities(torch.randn(2,3,4,4)).sum(1), torch.ones(2,4,4))
+    assert probabilities(torch.full((1,1,1,1), 1000.).half()).item() == 1
+
+
+@given(k=st.integers(0, 7), h=st.integers(1, 6), w=st.integers(1, 6))
+def test_every_turn_can_be_undone(k, h, w):
+    x = torch.arange(2*h*w).reshape(2,h,w)
+    assert torch.equal(undo_dihedral(dihedral(x, k), k), x)
+
+
+def test_image_and_mask_are_always_changed_alike():
+    torch.manual_seed(0)
+    y = (torch.rand(16,4,4) > .5).long().repeat_interleave(8, 1).repeat_interleave(8, 2)
+    for aug in (Augment(scale=None, gain=0, offset=0), Augment(scale=(.7,1.4), gain=0, offset=0)):
+        x1,y1 = aug(y[:,None].float(), y)
+        known = y1 != IGNORE
+        assert ((x1[:,0] >= .5) == (y1 == 1))[known].float().mean() > (.999 if aug.scale is None else .95)
+
+
+def test_zoom_invents_no_class():
+    y = torch.randint(0, 2, (4,16,16))*7
+    _,y1 = zoom(torch.rand(4,3,16,16), y, torch.tensor([.6,.9,1.3,2.]), torch.zeros(4,2))
+    assert set(y1.unique().tolist()) <= {0,7,IGNORE}

@@ -1,0 +1,119 @@
+"""The repository holds together: notebooks, modules, README, packaging."""
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+CHAPTERS = [p for p in NOTEBOOKS if re.match(r'\d\d_', p.name) and p.parent.name == 'nbs']
+MODULES = sorted(p for p in (ROOT/'satseg').glob('*.py') if p.name not in ('__init__.py','_modidx.py'))
+
+
+def cells(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
+def code(path): return [''.join(c['source']) for c in cells(path) if c['cell_type'] == 'code']
+
+
+def imports(path):
+    "Top-level names of everything imported anywhere in a module; `.x` for a module beside it."
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.ImportFrom): yield '.'*node.level + (node.module or '')
+        elif isinstance(node, ast.Import): yield from (o.name for o in node.names)
+
+
+def layer(path):
+    "The number of the notebook that a module is exported from."
+    return int(re.search(r'File to edit: \.\./nbs/(\d\d)_', path.read_text(encoding='utf-8')).group(1))
+
+
+def test_modules_are_what_the_notebooks_export_and_notebooks_are_clean(tmp_path):
+    for name in ('settings.ini','nbs','satseg'):
+        src = ROOT/name
+        if src.is_dir(): shutil.copytree(src, tmp_path/name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints', 'runs'))
+        else: shutil.copy(src, tmp_path/name)
+    bin_ = Path(sys.executable).parent
+    for cmd in ('nbdev_clean','nbdev_export'): subprocess.run([bin_/cmd], cwd=tmp_path, check=True, capture_output=True)
+    for path in (*NOTEBOOKS, *MODULES, ROOT/'satseg'/'_modidx.py', ROOT/'satseg'/'__init__.py'):
+        assert path.read_text(encoding='utf-8') == (tmp_path/path.relative_to(ROOT)).read_text(encoding='utf-8'), f'{path.name}: run nbdev_clean and nbdev_export'
+
+
+def test_readme_is_what_index_gives():
+    subprocess.run([sys.executable, ROOT/'tests'/'notebooks.py', 'readme', '--check'], check=True)
+
+
+def test_every_chapter_has_its_module_and_every_module_its_chapter():
+    assert {p.stem[3:] for p in CHAPTERS} == {p.stem for p in MODULES}
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda p: p.stem)
+def test_imports_point_downwards(path):
+    for name in imports(path):
+        if name.startswith('.'): assert layer(ROOT/'satseg'/f'{name[1:]}.py') < layer(path), f'{path.name} imports {name}'
+        assert name.split('.')[0] != 'nbdev', f'{path.name} imports nbdev, a tool of development only'
+        if name.split('.')[0] == 'fastai': assert path.stem == 'training', f'{path.name} imports fastai'
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_is_small_and_holds_no_trace_of_one_machine(path):
+    assert path.stat().st_size <= 400_000
+    text = path.read_text(encoding='utf-8')
+    assert not re.search(r'"[^"\n]*(/home/|/root/|/work/|/Users/|/tmp/)', text), 'an absolute path'
+    assert 'Traceback (most recent call last)' not in text and 'Warning:' not in text
+    assert not re.search(r'^(<<<<<<<|>>>>>>>)', text, re.M)
+    for src in code(path): assert len(src.splitlines()) <= 32, src[:80]
+
+
+@pytest.mark.parametrize('path', CHAPTERS, ids=lambda p: p.stem)
+def test_chapter_opens_and_ends_as_chapters_do(path):
+    first,last = cells(path)[0],cells(path)[-1]
+    assert re.match(rf'# {path.stem[3:]}\n\n> .', ''.join(first['source']))
+    assert code(path)[0].startswith(f'#| default_exp {path.stem[3:]}')
+    assert 'Where to go next' in ''.join(last['source'])
+    assert not any('import *' in o for o in code(path))
+
+
+def requirement(text):
+    "('fastai', {'>=2.8.7', '<2.9'}) of 'fastai>=2.8.7,<2.9'."
+    name,ranges = re.fullmatch(r'([A-Za-z0-9_.-]+?)((?:[<>=!~].*)?)', text.strip()).groups()
+    return name.lower(), set(filter(None, ranges.split(',')))
+
+
+def test_environment_yml_gives_what_settings_ini_asks_for():
+    cfg = ConfigParser(delimiters=['=']); cfg.read(ROOT/'settings.ini')
+    asked = {}
+    for o in (cfg['DEFAULT']['requirements'] + ' ' + cfg['DEFAULT']['dev_requirements']).split():
+        name,ranges = requirement(o); asked.setdefault(name, set()).update(ranges)
+    given = {}
+    for o in re.findall(r'^\s+- ([a-z][\w.-]*(?:[<>=].*)?)$', (ROOT/'environment.yml').read_text(), re.M):
+        name,ranges = requirement(o); given[{'pytorch':'torch','matplotlib-base':'matplotlib'}.get(name, name)] = ranges
+    given = {k: v for k,v in given.items() if k not in ('python','pip')}
+    assert set(given) == set(asked)
+    for name,ranges in given.items(): assert ranges <= asked[name] and {o[0] for o in ranges} == {o[0] for o in asked[name]}, name
+
+
+def test_a_notebook_imported_as_a_module_offers_what_its_module_offers():
+    run = '''
+import contextlib, importlib, io, json, os, sys
+import matplotlib; matplotlib.use('Agg')
+os.environ['TQDM_DISABLE'] = '1'
+os.chdir('nbs')
+sys.path[:0] = ['.', '..']
+import import_ipynb
+out = {}
+for name in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO()): nb = importlib.import_module(name)
+    module = importlib.import_module('satseg.' + name[3:])
+    out[name] = [o for o in module.__all__ if not hasattr(nb, o)]
+print(json.dumps(out))
+'''
+    names = [p.stem for p in CHAPTERS]
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', run, *names], cwd=ROOT, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS':'1'})
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == {name: [] for name in names}
