@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BINS', 'EDGES', 'THRESHOLDS', 'confusion', 'scores', 'ProbabilityHistogram', 'metrics_rows', 'format_table',
-           'markdown_table', 'plot_threshold_curve', 'plot_reliability', 'class_table']
+           'markdown_table', 'plot_threshold_curve', 'plot_reliability', 'class_table', 'iou_by_shift']
 
 # %% ../nbs/12_metrics.ipynb #197e46c6
 import numpy as np
@@ -281,3 +281,21 @@ def class_table(
     rows = [dict(name=n, **o, share=float(t/cm.sum()), accuracy=None) for n,o,t in zip(classes, each, true)]
     return rows+[dict(name='macro mean', **macro, share=None, accuracy=accuracy),
                  dict(name=f'all {classes[most]}', **blind_macro, share=None, accuracy=blind_accuracy)]
+
+# %% ../nbs/12_metrics.ipynb #4a1a5e69
+def iou_by_shift(
+    pairs, # Iterable of (pred, targ): (H,W) prediction of 0 and 1, and its mask; 255 is not counted
+    reach:int=2, # Pixels tried in every direction
+)->np.ndarray: # (2*reach+1,2*reach+1) float: [reach+r,reach+c] is the pooled IoU with predictions moved r rows down and c columns right
+    "IoU of predictions moved against their masks; the middle is the usual one."
+    n,both,either = 2*reach+1,0,0
+    for pred,targ in pairs:
+        pred,targ = _array(pred)>0,_array(targ)
+        if pred.shape!=targ.shape or min(targ.shape)<=2*reach: raise BadInput(f"expected prediction and mask of one shape, over {2*reach} pixels a side, got {pred.shape} and {targ.shape}: crop them alike, or lower reach")
+        inner = targ[reach:-reach,reach:-reach] if reach else targ
+        h,w = inner.shape
+        moved = np.stack([pred[n-1-r:n-1-r+h,n-1-c:n-1-c+w] for r in range(n) for c in range(n)])
+        known,true = inner!=IGNORE,inner==1
+        both = both+(moved&true&known).sum((1,2))
+        either = either+((moved|true)&known).sum((1,2))
+    return (both/np.maximum(either, 1)).reshape(n, n)

@@ -29,6 +29,7 @@ from fastai.data.core import DataLoaders, TfmdDL
 from fastai.learner import CancelEpochException, Learner, Metric
 from fastai.optimizer import SGD, Adam, RMSProp
 from fastai.torch_core import default_device, set_seed
+from fastcore.basics import patch
 
 from .augment import Augment
 from .data import BadInput, BandStats, Chips, band_stats, class_colours, class_shares, normalise
@@ -167,6 +168,7 @@ def read_checkpoint(
     if isinstance(state, dict) and 'random' in state: return state
     raise BadInput(f'{path}: expected a checkpoint of satseg, got a damaged file or one of another program; start anew in another folder')
 
+# %% ../nbs/20_training.ipynb #3fd06937
 class Checkpoint(Callback):
     "Write `path` after every epoch; with `resume`, start from what it holds."
     order = TrackerCallback.order + 10
@@ -186,24 +188,30 @@ class Checkpoint(Callback):
 
     def _trackers(self): return [cb for cb in self.learn.cbs if isinstance(cb, TrackerCallback)]
 
-    def before_fit(self):
-        if not self.state: return
-        self.learn.model.load_state_dict(self.state['model'])
-        self.learn.opt.load_state_dict(self.state['opt'])
-        for p in chain.from_iterable(self.learn.opt.param_lists):  # moments go where the weights are
-            s = self.learn.opt.state[p]
-            for k,v in s.items(): s[k] = v.to(p.device) if torch.is_tensor(v) else v
-        for cb,kept in zip(self._trackers(), self.state['trackers']): cb.__dict__.update(kept)
-        _set_random_state(self.state['random'], self.dls.train)
+# %% ../nbs/20_training.ipynb #e16a28e8
+@patch
+def before_fit(self:Checkpoint):
+    "Put everything back to where the stopped run was."
+    if not self.state: return
+    opt = self.learn.opt
+    self.learn.model.load_state_dict(self.state['model'])
+    opt.load_state_dict(self.state['opt'])
+    for p in chain.from_iterable(opt.param_lists):  # moments go where the weights are
+        opt.state[p] = {k: v.to(p.device) if torch.is_tensor(v) else v for k,v in opt.state[p].items()}
+    for cb,kept in zip(self._trackers(), self.state['trackers']): cb.__dict__.update(kept)
+    _set_random_state(self.state['random'], self.dls.train)
 
-    def after_epoch(self):
-        opt = self.learn.opt.state_dict()
-        state = dict(settings=self.settings, lr=self.lr, epoch=self.epoch, model=self.learn.model.state_dict(),
-                     opt=dict(state=[dict(o) for o in opt['state']], hypers=[{k: float(v) for k,v in o.items()} for o in opt['hypers']]),
-                     trackers=[{k: float(v) for k,v in cb.__dict__.items() if k in ('best','wait')} for cb in self._trackers()],
-                     random=_random_state(self.dls.train))
-        tmp = self.path.with_suffix('.tmp')
-        torch.save(state, tmp); os.replace(tmp, self.path)
+@patch
+def after_epoch(self:Checkpoint):
+    "Write down where the run is."
+    opt = self.learn.opt.state_dict()
+    opt = dict(state=[dict(o) for o in opt['state']], hypers=[{k: float(v) for k,v in o.items()} for o in opt['hypers']])
+    trackers = [{k: float(v) for k,v in cb.__dict__.items() if k in ('best','wait')} for cb in self._trackers()]
+    state = dict(settings=self.settings, lr=self.lr, epoch=self.epoch, model=self.learn.model.state_dict(), opt=opt,
+                 trackers=trackers, random=_random_state(self.dls.train))
+    tmp = self.path.with_suffix('.tmp')
+    torch.save(state, tmp)
+    os.replace(tmp, self.path)
 
 # %% ../nbs/20_training.ipynb #55bf9e32
 class SegmentationLearner(Learner):
