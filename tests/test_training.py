@@ -1,5 +1,6 @@
 """Training holds its promises: repeatable, resumable, honest about what it keeps."""
 import csv
+import os
 
 import numpy as np
 import pytest
@@ -55,6 +56,62 @@ def test_resume_refuses_other_settings_and_foreign_checkpoints(tmp_path):
     with pytest.raises(BadInput, match='checkpoint'): train(CHIPS[:6], CHIPS[6:], tmp_path, small, resume=True, **KW)
 
 
+class Evil:
+    def __init__(self, spot): self.spot = spot
+    def __reduce__(self): return os.mkdir, (str(self.spot),)
+
+
+@pytest.mark.parametrize('which', ['checkpoint.pth','models/best.pth'])
+def test_files_of_a_run_run_no_code(tmp_path, which):
+    run,spot = tmp_path/'run',tmp_path/'it_ran'
+    train(CHIPS[:6], CHIPS[6:], run, small, **KW)
+    torch.save({'model':Evil(spot)}, run/which)
+    with pytest.raises(BadInput, match='expected'): train(CHIPS[:6], CHIPS[6:], run, small, resume=True, **KW)
+    assert not spot.exists()
+
+
+def test_a_checkpoint_cannot_point_to_other_files(tmp_path):
+    train(CHIPS[:6], CHIPS[6:], tmp_path, small, **KW)
+    state = torch.load(tmp_path/'checkpoint.pth', weights_only=True)
+    for kept in state['trackers'].values(): kept.update(fname='/elsewhere/evil', with_opt=True)
+    torch.save(state, tmp_path/'checkpoint.pth')
+    learn,_ = train(CHIPS[:6], CHIPS[6:], tmp_path, small, resume=True, **KW)
+    assert len(log(tmp_path)) == KW['epochs']
+
+
+def test_a_new_run_forgets_the_old_one_in_its_folder(tmp_path):
+    train(CHIPS[:6], CHIPS[6:], tmp_path, small, **KW)
+    with pytest.raises(KeyboardInterrupt): train(CHIPS[:6], CHIPS[6:], tmp_path, small, loss='dice', cbs=[Stop(0, KeyboardInterrupt('stop'))], **KW)
+    fresh,_ = train(CHIPS[:6], CHIPS[6:], tmp_path/'fresh', small, loss='dice', **KW)
+    resumed,_ = train(CHIPS[:6], CHIPS[6:], tmp_path, small, loss='dice', resume=True, **{**KW, 'cbs':[Stop(99, None)]})
+    assert torch.equal(weights(fresh), weights(resumed))
+
+
+@pytest.mark.parametrize('kw, word', [(dict(loss='dice'), 'loss'), (dict(opt='sgd'), 'opt'), (dict(lr=2e-2), 'lr'), (dict(seed=5), 'seed'), (dict(augment=None), 'callbacks'),
+                                      (dict(keep_best=False), 'keep_best'), (dict(weights=np.arange(1., 7)), 'weights')])
+def test_resume_names_what_differs(tmp_path, kw, word):
+    with pytest.raises(KeyboardInterrupt): train(CHIPS[:6], CHIPS[6:], tmp_path, small, cbs=[Stop(0, KeyboardInterrupt('stop'))], **KW)
+    with pytest.raises(BadInput, match=word): train(CHIPS[:6], CHIPS[6:], tmp_path, small, resume=True, **{**KW, 'cbs':[Stop(99, None)], **kw})
+
+
+def test_parts_must_speak_of_the_same_things(tmp_path):
+    other = Chips([CHIPS.raw(0)[0]], [CHIPS.raw(0)[1]], bands=('B04','B03','B02'))
+    with pytest.raises(BadInput, match='same bands'): train(CHIPS[:6], other, tmp_path, small, **KW)
+    with pytest.raises(BadInput, match='statistics of the bands'): train(CHIPS[:6], CHIPS[6:], tmp_path, small, stats=band_stats(other), **KW)
+    nothing = Chips([CHIPS.raw(0)[0]], [CHIPS.raw(0)[1]*0])
+    with pytest.raises(BadInput, match='choose a threshold'): train(CHIPS[:6], nothing, tmp_path, small, **KW)
+    for kw,word in ((dict(epochs=0), 'epoch'), (dict(bs=0), 'batch size'), (dict(weights=np.ones(3)), '6 weights')):
+        with pytest.raises(BadInput, match=word): train(CHIPS[:6], CHIPS[6:], tmp_path, small, **{**KW, **kw})
+
+
+def test_after_a_resumed_run_the_learner_trains_on(tmp_path):
+    with pytest.raises(KeyboardInterrupt): train(CHIPS[:6], CHIPS[6:], tmp_path, small, cbs=[Stop(1, KeyboardInterrupt('stop'))], **KW)
+    learn,_ = train(CHIPS[:6], CHIPS[6:], tmp_path, small, resume=True, **{**KW, 'cbs':[Stop(99, None)]})
+    before = weights(learn)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-2)
+    assert not torch.equal(before, weights(learn))
+
+
 def test_best_weights_are_those_in_the_file(tmp_path):
     learn,info = train(CHIPS[:6], CHIPS[6:], tmp_path, small, **KW)
     model,again = load_model(tmp_path/'model.pth')
@@ -108,6 +165,7 @@ def test_half_precision_on_a_gpu(tmp_path):
     assert torch.isfinite(weights(learn).float()).all()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU takes the place of the CPU')
 def test_bfloat16_on_a_cpu(tmp_path):
-    learn,_ = train(CHIPS[:6], CHIPS[6:], tmp_path, small, precision='bf16', **KW) if not torch.cuda.is_available() else (None, None)
-    if learn: assert torch.isfinite(weights(learn).float()).all()
+    learn,_ = train(CHIPS[:6], CHIPS[6:], tmp_path, small, precision='bf16', **KW)
+    assert torch.isfinite(weights(learn).float()).all()
