@@ -118,10 +118,21 @@ _NAMES = {(module,name): _Maker(make) for modules,name,make in (
 # %% ../nbs/00_data.ipynb #ede04953
 _ONLY = 'a data file may hold only numpy arrays, dicts, lists, tuples, strings and numbers'
 
+class _Arguments(tuple):
+    "A tuple that is good for a call only: not all of it is plain."
+    __slots__ = ()
+
+def _is_plain(o): return not isinstance(o, (_Maker,_Pending,_Arguments,np.dtype))
+
 def _plain(o):
-    if type(o) in (_Maker,_Pending): raise BadInput(f'refuses a name or an unfinished array as a value: {_ONLY}')
+    if not _is_plain(o): raise BadInput(f'refuses a name, a number type or an unfinished array as a value: {_ONLY}')
     return o
 
+def _key(o):
+    if type(o) not in (str,int,float,bool,bytes,type(None)) or type(o) is int and abs(o) >= 2**60: raise BadInput(f'refuses {_shown(o)} as key of a dict: use strings')
+    return o
+
+# %% ../nbs/00_data.ipynb #f1d77c15
 class _Containers(pickle._Unpickler):
     "Lists and dicts, filled with plain values only."
     def _extend(self, o, items):
@@ -130,10 +141,9 @@ class _Containers(pickle._Unpickler):
         return o
     def _update(self, o, items):
         if type(o) is not dict or len(items)%2: raise BadInput(f'damaged: {_shown(o)} is filled like a dict')
-        for k,v in zip(items[::2], items[1::2]):
-            if type(k) not in (str,int,float,bool,bytes,type(None)): raise BadInput(f'refuses {_shown(k)} as key of a dict: use strings')
-            o[k] = _plain(v)
+        for k,v in zip(items[::2], items[1::2]): o[_key(k)] = _plain(v)
         return o
+    def _tuple(self, items): self.append((tuple if all(map(_is_plain, items)) else _Arguments)(items))
     def _pop(self, n): return [self.stack.pop() for _ in range(n)][::-1]
     def load_append(self): self._extend(self.stack[-2], self._pop(1))
     def load_appends(self): self._extend(items=self.pop_mark(), o=self.stack[-1])
@@ -145,6 +155,10 @@ class _Containers(pickle._Unpickler):
     def load_dict(self):
         items = self.pop_mark()
         self.append(self._update({}, items))
+    def load_tuple(self): self._tuple(self.pop_mark())
+    def load_tuple1(self): self._tuple(self._pop(1))
+    def load_tuple2(self): self._tuple(self._pop(2))
+    def load_tuple3(self): self._tuple(self._pop(3))
 
 # %% ../nbs/00_data.ipynb #59e68c0d
 class _Unpickler(_Containers):
@@ -161,12 +175,12 @@ class _Unpickler(_Containers):
     def load_reduce(self):
         func,args = self._pop(2)
         if type(func) is not _Maker: raise BadInput(f'refuses a call of {_shown(func)}: {_ONLY}')
-        if type(args) is not tuple: raise BadInput(f'damaged: a call with {_shown(args)} as arguments')
+        if not isinstance(args, tuple): raise BadInput(f'damaged: a call with {_shown(args)} as arguments')
         self.append(func.make(*args))
 
     def load_build(self):
         obj,state = self._pop(2)
-        if type(obj) is not _Pending or type(state) is not tuple: raise BadInput(f'refuses to set the state of {_shown(obj)}: {_ONLY}')
+        if type(obj) is not _Pending or not isinstance(state, tuple): raise BadInput(f'refuses to set the state of {_shown(obj)}: {_ONLY}')
         obj.value = obj.make(*state)
         self.append(obj.value)
 
@@ -341,14 +355,14 @@ class _Joined:
 
 @patch
 def __add__(self:Chips,
-    other:Chips, # Same bands, same classes
+    other:Chips, # Same bands, same classes, same meaning of 255
 )->Chips:
     "Both piles in one, lazily; such as real chips and sample chips to train on together."
-    for what in ('bands','classes','has_masks'):
+    for what in ('bands','classes','has_masks','has_ignore'):
         a,b = getattr(self, what),getattr(other, what)
         if a != b: raise BadInput(f'expected two piles with the same {what}, got {a} and {b}: rename or choose them when loading')
     return Chips(_Joined(self, other, 0), _Joined(self, other, 1) if self.has_masks else None, self.bands, self.classes,
-                 self.names + other.names, self.source or other.source, self.has_ignore or other.has_ignore)
+                 self.names + other.names, self.source or other.source, self.has_ignore)
 
 # %% ../nbs/00_data.ipynb #57c5b61e
 def _entries(

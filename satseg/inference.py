@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ERROR_COLOURS', 'pick_device', 'batches', 'batch_probabilities', 'predict', 'class_ids', 'pick_threshold',
            'add_counts', 'evaluate', 'mask_image', 'errors', 'paint_errors', 'file_names', 'write_folder', 'summary',
-           'number', 'exit_status', 'main']
+           'score_rows', 'number', 'exit_status', 'main']
 
 # %% ../nbs/30_inference.ipynb #4966dc76
 import json, os, re, shutil, sys
@@ -61,7 +61,7 @@ def _forward(model, xb):
 def batch_probabilities(
     model, # Any net that gives logits, in evaluation mode
     xb, # (B,C,H,W) normalised, on the net's device
-    tta:bool=False, # Mean over the eight flips and turns: eight times the work
+    tta:bool=False, # Mean over the eight flips and turns, eight times the work; helps only nets that were trained on turned chips
 ): # (B,1,H,W) or (B,C,H,W) float32, 0 to 1
     "What `model` says about one batch."
     import torch
@@ -105,7 +105,7 @@ def predict(
     import torch
     from tqdm import tqdm
     if not len(chips): raise BadInput('expected at least one chip, got none')
-    if not bs >= 1 or bs != int(bs): raise BadInput(f'expected a batch size of 1 or more, got {bs:g}')
+    if not 1 <= bs < 2**31 or bs != int(bs): raise BadInput(f'expected a batch size of 1 or more, got {bs:g}')
     _check_bands(info, chips)
     device = pick_device(device)
     model.to(device, memory_format=torch.channels_last).eval()
@@ -257,15 +257,26 @@ def summary(
     total, # From `evaluate`: a `ProbabilityHistogram`, or (C,C) counts
     threshold:float|None, # The one in use; None for several classes
     classes, # Names
-)->dict: # threshold, iou, dice, precision, recall, accuracy, by_threshold, trivial; several classes: means, and by_class
+)->dict: # threshold, iou, dice, precision, recall, accuracy, by_threshold, trivial; several classes: means, no thresholds, and by_class
     "Scores as plain values."
     def pick(row): return {k: row[k] for k in _KEYS}
     if isinstance(total, ProbabilityHistogram):
         by = {r['name'].split()[0]: pick(r) for r in metrics_rows(total, chosen=threshold) if r['name'][0].isdigit()}
         return dict(threshold=threshold, **pick(total.at(threshold)), by_threshold=by, trivial={k: pick(v) for k,v in total.trivial().items()})
     *rows,macro,blind = class_table(total, classes)
-    return dict(threshold=None, **pick(macro), by_class={r['name']: {k: r[k] for k in (*_KEYS[:4],'share')} for r in rows},
+    return dict(threshold=None, **pick(macro), by_threshold={}, by_class={r['name']: {k: r[k] for k in (*_KEYS[:4],'share')} for r in rows},
                 trivial={blind['name']: pick(blind)})
+
+# %% ../nbs/30_inference.ipynb #599ab860
+def score_rows(
+    total, # From `evaluate`: a `ProbabilityHistogram`, or (C,C) counts
+    threshold:float|None, # The one in use; None for several classes
+    classes, # Names
+)->list: # Dicts for `format_table`, the first column `threshold` or `class`
+    "Scores as rows of a table."
+    two = isinstance(total, ProbabilityHistogram)
+    rows,first,drop = (metrics_rows(total, chosen=threshold),'threshold','f1') if two else (class_table(total, classes),'class','')
+    return [{(first if k == 'name' else k): v for k,v in r.items() if k != drop} for r in rows]
 
 # %% ../nbs/30_inference.ipynb #1dc05cf9
 def _find(path, what, hint):
@@ -322,10 +333,8 @@ def _score_and_write(model, info, chips, threshold, folder, **kw):
 def _table(total, threshold, classes):
     "The scores as lines of text."
     if total is None: return 'no masks: predictions only, no scores'
-    if not isinstance(total, ProbabilityHistogram):
-        return f'scores over {total.sum():,} labelled pixels, by class:\n{format_table(class_table(total, classes))}'
-    rows = [{('threshold' if k == 'name' else k): v for k,v in r.items() if k != 'f1'} for r in metrics_rows(total, chosen=threshold)]
-    return f'scores over {total.n:,} labelled pixels, by threshold:\n{format_table(rows)}'
+    rows,n = score_rows(total, threshold, classes),total.n if isinstance(total, ProbabilityHistogram) else total.sum()
+    return f'scores over {n:,} labelled pixels, by {next(iter(rows[0]))}:\n{format_table(rows)}'
 
 def _written(out, n, info, scored):
     "What lies where, in one line."
@@ -391,7 +400,7 @@ def main(
     threshold:number=None, # Building where probability >= threshold, 0 to 1 in steps of 0.001; the model file's own unless given
     device:str=None, # cpu, cuda, cuda:1 or mps; the GPU unless given, if there is one
     bs:number=8, # Batch size: chips of one size that are computed together
-    tta:bool=False, # Test-time augmentation: mean over eight flips and turns, eight times the work
+    tta:bool=False, # Mean over eight flips and turns, eight times the work; eight views help only nets that were trained on turned chips
     ignore:bool=False, # 255 means "nobody knows" even in a mask that has no 1
     overwrite:bool=False, # Replace --out if it exists and satseg wrote it
     quiet:bool=False, # The table alone: no remarks, no progress bar

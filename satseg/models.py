@@ -6,17 +6,18 @@
 __all__ = ['NORMS', 'ARCHITECTURES', 'FORMAT', 'VERSION', 'conv_block', 'Encoder', 'Decoder', 'pad_to_multiple', 'UNet',
            'n_parameters', 'gflop', 'probabilities', 'ModelInfo', 'save_model', 'load_model']
 
-# %% ../nbs/10_models.ipynb #5e0304d5
+# %% ../nbs/10_models.ipynb #67692d33
 import os
 import warnings
-from dataclasses import asdict, dataclass, field, fields
+import zipfile
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .data import BadInput, BandStats, normalise
+from .data import BadInput, BandStats, _shown, normalise
 
 # %% ../nbs/10_models.ipynb #293f6196
 NORMS = {'batch': nn.BatchNorm2d, 'group': lambda n: nn.GroupNorm(8 if n % 8 == 0 else 1, n), 'none': lambda n: nn.Identity()}
@@ -28,6 +29,7 @@ def conv_block(
     dropout:float=0., # Share of channels dropped after the block while training
 )->nn.Sequential: # (B,n_in,H,W) -> (B,n_out,H,W)
     "Two 3x3 convolutions with normalisation and ReLU; height and width stay as they are."
+    if norm not in NORMS: raise BadInput(f'expected a norm out of {", ".join(NORMS)}, got {_shown(norm)}')
     layers = []
     for n in (n_in, n_out):
         layers += [nn.Conv2d(n, n_out, 3, padding=1, bias=norm=='none'), NORMS[norm](n_out), nn.ReLU(inplace=True)]
@@ -77,14 +79,12 @@ def pad_to_multiple(
     multiple:int, # Both sides are made divisible by this
 )->Tensor: # (B,C,H',W'), `x` in its upper left corner
     "Pad right and below by reflection, as far as that goes, then by repetition."
-    for _ in range(2):
-        h,w = x.shape[-2:]
-        down,right = -h % multiple, -w % multiple
-        if not (down or right): return x
-        reflect = min(down, h-1), min(right, w-1)
-        x = F.pad(x, (0, reflect[1], 0, reflect[0]), mode='reflect')
-        x = F.pad(x, (0, right-reflect[1], 0, down-reflect[0]), mode='replicate')
-    return x
+    h,w = x.shape[-2:]
+    down,right = -h % multiple, -w % multiple
+    if not (down or right): return x
+    below,beside = min(down, h-1), min(right, w-1)
+    x = F.pad(x, (0, beside, 0, below), mode='reflect')
+    return F.pad(x, (0, right-beside, 0, down-below), mode='replicate')
 
 # %% ../nbs/10_models.ipynb #af0c3afe
 class UNet(nn.Module):
@@ -126,7 +126,8 @@ def gflop(
 )->float: # 10^9 floating point operations of one forward pass; a multiplication and its addition are two
     "Count the work of one chip with torch's own flop counter."
     from torch.utils.flop_counter import FlopCounterMode
-    with torch.no_grad(), FlopCounterMode(display=False) as counter: model(torch.zeros(1, n_in, size, size))
+    x = next(model.parameters(), torch.empty(0)).new_zeros(1, n_in, size, size) # On the model's device
+    with torch.no_grad(), FlopCounterMode(display=False) as counter: model(x)
     return counter.get_total_flops()/1e9
 
 # %% ../nbs/10_models.ipynb #5ff67ad8
@@ -183,6 +184,8 @@ def _read(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
+            with zipfile.ZipFile(path) as z: promised = sum(o.file_size for o in z.infolist())
+            if promised > os.path.getsize(path): raise ValueError('compressed')
             d = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
         why = 'it holds more than tensors and plain values, and satseg runs nobody\'s code' if 'GLOBAL' in str(e) else 'damaged, or another kind of file'
@@ -192,23 +195,74 @@ def _read(path):
     got = 'a bare state dict, without architecture, bands and threshold' if bare else f'a {type(d).__name__} of another program'
     raise BadInput(f'{path}: expected a satseg model file, got {got}; load it into its net and save that with satseg.models.save_model')
 
-# %% ../nbs/10_models.ipynb #88a0570c
+# %% ../nbs/10_models.ipynb #50e8f78c
+def _numbers(o, low=-1e30, high=1e30): return type(o) in (list,tuple) and all(type(v) in (int,float) and low <= v <= high for v in o)
+def _names(o): return type(o) in (list,tuple) and all(type(v) is str and v.isprintable() and len(v) <= 100 for v in o)
+def _setting(o): return o is None or type(o) is bool or _numbers([o]) or _names([o]) or _numbers(o) and len(o) <= 12
+
+_FIELDS = dict( # Field of `ModelInfo` -> what it must be, and whether a value is
+    architecture=('a printable name', lambda o: _names([o])),
+    arguments=('a dict of numbers, names and lists of at most 12 numbers', lambda o: type(o) is dict and len(o) <= 30 and _names(list(o)) and all(map(_setting, o.values()))),
+    bands=('printable names', lambda o: _names(o) and o),
+    mean=('finite numbers', _numbers),
+    std=('finite numbers, none below 0', lambda o: _numbers(o, 0)),
+    classes=('two printable names or more', lambda o: _names(o) and len(o) > 1),
+    colours=('(r,g,b) from 0 to 255 per class, or nothing', lambda o: type(o) in (list,tuple) and all(_numbers(c, 0, 255) and len(c) == 3 for c in o)),
+    threshold=('None or a number from 0 to 1', lambda o: o is None or _numbers([o], 0, 1)),
+    chip_size=('a number above 0', lambda o: _numbers([o], 1)),
+    trained_on=('printable text in one line', lambda o: type(o) is str and o.isprintable()),
+    scores=('a dict', lambda o: type(o) is dict))
+
+def _check_info(info):
+    "Raise `BadInput` unless every field of `info` is of its kind."
+    for name,(want,good) in _FIELDS.items():
+        if not good(getattr(info, name)): raise BadInput(f'{name}: expected {want}, got {_shown(getattr(info, name))}')
+
+# %% ../nbs/10_models.ipynb #0e0f6c81
+def _check_agreement(info, arguments):
+    "Raise `BadInput` unless names, statistics and the net's `arguments` count the same bands and classes."
+    n_in,n_out = arguments.get('n_in', len(info.bands)),arguments.get('n_out', 1)
+    if not len(info.bands) == len(info.mean) == len(info.std) == n_in:
+        raise BadInput(f'the model file contradicts itself: {len(info.bands)} band names, {len(info.mean)} means, {len(info.std)} deviations, {n_in} bands into the net')
+    if n_out != len(info.classes) and (n_out,len(info.classes)) != (1,2) or len(info.colours) not in (0,len(info.classes)):
+        raise BadInput(f'the model file contradicts itself: {len(info.classes)} classes, {len(info.colours)} colours, {n_out} values per pixel out of the net')
+
+def _check_weights(state, model):
+    "Raise `BadInput` unless `state` holds the weights of `model`, all finite."
+    want = model.state_dict()
+    if not isinstance(state, dict) or set(state) != set(want): raise BadInput('other layers than the net has')
+    for name,w in want.items():
+        v = state[name]
+        if not (type(v) is Tensor and v.layout == torch.strided and v.device.type == 'cpu' and v.is_contiguous()): raise BadInput(f'{name} is no plain tensor')
+        if (v.shape,v.dtype) != (w.shape,w.dtype): raise BadInput(f'{name}: expected {w.dtype} of shape {tuple(w.shape)}, got {v.dtype} of shape {tuple(v.shape)}')
+        if not v.isfinite().all(): raise BadInput(f'{name} holds values that are NaN or infinite')
+
+# %% ../nbs/10_models.ipynb #67f38e5e
+def _build(info, state):
+    "The net that `info` describes, with the weights `state`."
+    try:
+        with torch.device('meta'): model = ARCHITECTURES[info.architecture](**info.arguments)
+        _check_weights(state, model)
+    except Exception as e: # Whatever an architecture makes of strange arguments
+        raise BadInput(f'the weights do not fit {info.architecture}({str(info.arguments)[:100]}): {" ".join(str(e).split())[:200]}') from None
+    _check_agreement(info, getattr(model, 'arguments', info.arguments))
+    model.load_state_dict(state, assign=True)
+    return model
+
 def load_model(
     path:str|Path, # A file written by `save_model`
     device:str|torch.device='cpu', # Where the net should be
 )->tuple[nn.Module,ModelInfo]: # The net in evaluation mode, and what the file says about it
     "Rebuild the net of a model file; `BadInput` in one line if that is not possible."
     d = _read(path)
-    if d.get('version') != VERSION:
-        raise BadInput(f"{path}: expected model file version {VERSION}, got {d.get('version')}; update satseg")
-    missing = [f.name for f in fields(ModelInfo) if f.name not in d] + ['state_dict']*('state_dict' not in d)
+    version,missing = d.get('version'),[o for o in (*_FIELDS, 'state_dict') if o not in d]
+    if type(version) is not int or version != VERSION: raise BadInput(f'{path}: expected model file version {VERSION}, got {_shown(version)}; update satseg')
     if missing: raise BadInput(f'{path}: the model file lacks {", ".join(missing)}; save it again with satseg.models.save_model')
-    info = ModelInfo(**{f.name: d[f.name] for f in fields(ModelInfo)})
-    if info.architecture not in ARCHITECTURES:
-        raise BadInput(f'{path}: expected an architecture out of {", ".join(ARCHITECTURES)}, got {info.architecture!r}; update satseg, or add yours to satseg.models.ARCHITECTURES')
+    info = ModelInfo(**{name: d[name] for name in _FIELDS})
+    if type(info.architecture) is not str or info.architecture not in ARCHITECTURES:
+        raise BadInput(f'{path}: expected an architecture out of {", ".join(ARCHITECTURES)}, got {_shown(info.architecture)}; update satseg, or add yours to satseg.models.ARCHITECTURES')
     try:
-        with torch.device('meta'): model = ARCHITECTURES[info.architecture](**info.arguments)  # shapes only: a file cannot ask for memory it does not fill
-        model.load_state_dict(d['state_dict'], assign=True)
-    except Exception as e:
-        raise BadInput(f'{path}: the weights do not fit {info.architecture}({info.arguments}): {" ".join(str(e).split())[:200]}; save the net again with the arguments it was made with') from None
+        _check_info(info)
+        model = _build(info, d['state_dict'])
+    except BadInput as e: raise BadInput(f'{path}: {e}; save the net again with satseg.models.save_model') from None
     return model.to(device).eval(), info

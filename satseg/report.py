@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .data import IGNORE, BadInput, class_colours, overlay, true_colour
-from .inference import ERROR_COLOURS, add_counts, class_ids, errors, pick_threshold, predict, summary, write_folder
-from .metrics import ProbabilityHistogram, class_table, confusion, markdown_table, metrics_rows, plot_reliability, plot_threshold_curve, scores
+from .inference import ERROR_COLOURS, add_counts, class_ids, errors, pick_threshold, predict, score_rows, summary, write_folder
+from .metrics import ProbabilityHistogram, class_table, confusion, markdown_table, plot_reliability, plot_threshold_curve, scores
 
 # %% ../nbs/31_report.ipynb #7cab248d
 def chip_row(
@@ -71,21 +71,30 @@ def plot_precision_recall(
     ax.legend(fontsize=8)
     return ax
 
-# %% ../nbs/31_report.ipynb #312759a7
+# %% ../nbs/31_report.ipynb #d924b3bb
+def _read_log(path):
+    "Columns of a run's log.csv as lists of float, NaN where a cell is empty."
+    names,want = ('epoch','train_loss','valid_loss','iou','dice'),f'{path}: expected the log.csv of a training run'
+    if not Path(path).is_file(): raise BadInput(f'{want}, found no such file')
+    try:
+        with open(path, newline='', encoding='utf-8') as f: log = list(csv.DictReader(f))
+        missing = [o for o in names if not log or o not in log[0]]
+        if missing: raise BadInput(f'{want} with at least one epoch, found no column {missing[0]}')
+        return {k: [float(o[k] or 'nan') for o in log] for k in names}
+    except BadInput: raise
+    except (ValueError,csv.Error):
+        raise BadInput(f'{want}, this one is damaged: a cell is no number; leave log out, or mend the file') from None
+
 def plot_log(
     path:str|Path, # A run's log.csv: epoch, train_loss, valid_loss, iou, dice
     axs=None, # Two matplotlib axes; None makes a figure
 ): # The axes
     "Losses and validation scores by epoch."
     import matplotlib.pyplot as plt
-    if not Path(path).is_file(): raise BadInput(f'{path}: expected the log.csv of a training run, found no such file')
-    with open(path, newline='', encoding='utf-8') as f: log = list(csv.DictReader(f))
-    missing = [o for o in ('epoch','train_loss','valid_loss','iou','dice') if not log or o not in log[0]]
-    if missing: raise BadInput(f'{path}: expected the log.csv of a training run with at least one epoch, found no column {missing[0]}')
-    def col(k): return [float(o[k] or 'nan') for o in log]
+    log = _read_log(path)
     if axs is None: _,axs = plt.subplots(1, 2, figsize=(7.5,2.8), layout='constrained')
     for ax,names in zip(axs, (('train_loss','valid_loss'), ('iou','dice'))):
-        for k,colour in zip(names, ('#0072B2','#D55E00')): ax.plot(col('epoch'), col(k), color=colour, marker='.', label=k.replace('_', ' '))
+        for k,colour in zip(names, ('#0072B2','#D55E00')): ax.plot(log['epoch'], log[k], color=colour, marker='.', label=k.replace('_', ' '))
         ax.set(xlabel='epoch')
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(fontsize=8)
@@ -167,12 +176,7 @@ def _facts(total, rows, info, rule, data, tta):
         blind = class_table(total, info.classes)[-1]
         yield 'Without looking', f'"{blind["name"]}" has an accuracy of {blind["accuracy"]:.4f} and a mean IoU of {blind["iou"]:.4f}; a net must beat both'
 
-# %% ../nbs/31_report.ipynb #c221f452
-def _metrics_table(total, threshold, classes):
-    "Rows of the main table."
-    if not isinstance(total, ProbabilityHistogram): return [{('class' if k == 'name' else k): v for k,v in o.items()} for o in class_table(total, classes)]
-    return [{('threshold' if k == 'name' else k): v for k,v in o.items() if k != 'f1'} for o in metrics_rows(total, chosen=threshold)]
-
+# %% ../nbs/31_report.ipynb #33c791d0
 def _csv(rows):
     "Rows of dicts as the text of a CSV file."
     buf = io.StringIO()
@@ -302,7 +306,7 @@ def report(
     with write_folder(out, overwrite) as folder:
         losses = [_log_figure(log)] if log else [] # First: a wrong path should not cost a prediction
         total,rows = score_chips(model, info, chips, threshold, progress=progress, **kw)
-        table = _metrics_table(total, threshold, info.classes)
+        table = score_rows(total, threshold, info.classes)
         facts = list(_facts(total, rows, info, rule, data or chips.source or 'chips without a name', tta))
         figs = [*_curves(total, threshold, info.classes), *losses, *_pictures(model, info, chips, rows, threshold, n_show, **kw)]
         body = _write(folder, facts, table, rows, figs)

@@ -157,6 +157,7 @@ def write_bad_files(place):
     torch.save({**d, 'architecture': 'Segmenter'}, place/'other.pth')
     torch.save({**d, 'arguments': {**d['arguments'], 'widths': [4, 16]}}, place/'widths.pth')
     torch.save({**d, 'bands': ['B02', 'B03']}, place/'contradiction.pth')
+    torch.save({**d, 'bands': ['B02\x1b[2J', 'B03', 'B04']}, place/'codes.pth')
     (place/'text.pth').write_text('hello')
     (place/'empty.pth').write_bytes(b'')
     chip = dict(image=np.ones((32, 32, 3), np.uint16), mask=np.eye(32, dtype=np.uint8))
@@ -185,6 +186,7 @@ BAD = {  # option values that replace the good ones -> a part of the line
     'other architecture': (dict(model='other.pth'), "'Segmenter'"),
     'other weights': (dict(model='widths.pth'), 'do not fit'),
     'contradiction': (dict(model='contradiction.pth', dataset='2bands.pickle'), 'contradicts itself'),
+    'terminal codes': (dict(model='codes.pth'), 'bands: expected printable names'),
     'no dataset': (dict(dataset='no.pickle'), 'no.pickle: expected a pickle'),
     'dataset is a folder': (dict(dataset='.'), 'found a folder'),
     'model as dataset': (dict(dataset='model.pth'), 'model.pth: '),
@@ -206,6 +208,9 @@ BAD = {  # option values that replace the good ones -> a part of the line
     'no such GPU': (dict(device='cuda:77'), 'no such GPU'),
     'batch size 0': (dict(bs='0'), 'batch size of 1 or more'),
     'batch size 1.5': (dict(bs='1.5'), 'batch size of 1 or more'),
+    'batch size inf': (dict(bs='inf'), 'batch size of 1 or more, got inf'),
+    'batch size nan': (dict(bs='nan'), 'batch size of 1 or more, got nan'),
+    'batch size 1e400': (dict(bs='1e400'), 'batch size of 1 or more, got inf'),
     'batch size in words': (dict(bs='all'), "got 'all'"),
     'out is a file': (dict(out='a file'), 'this is a file'),
     'out below a file': (dict(out='a file/maps'), 'cannot be written (Not a directory)'),
@@ -223,7 +228,7 @@ def test_bad_input(cli, place, name):
     before = files(place)
     rc, out, err = cli(*(o for k, v in options.items() for o in ([f'--{k}'] if v is True else [f'--{k}', v])))
     assert rc == 2 and err.startswith('satseg: ') and err.count('\n') == 1 and err.endswith('\n'), err
-    assert part in err and 'Traceback' not in out + err and len(err) < 500
+    assert '\x1b' not in out + err and part in err and 'Traceback' not in out + err and len(err) < 500
     assert 'iou' not in out and files(place) == before
 
 
@@ -280,6 +285,7 @@ def test_several_classes(cli, place, tmp_path):
     rc, out, err = cli(*args, '--dataset', 'many.pickle', '--out', tmp_path/'maps')
     assert rc == 0 and 'by class' in out and 'macro mean' in out and 'forest' in out
     metrics = json.loads((tmp_path/'maps'/'metrics.json').read_text())
+    assert set(KEYS) <= set(metrics) and metrics['by_threshold'] == {}
     assert metrics['threshold'] is None and list(metrics['by_class']) == list(SCENE_CLASSES)
     mask = Image.open(tmp_path/'maps'/'masks'/'all_0.png')
     model, info = load_model(place/'many.pth')

@@ -114,6 +114,14 @@ def test_shown_is_short():
     for o in (nested, 'x'*10**6, 10**9999, b'x'*10**6, np.zeros(10**6), {1: nested}, '\n'*99): assert len(_shown(o)) < 130 and '\n' not in _shown(o)
 
 
+def test_joined_piles_must_agree():
+    assert len(CHIPS + CHIPS[:2]) == 7 and (CHIPS + CHIPS).has_ignore is False
+    for kw in (dict(bands=('B04', 'B03', 'B02')), dict(classes=('land', 'ship')), dict(has_ignore=True), dict(masks=None)):
+        with pytest.raises(BadInput, match=f'same {next(iter(kw)).replace("masks", "has_masks")}'): CHIPS + Chips(IMAGES, **{'masks': MASKS, **kw})
+    white = [np.where(m > 0, 255, 0) for m in MASKS]  # refused alone, so refused beside a pile in which 255 means unknown
+    with pytest.raises(BadInput, match='same has_ignore'): Chips(IMAGES, MASKS, has_ignore=True) + Chips(IMAGES, white)
+
+
 # Files
 def test_save_and_load(tmp_path):
     path = tmp_path/'a.pickle'

@@ -79,7 +79,7 @@ def test_every_threshold_equals_the_direct_computation(seed):
     sweep = hist.sweep()
     assert hist.n==(targ!=255).sum() and sweep['threshold'].tolist()==[k/1000 for k in range(1001)]
     for k in range(0, 1001, 1):
-        direct = confusion(probs>=np.float32(k/1000), targ)
+        direct = confusion(probs.astype(np.float32)>=np.float32(k/1000), targ)
         assert np.array_equal(hist.counts(k/1000), direct)
         assert {m: sweep[m][k] for m in list(sweep)[1:]}==scores(direct)
 

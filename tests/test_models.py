@@ -1,7 +1,9 @@
 """The U-Net at any size, and model files that are damaged, foreign or hostile."""
+import functools
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +11,12 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from satseg.augment import Augment, dihedral, undo_dihedral, zoom
-from satseg.data import IGNORE, BadInput
+from satseg.data import IGNORE, BadInput, load_pickle
+from satseg.inference import evaluate
 from satseg.models import ModelInfo, UNet, gflop, load_model, n_parameters, pad_to_multiple, probabilities, save_model
+from satseg.sample import sample_chips
 
+ROOT = Path(__file__).resolve().parent.parent
 ARGS = dict(n_in=3, n_out=1, widths=[8,16])
 
 
@@ -113,6 +118,120 @@ def test_files_that_are_no_model(saved, tmp_path, what, words):
         with zipfile.ZipFile(path, 'w') as z: z.writestr('a.txt', 'b')
     with pytest.raises(BadInput, match=words) as e: load_model(path)
     assert '\n' not in str(e.value) and not spot.exists()
+
+
+def refused(path):
+    with pytest.raises(BadInput) as e: load_model(path)
+    msg = str(e.value)
+    assert msg.startswith(f'{path}: ') and msg.isprintable() and len(msg) < 600 + len(str(path))
+    return msg
+
+
+WEIGHT = 'encoder.blocks.0.0.weight'  # (8,3,3,3)
+
+@pytest.mark.parametrize('make', [
+    lambda w: w.to_sparse(), lambda w: w.double(), lambda w: w.half(), lambda w: w.long(), lambda w: w.to(torch.complex64), lambda w: nn.Parameter(w), lambda w: w.tolist(), lambda w: None,
+    lambda w: w[:1,:1,:1,:1].expand(8,3,3,3), lambda w: w.transpose(2,3), lambda w: w.to('meta'), lambda w: w*float('nan'), lambda w: w/0, lambda w: w[:4]])
+def test_weights_that_are_not_plain_finite_tensors(saved, make):
+    path,net = saved
+    state = net.state_dict()
+    state[WEIGHT] = make(state[WEIGHT])
+    changed(path, state_dict=dict(state))
+    refused(path)
+
+
+def test_weights_of_other_layers(saved):
+    path,net = saved
+    state = net.state_dict()
+    for o in ([1], {}, {**state, 'x\x1b[2J':torch.ones(1)}, {k:v for k,v in state.items() if k != WEIGHT}):
+        changed(path, state_dict=o)
+        assert 'other layers' in refused(path)
+    changed(path, state_dict={k: v*float('inf') if k.endswith('running_var') else v for k,v in state.items()})
+    assert 'NaN or infinite' in refused(path)
+
+
+@pytest.mark.parametrize('field, values', dict(
+    version=['1', 1., True, torch.ones(2), '\x1b[2J', 'x'*10**5],
+    architecture=[7, ['UNet'], '\x1b[2J', 'x'*10**5, torch.ones(2)],
+    arguments=[[1], {**ARGS, 'widths':[8]*13}, {**ARGS, 'widths':'ab'}, {**ARGS, 'norm':'bn'}, {**ARGS, 'norm':[1]}, {**ARGS, 'dropout':float('nan')}, {**ARGS, 'x\x1b':1},
+               {**ARGS, 'n_in':torch.ones(2)}, {**ARGS, 'n_in':10**30}, {**ARGS, 'n_out':4}, {**ARGS, 'colour':'x'*10**5}, {**ARGS, 'widths':[]}, {}],
+    bands=['abc', ['B02','B03'], [], [1,2,3], ['B02','B03','\x1b[31m'], ['B02','B03','a\nb'], ['B02','B03','x'*10**5], {'B02':1}],
+    mean=[[0.]*2, 'abc', [0.,0.,float('nan')], [0.,0.,float('inf')], ['0']*3, torch.zeros(3), [10**40]*3, [True]*3],
+    std=[[1.]*4, [1.,1.,-1.], [1.,1.,float('inf')], [None]*3, 1.],
+    classes=[['background'], ['a','b','c'], 'ab', [0,1], ['a','b\x07'], [['a'],['b']]],
+    colours=[[[0,0,0]], [[0,0,0],[0,0,256]], [[0,0,0],[0,0]], 'red', [1,2]],
+    threshold=['0.5', 2, -.1, float('nan'), [.5], True, torch.tensor(.5)],
+    chip_size=[0, '256', [1], float('inf')],
+    trained_on=[7, 'a\nb', '\x1b]0;title\x07'],
+    scores=[[1], 'good']).items())
+def test_descriptions_that_are_damaged(saved, field, values):
+    path,_ = saved
+    good = path.read_bytes()
+    for o in values:
+        path.write_bytes(good)
+        changed(path, **{field:o})
+        refused(path)
+
+
+def test_error_text_is_short_however_large_the_arguments(saved):
+    path,_ = saved
+    nested = [1]
+    for _ in range(40): nested = [nested, nested]
+    for o in (nested, 'x'*99, list(range(12))):
+        changed(path, arguments={**ARGS, **{f'a{i}':o for i in range(20)}})
+        refused(path)
+
+
+def test_a_file_that_unpacks_to_more_than_its_size(saved):
+    path,net = saved
+    with zipfile.ZipFile(path) as z: parts = {o:z.read(o) for o in z.namelist()}
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        with zipfile.ZipFile(path, 'w', kind) as z:
+            for k,v in parts.items(): z.writestr(k, v)
+            if kind: z.writestr('archive/data/99', bytes(10**7))
+        if kind: assert 'damaged' in refused(path)
+        else: assert torch.equal(load_model(path)[0].head.weight, net.head.weight)
+
+
+def test_unet_names_its_norms():
+    with pytest.raises(BadInput, match="a norm out of batch, group, none, got 'bn'"): UNet(norm='bn')
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+def test_gflop_on_the_models_device():
+    assert gflop(UNet().eval().cuda()) == gflop(UNet().eval())
+
+
+def test_gflop_takes_the_models_number_type():
+    assert gflop(UNet(**ARGS).double().eval(), size=32) == gflop(UNet(**ARGS).eval(), size=32)
+
+
+# ---- the weights that come with the repository
+
+@functools.cache
+def shipped():
+    "Net and description of unet_model.pth; a repository without it is broken, so nothing is skipped."
+    path = ROOT/'unet_model.pth'
+    assert path.is_file(), 'unet_model.pth is missing in the root: run the tutorial and copy its model file there'
+    return path, *load_model(path)
+
+
+def test_shipped_weights_keep_within_the_limits():
+    path,net,info = shipped()
+    assert path.stat().st_size <= 15e6 and gflop(net, len(info.bands)) <= 12
+    assert info.bands == ['B02','B03','B04'] and info.classes == ['background','building'] and 0 < info.threshold < 1 and info.trained_on
+
+
+def test_shipped_weights_find_the_roofs_of_the_sample():
+    _,net,info = shipped()
+    assert evaluate(net, info, sample_chips(8, seed=2028), device='cpu').at(info.threshold)['iou'] >= .75
+
+
+def test_shipped_weights_find_the_buildings_of_the_real_data(real_data):
+    _,net,info = shipped()
+    path = real_data/'s2_builtup'/'dataset.pickle'
+    if not path.is_file(): pytest.skip(f'no {path}')
+    assert evaluate(net, info, load_pickle(path)['val'], device='cpu').at(info.threshold)['iou'] >= .56
 
 
 def test_probabilities_sum_to_one():

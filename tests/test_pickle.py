@@ -49,6 +49,9 @@ NUMPY5 = b'\x80\x05' + name4('numpy._core.numeric', '_frombuffer')
 SYSTEM = name4('os', 'system') + short(TOUCH) + b'\x85R'
 LAUGHS = b'\x80\x04' + short('x') + b'q\x00' + b''.join(b'h%ch%c\x86q%c' % (i, i, i+1) for i in range(60))  # 60 nested pairs: 2**60 leaves
 
+VALUE = 'refuses a name, a number type or an unfinished array as a value'
+PENDING = b'cnumpy\ndtype\n(' + short('f8') + b'\x89\x88tR'  # a number type before its BUILD
+
 HOSTILE = [
     ('os.system', dump(Call(os.system, TOUCH)), 'refuses posix.system: a data file may hold only numpy arrays'),
     ('os.system, protocol 0', dump(Call(os.system, TOUCH), 0), 'refuses posix.system'),
@@ -94,13 +97,27 @@ HOSTILE = [
     ('BUILD on a finished array', array_pickle()[:-1] + dump_body((1, (2,))) + b'b.', 'refuses to set the state of an array float64 of shape (2,2)'),
     ('setting a pixel of an array', array_pickle()[:-1] + b'K\x00K\x01s.', 'an array float64 of shape (2,2) is filled like a dict'),
     ('appending to bytes', b'\x80\x05\x96' + struct.pack('<Q', 1) + b'aK\x01a.', 'a bytes is filled like a list'),
-    ('a class as value', dump({'image': np.ndarray}), 'refuses a name or an unfinished array as a value'),
-    ('an array without contents', b'\x80\x04](' + array_pickle(state=b'')[2:-2] + b'e.', 'refuses a name or an unfinished array as a value'),
+    ('a class as value', dump({'image': np.ndarray}), VALUE),
+    ('an array without contents', b'\x80\x04](' + array_pickle(state=b'')[2:-2] + b'e.', VALUE),
+    ('a class in a tuple', dump((np.ndarray,)), VALUE),
+    ('a class in a tuple, protocol 0', dump((1, 2, 3, np.ndarray), 0), VALUE),
+    ('a class deep in tuples in a dict', dump({'image': (1, (2, ((np.dtype,), 3)), 4)}), VALUE),
+    ('a number type as the whole', dump(np.dtype('f8')), VALUE),
+    ('a number type as value', dump({'image': np.dtype('f8')}), VALUE),
+    ('a number type in a list in a tuple', dump(([np.dtype('f8')],)), VALUE),
+    ('a number type in a tuple', dump((np.dtype('f8'), 1)), VALUE),
+    ('an unfinished number type in a tuple', b'\x80\x04' + PENDING + b'\x85.', VALUE),
+    ('an array finished after its tuple', b'\x80\x04' + PENDING + b'q\x70\x85q\x710h\x70' + dump_body((3, '<', None, None, None, -1, -1, 0)) + b'b0h\x71.', VALUE),
+    ('a tuple of arguments as shape', array_pickle(state=b'(K\x01' + dump_body((np.dtype('f8'),)) + dump_body(np.dtype('f8')) + b'\x89' + dump_body(bytes(32)) + b't'), 'is no shape of an array'),
+    ('nested pairs of a class', LAUGHS.replace(short('x'), b'cnumpy\nndarray\n') + b'.', VALUE),
+    ('a million nested tuples of a class', b'\x80\x04cnumpy\nndarray\n' + b'\x85'*10**6 + b'.', VALUE),
+    ('numbers of one hash as keys', dump({i*(2**61-1): None for i in range(1, 99)}), 'refuses an int as key of a dict'),
+    ('a large negative number as key', dump({-2**60: None}), 'refuses an int as key of a dict'),
     ('the memo before it is filled', b'\x80\x04h\x07.', 'damaged or no pickle'),
     ('object array', dump(np.array([None, 1])), "refuses arrays of type 'O8'"),
     ('object array with a trick', dump(np.array([Call(os.system, TOUCH)], object)), "refuses"),
     ('object dtype with bytes', array_pickle((4,), 'O8'), "refuses arrays of type 'O8'"),
-    ('records', dump(np.zeros(2, [('a', 'f8')])), "refuses arrays of type 'V8'"),
+    ('records', dump(np.zeros(2, [('a', 'f8')])), VALUE),
     ('strings', dump(np.array(['a'])), "refuses arrays of type 'U1'"),
     ('dates', dump(np.array(['2020-01-01'], 'M8[D]')), "refuses arrays of type 'M8'"),
     ('complex', dump(np.zeros(2, complex)), "refuses arrays of type 'c16'"),
@@ -261,7 +278,7 @@ def test_equal_to_pickle_load(protocol, make, tmp_path):
     arrays = [a.astype(order+code) for code in 'b1 u1 u2 u4 u8 i1 i2 i4 i8 f2 f4 f8'.split() for order in '<>']
     arrays += [np.asfortranarray(a), a.transpose(2, 0, 1), a[::2, ::-1], a[:0], np.array(7.5), np.zeros((256, 256, 3)), np.arange(100000)]
     data = {'arrays': arrays, 'again': [a, a, (a, [a])], 'scalars': [np.float32(1.5), np.int64(-3), np.bool_(True)],
-            'plain': [1, -2**70, 2**200, 1.5, True, None, 'é\n"', b'\xff\0', (), (1,), (1, 2, 3, 4), {}, {'k': []}, {1: 2.5, None: 'x'}, '\ud800']}
+            'plain': [1, -2**70, 2**200, 1.5, True, None, 'é\n"', b'\xff\0', (), (1,), (1, 2, 3, 4), {}, {'k': []}, {1: 2.5, None: 'x', 2**60-1: 1, 1-2**60: 2}, '\ud800']}
     path = tmp_path/'file.pickle'
     path.write_bytes(make(data, protocol))
     got = safe_unpickle(path)

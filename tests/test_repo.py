@@ -22,10 +22,14 @@ def code(path): return [''.join(c['source']) for c in cells(path) if c['cell_typ
 
 
 def imports(path):
-    "Top-level names of everything imported anywhere in a module; `.x` for a module beside it."
+    "Names of everything imported anywhere in a module, inside functions too; `.x` for a module beside it, however it is written."
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-        if isinstance(node, ast.ImportFrom): yield '.'*node.level + (node.module or '')
-        elif isinstance(node, ast.Import): yield from (o.name for o in node.names)
+        if isinstance(node, ast.ImportFrom):
+            module = '.'*node.level + (node.module or '')
+            names = [f'{module.rstrip(".")}.{o.name}' for o in node.names] if module in ('.','satseg') else [module]
+        elif isinstance(node, ast.Import): names = [o.name for o in node.names]
+        else: continue
+        yield from (re.sub(r'^satseg(?=\.)', '', o) for o in names)
 
 
 def layer(path):
@@ -50,6 +54,13 @@ def test_readme_is_what_index_gives():
 
 def test_every_chapter_has_its_module_and_every_module_its_chapter():
     assert {p.stem[3:] for p in CHAPTERS} == {p.stem for p in MODULES}
+
+
+def test_no_way_of_importing_is_overlooked(tmp_path):
+    lines = 'from satseg.a import b','from .c import d','from . import e','from satseg import f','import satseg.g','import numpy.linalg'
+    (tmp_path/'x.py').write_text('def f():\n' + ''.join(f'    {o}\n' for o in lines))
+    assert list(imports(tmp_path/'x.py')) == ['.a','.c','.e','.f','.g','numpy.linalg']
+    assert '.models' in imports(ROOT/'satseg'/'inference.py')
 
 
 @pytest.mark.parametrize('path', MODULES, ids=lambda p: p.stem)

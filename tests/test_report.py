@@ -158,6 +158,19 @@ def test_unlabelled_chip_comes_last():
     assert [o['place'] for o in rows] == [1, 0] and rows[1]['iou'] is None and total.n == 32*32
 
 
+@pytest.mark.parametrize('tail', [b'   \n', b'2,x,1,1,1,1\n', b'\xff\xfe\x00\n', b'2,"open', b'2,1,1,0.1,0x1,1\n'])
+def test_damaged_log_is_one_line(tmp_path, tail):
+    (tmp_path/'log.csv').write_bytes(LOG.encode() + tail)
+    with pytest.raises(BadInput, match='damaged') as e: plot_log(tmp_path/'log.csv')
+    assert '\n' not in str(e.value)
+
+
+def test_log_may_be_short_of_cells(tmp_path):
+    from matplotlib.figure import Figure
+    (tmp_path/'log.csv').write_text(LOG + '\n2,0.4\n')
+    assert len(plot_log(tmp_path/'log.csv', Figure().subplots(1, 2))[0].lines[0].get_xdata()) == 3
+
+
 def test_plot_log_reads_gaps(tmp_path):
     (tmp_path/'log.csv').write_text(LOG)
     from matplotlib.figure import Figure
