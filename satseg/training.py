@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OPTIMISERS', 'ChipDataset', 'class_counts', 'oversampling_weights', 'undersample', 'chip_loaders', 'AugmentBatch',
            'Pooled', 'CPUMixedPrecision', 'precision_callback', 'read_checkpoint', 'SaveBest', 'Checkpoint',
-           'SegmentationLearner', 'Log', 'segmentation_learner', 'choose_threshold', 'model_info', 'setting_name',
+           'SegmentationLearner', 'RunLog', 'segmentation_learner', 'choose_threshold', 'model_info', 'setting_name',
            'run_settings', 'fit', 'train', 'compare']
 
 # %% ../nbs/20_training.ipynb #9a03dd51
@@ -209,7 +209,7 @@ class Checkpoint(Callback):
             raise BadInput(f'{path}: expected the settings of the stopped run to resume it, got other values for {", ".join(changed)}; use those, or another folder')
 
     @property
-    def start_epoch(self): return self.state['epoch'] + 1 if self.state else 0
+    def first_epoch(self): return self.state['epoch'] + 1 if self.state else 0
 
     def _trackers(self): return [cb for cb in self.learn.cbs if isinstance(cb, TrackerCallback)]
 
@@ -245,21 +245,21 @@ def after_epoch(self:Checkpoint):
 
 # %% ../nbs/20_training.ipynb #55bf9e32
 class SegmentationLearner(Learner):
-    "A `Learner` whose epochs start at `start_epoch`."
-    start_epoch = 0
+    "A `Learner` whose epochs start at `first_epoch`."
+    first_epoch = 0
     def _do_fit(self):
-        for epoch in range(self.start_epoch, self.n_epoch):
+        for epoch in range(self.first_epoch, self.n_epoch):
             self.epoch = epoch
             self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
-# %% ../nbs/20_training.ipynb #739a6ae0
-class Log(CSVLogger):
+# %% ../nbs/20_training.ipynb #accbb9dc
+class RunLog(CSVLogger):
     "fastai's CSV log; a resumed run keeps the rows of finished epochs."
     def before_fit(self):
         path = self.path/self.fname
-        rows = path.read_text(errors='replace').splitlines(True)[1:] if self.learn.start_epoch and path.exists() else []
+        rows = path.read_text(errors='replace').splitlines(True)[1:] if self.learn.first_epoch and path.exists() else []
         super().before_fit()
-        self.file.writelines(o for o in rows if o.split(',')[0].isdigit() and int(o.split(',')[0]) < self.learn.start_epoch)
+        self.file.writelines(o for o in rows if o.split(',')[0].isdigit() and int(o.split(',')[0]) < self.learn.first_epoch)
 
 # %% ../nbs/20_training.ipynb #3648bc1b
 OPTIMISERS = {'adam': partial(Adam, decouple_wd=False), 'adamw': Adam, 'sgd': partial(SGD, mom=.9), 'rmsprop': RMSProp}
@@ -349,15 +349,15 @@ def fit(
         for old in (learn.path/'checkpoint.pth', best): old.unlink(missing_ok=True)
     checkpoint = Checkpoint(learn.path/'checkpoint.pth', run_settings(learn, epochs=epochs, patience=patience or 0, keep_best=keep_best), resume)
     if checkpoint.state and lr not in (None, checkpoint.state['lr']): raise BadInput(f"expected lr {checkpoint.state['lr']} of the stopped run, got {lr}; use that, or another folder")
-    cbs = [Log('log.csv'), checkpoint, *(cbs or [])]
+    cbs = [RunLog('log.csv'), checkpoint, *(cbs or [])]
     if keep_best: cbs.append(SaveBest('iou', fname='best'))
     if patience: cbs.append(EarlyStoppingCallback('iou', patience=patience))
     with ExitStack() as stack:
         if quiet:
             for o in (learn.no_bar(), learn.no_logging(), redirect_stdout(io.StringIO())): stack.enter_context(o)
         checkpoint.lr = checkpoint.state['lr'] if checkpoint.state else float(lr or learn.lr_find(show_plot=False).valley)
-        stack.callback(setattr, learn, 'start_epoch', 0)
-        learn.start_epoch = checkpoint.start_epoch
+        stack.callback(setattr, learn, 'first_epoch', 0)
+        learn.first_epoch = checkpoint.first_epoch
         learn.fit_one_cycle(epochs, checkpoint.lr, cbs=cbs)
 
 # %% ../nbs/20_training.ipynb #a7caab0e
