@@ -49,7 +49,7 @@ def readme():
     "README.md as one string: prose as it is, code fenced, printed text indented."
     parts = []
     for cell in read_nb(ROOT/'nbs'/'index.ipynb').cells:
-        if cell.cell_type == 'markdown': parts.append(cell.source.replace('](images/', '](nbs/images/'))
+        if cell.cell_type == 'markdown': parts.append(re.sub(r'\]\((?!https?:)', '](nbs/', cell.source))
         elif cell.cell_type == 'code':
             lines = [o for o in cell.source.splitlines() if not o.startswith('#|')]
             if '#| hide' in cell.source or not lines: continue
