@@ -133,7 +133,8 @@ def test_process_interrupted(place, tmp_path):
     big = Chips([np.ones((1500, 1500, 3), np.uint8)]*4)
     save_pickle(place/'big.pickle', dict(all=big))
     args = [sys.executable, '-m', 'satseg.inference', '--model', 'model.pth', '--dataset', 'big.pickle', '--out', str(tmp_path/'maps'), '--bs', '1', '--tta']
-    p = subprocess.Popen(args, cwd=place, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen(args, cwd=place, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a test run in the background ignores Ctrl-C, and its children with it
     for _ in range(600):
         if files(tmp_path): break
         time.sleep(.05)
