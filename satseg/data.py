@@ -287,7 +287,7 @@ def _read_mask(
         vals = ', '.join(f'{o:g}' for o in np.unique(mask[bad])[:5])
         raise BadInput(f'mask: {bad.sum():,} pixels hold {vals}: expected the ids 0 to {len(classes)-1} ({",".join(classes)}) or {IGNORE} for ignore')
     if len(classes) == 2 and not has_ignore and (mask == IGNORE).any() and not (mask == 1).any():
-        raise BadInput(f'mask: holds 255 (ignore) and no 1: write {classes[1]} as 1 (mask//255), or say has_ignore=True if 255 means unknown')
+        raise BadInput(f'mask: holds 255 (ignore) and no 1: write {classes[1]} as 1 (mask//255), or say --ignore (has_ignore=True) if 255 means unknown')
     return mask.astype(np.uint8)
 
 # %% ../nbs/00_data.ipynb #1451e9ce

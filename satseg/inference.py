@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ERROR_COLOURS', 'pick_device', 'batches', 'batch_probabilities', 'predict', 'class_ids', 'pick_threshold',
            'add_counts', 'evaluate', 'mask_image', 'errors', 'paint_errors', 'file_names', 'write_folder', 'summary',
-           'score_rows', 'number', 'exit_status', 'main']
+           'score_rows', 'unlike_training', 'number', 'exit_status', 'main']
 
 # %% ../nbs/30_inference.ipynb #4966dc76
 import json, os, re, shutil, sys
@@ -215,7 +215,7 @@ def _check_free(out, overwrite):
     "Raise `BadInput` if writing `out` would destroy anything but results of our own."
     if not os.path.lexists(out) or out.is_dir() and not any(out.iterdir()): return
     if not out.is_dir(): raise BadInput(f'{out}: expected a folder to write, this is a file; name another folder')
-    if not overwrite: raise BadInput(f'{out}: exists already; name another folder, or say overwrite to replace it')
+    if not overwrite: raise BadInput(f'{out}: exists already; name another folder, or replace it with --overwrite (overwrite=True)')
     if not (out/_LIST).is_file(): raise BadInput(f'{out}: will not be overwritten, because satseg did not write it; name another folder')
     ours = {*(out/_LIST).read_text(encoding='utf-8', errors='replace').splitlines(), _LIST}
     strange = [o for o in _files(out) if o not in ours]
@@ -277,6 +277,21 @@ def score_rows(
     two = isinstance(total, ProbabilityHistogram)
     rows,first,drop = (metrics_rows(total, chosen=threshold),'threshold','f1') if two else (class_table(total, classes),'class','')
     return [{(first if k == 'name' else k): v for k,v in r.items() if k != drop} for r in rows]
+
+# %% ../nbs/30_inference.ipynb #83223937
+def unlike_training(
+    info, # `ModelInfo`
+    chips, # `Chips`
+    limit:float=3.5, # Deviations of the training readings that the mean of a band may be off
+    n:int=8, # Chips looked at, evenly over all
+)->str: # One line, '' if all is as usual
+    "What is odd about the readings of `chips`."
+    places = np.linspace(0, len(chips)-1, min(n, len(chips))).astype(int)
+    mean = np.mean([chips[int(i)].image.mean((1,2)) for i in places], axis=0)
+    off = np.abs(mean-np.array(info.mean))/np.maximum(info.std, 1e-6)
+    i = int(off.argmax())
+    if off[i] <= limit: return ''
+    return f'careful: {info.bands[i]} averages {mean[i]:.4g} here and {info.mean[i]:.4g} in training: other units (reflectance, 8 bits), an offset, or another order of bands?'
 
 # %% ../nbs/30_inference.ipynb #1dc05cf9
 def _find(path, what, hint):
@@ -358,12 +373,14 @@ def _run(model, dataset, split, out, threshold, device, bs, tta, ignore, overwri
     chips = parts[split]
     say(f'{model}: {info.architecture} for {",".join(info.bands)}, {rule}')
     say(f'{dataset}, split {split}: {len(chips)} chips' if dataset else f'no --dataset: {len(chips)} chips of the built-in sample (painted, seed 2026)')
+    remark = unlike_training(info, chips)
+    if remark: say(remark)
     with write_folder(out, overwrite) if out is not None else nullcontext() as folder:
         total = _score_and_write(net, info, chips, threshold, folder, bs=bs, device=device, tta=tta, progress=not quiet and sys.stderr.isatty())
         res = dict(split=split, n=len(chips), **(dict(threshold=threshold) if total is None else summary(total, threshold, info.classes)))
         if folder: (folder/'metrics.json').write_text(json.dumps(res, indent=1)+'\n', encoding='utf-8')
     if total is not None or not quiet: print(_table(total, threshold, info.classes))
-    if out is not None: say(_written(out, len(chips), info, total is not None))
+    say(_written(out, len(chips), info, total is not None) if out is not None else 'nothing written; --out FOLDER writes masks, overlays and metrics.json')
     return res
 
 # %% ../nbs/30_inference.ipynb #79e3da57

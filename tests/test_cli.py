@@ -275,7 +275,7 @@ def test_builtin_sample_threshold_tta_quiet(cli):
     rc, out, err = cli('--model', 'model.pth', '--device', 'cpu', '--threshold', '0.25', '--tta')
     assert rc == 0 and 'no --dataset: 16 chips of the built-in sample' in out and 'threshold 0.25 as given' in out and '0.25 (chosen' in out
     rc, quiet, err = cli('--model', 'model.pth', '--device', 'cpu', '--threshold', '0.25', '--tta', '--quiet')
-    assert rc == 0 and err == '' and quiet == '\n'.join(out.splitlines()[2:]) + '\n'
+    assert rc == 0 and err == '' and quiet == '\n'.join(out.splitlines()[2:-1]) + '\n'
 
 
 def test_several_classes(cli, place, tmp_path):
@@ -389,3 +389,13 @@ def test_write_folder_keeps_foreign_things(tmp_path):
     with pytest.raises(BadInput):
         with write_folder('/', overwrite=True): pass
     assert not [o for o in tmp_path.iterdir() if o.name.startswith('.')]
+
+
+def test_readings_in_other_units_are_remarked_on(place, tmp_path, capsys):
+    chips = sample_chips(2, size=32, seed=5)
+    save_pickle(tmp_path/'reflectance.pickle', dict(all=Chips([chips.raw(i)[0]/10000 for i in range(2)], [chips.raw(i)[1] for i in range(2)])))
+    save_pickle(tmp_path/'readings.pickle', dict(all=chips))
+    main(model=str(ROOT/'unet_model.pth'), dataset=str(tmp_path/'reflectance.pickle'))
+    assert 'careful: ' in capsys.readouterr().out
+    main(model=str(ROOT/'unet_model.pth'), dataset=str(tmp_path/'readings.pickle'))
+    assert 'careful: ' not in capsys.readouterr().out
