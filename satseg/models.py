@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'ARCHITECTURES', 'FORMAT', 'VERSION', 'conv_block', 'Encoder', 'Decoder', 'pad_to_multiple', 'UNet',
-           'n_parameters', 'gflop', 'probabilities', 'ModelInfo', 'save_model', 'load_model']
+           'n_parameters', 'gflop', 'probabilities', 'ModelInfo', 'save_model', 'check_info', 'load_model']
 
 # %% ../nbs/10_models.ipynb #67692d33
 import os
@@ -213,7 +213,9 @@ _FIELDS = dict( # Field of `ModelInfo` -> what it must be, and whether a value i
     trained_on=('printable text in one line', lambda o: type(o) is str and o.isprintable()),
     scores=('a dict', lambda o: type(o) is dict))
 
-def _check_info(info):
+def check_info(
+    info:ModelInfo, # As it stands in a file, or is about to
+):
     "Raise `BadInput` unless every field of `info` is of its kind."
     for name,(want,good) in _FIELDS.items():
         if not good(getattr(info, name)): raise BadInput(f'{name}: expected {want}, got {_shown(getattr(info, name))}')
@@ -262,7 +264,7 @@ def load_model(
     if type(info.architecture) is not str or info.architecture not in ARCHITECTURES:
         raise BadInput(f'{path}: expected an architecture out of {", ".join(ARCHITECTURES)}, got {_shown(info.architecture)}; update satseg, or add yours to satseg.models.ARCHITECTURES')
     try:
-        _check_info(info)
+        check_info(info)
         model = _build(info, d['state_dict'])
     except BadInput as e: raise BadInput(f'{path}: {e}; save the net again with satseg.models.save_model') from None
     return model.to(device).eval(), info

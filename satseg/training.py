@@ -37,7 +37,7 @@ from .augment import Augment
 from .data import IGNORE, BadInput, BandStats, Chips, band_stats, class_colours, normalise
 from .losses import LOSSES
 from .metrics import ProbabilityHistogram, class_table, confusion, scores
-from .models import ARCHITECTURES, ModelInfo, UNet, probabilities, save_model
+from .models import ARCHITECTURES, ModelInfo, UNet, check_info, probabilities, save_model
 
 # %% ../nbs/20_training.ipynb #59799cf3
 class ChipDataset:
@@ -307,8 +307,10 @@ def model_info(
     "What prediction needs to know about a trained `model`."
     name = type(model).__name__
     if name not in ARCHITECTURES: raise BadInput(f'expected a net out of {", ".join(ARCHITECTURES)}, got {name}: enter it in satseg.models.ARCHITECTURES')
-    return ModelInfo(name, model.arguments, list(chips.bands), list(stats.mean), list(stats.std), list(chips.classes),
+    info = ModelInfo(name, model.arguments, list(chips.bands), list(stats.mean), list(stats.std), list(chips.classes),
                      [list(o) for o in class_colours(len(chips.classes))], threshold, chips[0].image.shape[-1], trained_on)
+    check_info(info)  # now, and not after hours of training
+    return info
 
 # %% ../nbs/20_training.ipynb #a2f3cb47
 def setting_name(

@@ -104,6 +104,11 @@ def test_parts_must_speak_of_the_same_things(tmp_path):
         with pytest.raises(BadInput, match=word): train(CHIPS[:6], CHIPS[6:], tmp_path, small, **{**KW, **kw})
 
 
+def test_words_that_no_model_file_may_hold_are_refused_before_training(tmp_path):
+    with pytest.raises(BadInput, match='trained_on'): train(CHIPS[:6], CHIPS[6:], tmp_path, small, trained_on='two\nlines', **KW)
+    assert not (tmp_path/'log.csv').exists()
+
+
 def test_after_a_resumed_run_the_learner_trains_on(tmp_path):
     with pytest.raises(KeyboardInterrupt): train(CHIPS[:6], CHIPS[6:], tmp_path, small, cbs=[Stop(1, KeyboardInterrupt('stop'))], **KW)
     learn,_ = train(CHIPS[:6], CHIPS[6:], tmp_path, small, resume=True, **{**KW, 'cbs':[Stop(99, None)]})
