@@ -352,21 +352,34 @@ class Chips:
         self.source,self.has_ignore,self.has_masks = str(source),has_ignore,masks is not None
         self.items = range(len(images)) # Which entries of `images` and `masks`
         self.names = list(names) if names is not None else [f'chip[{i}]' for i in self.items]
-        if not 1 <= len(self.classes) <= IGNORE: raise BadInput(f'expected 1 to {IGNORE} classes, got {len(self.classes)}')
-        if self.has_masks and len(masks) != len(images): raise BadInput(f'expected one mask per image, got {len(images)} images and {len(masks)} masks')
         self.groups = list(groups) if groups is not None else list(self.names)
         self.colours = [tuple(o) for o in colours] if colours is not None else class_colours(len(self.classes))
-        for what,n in (('name',len(self.names)), ('group',len(self.groups)), ('object map',len(images) if objects is None else len(objects))):
-            if n != len(images): raise BadInput(f'expected one {what} per image, got {len(images)} images and {n} {what}s')
-        if len(self.colours) != len(self.classes): raise BadInput(f'expected one colour per class, got {len(self.classes)} classes and {len(self.colours)} colours')
+        self._agree()
 
-    def raw(self, i):
-        "Image (H,W,C) and mask (H,W) or None of entry `i`, both as their source holds them."
-        return self.images[self.items[i]], (self.masks[self.items[i]] if self.has_masks else None)
+    def _agree(self):
+        "Raise `BadInput` unless there is one of everything per chip, and one colour per class."
+        n,counts = len(self.images),dict(mask=self.masks, name=self.names, group=self.groups, object_map=self.objects)
+        if not 1 <= len(self.classes) <= IGNORE: raise BadInput(f'expected 1 to {IGNORE} classes, got {len(self.classes)}')
+        for what,o in counts.items():
+            if o is not None and len(o) != n: raise BadInput(f'expected one {what} per image, got {n} images and {len(o)} {what}s')
+        if len(self.colours) != len(self.classes):
+            raise BadInput(f'expected one colour per class, got {len(self.classes)} classes and {len(self.colours)} colours')
 
-    def __len__(self): return len(self.items)
-    def __iter__(self): return (self[i] for i in range(len(self)))
-    def __repr__(self): return f'Chips({len(self)} of bands {",".join(self.bands)}, classes {",".join(self.classes)}{"" if self.has_masks else ", no masks"})'
+# %% ../nbs/00_data.ipynb #4e90ccaf
+@patch
+def raw(self:Chips,
+    i:int, # Which chip
+)->tuple:
+    "Image (H,W,C) and mask (H,W) or None of entry `i`, both as their source holds them."
+    return self.images[self.items[i]], (self.masks[self.items[i]] if self.has_masks else None)
+
+@patch
+def __len__(self:Chips): return len(self.items)
+@patch
+def __iter__(self:Chips): return (self[i] for i in range(len(self)))
+@patch
+def __repr__(self:Chips):
+    return f'Chips({len(self)} of bands {",".join(self.bands)}, classes {",".join(self.classes)}{"" if self.has_masks else ", no masks"})'
 
 # %% ../nbs/00_data.ipynb #1dd43b86
 @patch
@@ -433,7 +446,8 @@ def __add__(self:Chips,
         if a != b: raise BadInput(f'expected two piles with the same {what}, got {a} and {b}: rename or choose them when loading')
     def column(name): # Taken from where they are
         places = [(o,o.items[i]) for o in (self,other) for i in range(len(o))]
-        if all(getattr(o, name) is not None for o in (self,other)): return Cache(lambda i: getattr(places[i][0], name)[places[i][1]], len(places), 0)
+        if any(getattr(o, name) is None for o in (self,other)): return None
+        return Cache(lambda i: getattr(places[i][0], name)[places[i][1]], len(places), 0)
     return Chips(column('images'), column('masks'), self.bands, self.classes, self.names + other.names, self.source or other.source,
                  self.has_ignore, self.groups + other.groups, column('objects'), self.colours)
 
