@@ -60,7 +60,7 @@ def test_no_way_of_importing_is_overlooked(tmp_path):
     lines = 'from satseg.a import b','from .c import d','from . import e','from satseg import f','import satseg.g','import numpy.linalg'
     (tmp_path/'x.py').write_text('def f():\n' + ''.join(f'    {o}\n' for o in lines))
     assert list(imports(tmp_path/'x.py')) == ['.a','.c','.e','.f','.g','numpy.linalg']
-    assert '.models' in imports(ROOT/'satseg'/'inference.py')
+    assert '.models' in imports(ROOT/'satseg'/'prediction.py')
 
 
 @pytest.mark.parametrize('path', MODULES, ids=lambda p: p.stem)
@@ -99,7 +99,7 @@ def requirement(text):
 def test_environment_yml_gives_what_settings_ini_asks_for():
     cfg = ConfigParser(delimiters=['=']); cfg.read(ROOT/'settings.ini')
     asked = {}
-    for o in (cfg['DEFAULT']['requirements'] + ' ' + cfg['DEFAULT']['dev_requirements']).split():
+    for o in ' '.join(v for k,v in cfg['DEFAULT'].items() if k.endswith('requirements')).split():
         name,ranges = requirement(o); asked.setdefault(name, set()).update(ranges)
     given = {}
     for o in re.findall(r'^\s+- ([a-z][\w.-]*(?:[<>=].*)?)$', (ROOT/'environment.yml').read_text(), re.M):
