@@ -16,15 +16,22 @@ import torch
 from PIL import Image
 
 from satseg.data import BadInput, Chips, band_stats, load_pickle, save_pickle
-from satseg.inference import batch_probabilities, class_ids, evaluate, file_names, main, paint_errors, predict, write_folder
+from satseg.formats import load_dataset
+from satseg.inference import choose_gate, f2_by_chip, gate_probabilities, main, match_classes, submission_kind, write_folder
+from satseg.jobs import write_job
+from satseg.masks import polygons_to_instances, read_building_csv, read_ship_csv, ship_instances, validate
 from satseg.metrics import confusion, scores
-from satseg.models import ModelInfo, UNet, load_model, save_model
+from satseg.models import Classifier, ModelInfo, UNet, load_model, save_model
+from satseg.objects import image_f2, match_objects, object_scores
+from satseg.prediction import batch_probabilities, class_ids, evaluate, find_objects, pixel_probabilities, predict
 from satseg.sample import SCENE_CLASSES, sample_chips
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-KEYS = ['split', 'n', 'threshold', 'iou', 'dice', 'precision', 'recall', 'accuracy', 'by_threshold', 'trivial']
-HEAVY = ['fastai', 'torchvision', 'matplotlib', 'pandas', 'scipy', 'sklearn', 'IPython']
+ABOUT = ['model', 'dataset', 'kind', 'split', 'n', 'tta', 'gate']
+SCORES = ['iou', 'dice', 'precision', 'recall', 'accuracy']
+KEYS = [*ABOUT, 'threshold', *SCORES, 'by_threshold', 'trivial']
+HEAVY = ['fastai', 'torchvision', 'matplotlib', 'pandas', 'scipy', 'sklearn', 'skimage', 'shapely', 'rasterio', 'geopandas', 'onnx', 'IPython']
 
 
 def small_unet(chips, n_out=1, classes=('background', 'building'), seed=0, **kw):
@@ -93,8 +100,9 @@ def test_process_end_to_end(place, tmp_path):
     assert files(out) == sorted(['.satseg', 'masks', 'metrics.json', 'overlays', *(f'{k}/{o}.png' for k in ('masks', 'overlays') for o in names)])
     assert files(tmp_path) == sorted(['new', 'new/maps', *(f'new/maps/{o}' for o in files(out))])
     metrics = json.loads((out/'metrics.json').read_text())
-    assert list(metrics) == KEYS and (metrics['split'], metrics['n']) == ('val', 5)
-    assert 'split val: 5 chips' in res.stdout and f"threshold {metrics['threshold']:g} from the model file" in res.stdout
+    assert list(metrics) == KEYS
+    assert [metrics[k] for k in ABOUT] == ['model.pth', 'data.pickle', 'pickle', 'val', 5, False, None]
+    assert 'data.pickle (pickle), split val: 5 chips' in res.stdout and f"threshold {metrics['threshold']:g} from the model file" in res.stdout
     assert 'all background' in res.stdout and 'chosen' in res.stdout and str(out) in res.stdout
 
     model, info = load_model(place/'model.pth')  # the same numbers by a shorter way, chip by chip
@@ -106,8 +114,9 @@ def test_process_end_to_end(place, tmp_path):
         sure = np.abs(probs - info.threshold) > 1e-5
         assert ((mask == 255) == (probs >= np.float32(info.threshold)))[sure].all()
         cm = cm + confusion(mask//255, chip.mask)
-        assert np.array(Image.open(out/'overlays'/f'{name}.png')).shape == (*mask.shape, 3)
-    assert {k: metrics[k] for k in KEYS[3:8]} == {k: scores(cm)[k] for k in KEYS[3:8]}
+        shown = np.array(Image.open(out/'overlays'/f'{name}.png'))  # with a legend, so higher, and wide enough for its words
+        assert shown.ndim == 3 and shown.shape[0] > mask.shape[0] and shown.shape[1] >= mask.shape[1]
+    assert {k: metrics[k] for k in SCORES} == {k: scores(cm)[k] for k in SCORES}
     assert 0 < metrics['iou'] < 1 and metrics['by_threshold'][f"{info.threshold:g}"]['iou'] == metrics['iou']
     assert set(metrics['trivial']) == {'all background', 'all foreground'}
 
@@ -117,9 +126,10 @@ def test_process_help_and_slips_need_no_torch(place):
             'runpy.run_module("satseg.inference", run_name="__main__", alter_sys=True)')
     res = spawn(place, '--help', code=code)
     assert res.returncode == 0 and '--threshold' in res.stdout and res.stdout.endswith('False\n')
-    for args in (['--model', 'nothing.pth'], ['--model', 'model.pth', '--dataset', 'nothing.pickle']):
+    for args in (['--model', 'nothing.pth'], ['--model', 'model.pth', '--dataset', 'nothing.p'], ['--model', 'model.pth', '--gate', 'nothing.pth'],
+                 ['--model', 'model.pth', '--dataset', 'data.pickle', '--kind', 'nothing.p'], ['--model', 'model.pth', '--dataset', 'model.pth', '--out', 'nothing.p']):
         res = spawn(place, *args, code=code)
-        assert (res.returncode, res.stdout) == (2, 'False\n') and res.stderr.count('\n') == 1 and 'nothing.p' in res.stderr
+        assert (res.returncode, res.stdout) == (2, 'False\n') and res.stderr.count('\n') == 1 and ('nothing.p' in res.stderr or 'model.pth: expected a dataset' in res.stderr)
 
 
 def test_process_bad_model(place):
@@ -160,12 +170,16 @@ def write_bad_files(place):
     torch.save({**d, 'bands': ['B02', 'B03']}, place/'contradiction.pth')
     torch.save({**d, 'bands': ['B02\x1b[2J', 'B03', 'B04']}, place/'codes.pth')
     (place/'text.pth').write_text('hello')
+    (place/'text.onnx').write_text('hello')
+    gate = Classifier(widths=(4, 8))
+    save_model(place/'gate.pth', gate, ModelInfo('Classifier', gate.arguments))
     (place/'empty.pth').write_bytes(b'')
     chip = dict(image=np.ones((32, 32, 3), np.uint16), mask=np.eye(32, dtype=np.uint8))
     def write(name, o): (place/name).write_bytes(pickle.dumps(o))
     write('hostile.pickle', Opener())
     write('4bands.pickle', [{**chip, 'image': np.ones((32, 32, 4))}])
     write('2bands.pickle', [{**chip, 'image': np.ones((32, 32, 2))}])
+    write('chw.pickle', [{**chip, 'image': np.ones((3, 32, 32))}])
     write('grey.pickle', [{**chip, 'image': np.ones((32, 32))}])
     write('nan.pickle', [chip, {**chip, 'image': np.full((32, 32, 3), np.nan)}])
     write('ids.pickle', [{**chip, 'mask': np.full((32, 32), 7, np.uint8)}])
@@ -188,9 +202,23 @@ BAD = {  # option values that replace the good ones -> a part of the line
     'other weights': (dict(model='widths.pth'), 'do not fit'),
     'contradiction': (dict(model='contradiction.pth', dataset='2bands.pickle'), 'contradicts itself'),
     'terminal codes': (dict(model='codes.pth'), 'bands: expected printable names'),
-    'no dataset': (dict(dataset='no.pickle'), 'no.pickle: expected a pickle'),
-    'dataset is a folder': (dict(dataset='.'), 'found a folder'),
-    'model as dataset': (dict(dataset='model.pth'), 'model.pth: '),
+    'no dataset': (dict(dataset='no.pickle'), 'no.pickle: expected a dataset'),
+    'dataset is a folder of many': (dict(dataset='.'), 'expected one pickle, found'),
+    'model as dataset': (dict(dataset='model.pth'), 'model.pth: expected a dataset (pickle, folders'),
+    'model as pickle': (dict(dataset='model.pth', kind='pickle'), 'model.pth: expected a pickle, this is a zip file'),
+    'unknown kind': (dict(kind='cocoa'), 'expected a kind out of pickle, folders, coco'),
+    'kind without a dataset': (dict(kind='coco', dataset=None), 'give --dataset'),
+    'another kind': (dict(kind='coco'), 'data.pickle: '),
+    'options that are none': (dict(options='shadow'), 'name=value'),
+    'options of a pickle': (dict(options='shadow=ignore'), 'a pickle has no options, got shadow'),
+    'no gate': (dict(gate='no.pth'), 'no.pth: expected a model file of a gate'),
+    'segmenter as gate': (dict(gate='model.pth'), 'model.pth: expected a gate (Classifier), this is a UNet'),
+    'gate as model': (dict(model='gate.pth'), 'gate.pth: expected a net that gives a mask, this is a gate'),
+    'text as onnx': (dict(model='text.onnx'), 'text.onnx: expected an ONNX file of satseg'),
+    'onnx on a GPU': (dict(model='text.onnx', device='cuda'), 'computed on the cpu'),
+    'area below 0': (dict(min_area='-1'), 'smallest area of 0 pixels or more'),
+    'area in words': (dict(min_area='big'), "got 'big'"),
+    'bands first': (dict(dataset='chw.pickle'), 'got shape (3,32,32): this looks like (bands,H,W): save image.transpose(1,2,0)'),
     'cut dataset': (dict(dataset='cut.pickle'), 'truncated'),
     'hostile dataset': (dict(dataset='hostile.pickle'), 'refuses io.open'),
     'tensors': (dict(dataset='torch.pickle'), 'refuses torch'),
@@ -227,7 +255,8 @@ def test_bad_input(cli, place, name):
     if name == 'out not writable' and not Path('/proc').is_dir(): pytest.skip('no /proc here')
     options = {**dict(model='model.pth', dataset='data.pickle', out='maps', device='cpu'), **change}
     before = files(place)
-    rc, out, err = cli(*(o for k, v in options.items() for o in ([f'--{k}'] if v is True else [f'--{k}', v])))
+    if options['model'].endswith('.onnx'): pytest.importorskip('onnxruntime')
+    rc, out, err = cli(*(o for k, v in options.items() if v is not None for o in ([f'--{k}'] if v is True else [f'--{k}', v])))
     assert rc == 2 and err.startswith('satseg: ') and err.count('\n') == 1 and err.endswith('\n'), err
     assert '\x1b' not in out + err and part in err and 'Traceback' not in out + err and len(err) < 500
     assert 'iou' not in out and files(place) == before
@@ -259,7 +288,7 @@ def test_without_masks_and_bare_list(cli, place, tmp_path):
     rc, out, err = cli('--model', 'model.pth', '--dataset', 'images.pickle', '--device', 'cpu', '--out', tmp_path/'maps')
     assert rc == 0 and err == '' and 'split all: 2 chips' in out and 'no masks' in out
     metrics = json.loads((tmp_path/'maps'/'metrics.json').read_text())
-    assert list(metrics) == ['split', 'n', 'threshold'] and len(files(tmp_path/'maps'/'overlays')) == 2
+    assert list(metrics) == [*ABOUT, 'threshold'] and len(files(tmp_path/'maps'/'overlays')) == 2
 
 
 def test_masks_without_a_label(cli, place):
@@ -360,37 +389,6 @@ def test_gpu_agrees(place):
     for p, (_, q) in zip(slow, predict(model, info, chips, device='cuda')): assert np.abs(p - q).max() < .02
 
 
-def test_file_names_differ_and_are_safe():
-    names = ['../a', '..\\a', 'a/../b', 'val[3]', 'VAL[3]', '', '...', 'x'*300, 'x'*301, 'nul\0l', 'Zürich']
-    got = file_names(names)
-    assert len({o.lower() for o in got}) == len(names) and 'Zürich' in got
-    assert all(o and not o.startswith('.') and not set('/\\\0[]') & set(o) and len(o) < 80 for o in got)
-
-
-def test_paint_errors_leaves_ignored_and_background():
-    rgb = np.full((2, 3, 3), 100, np.uint8)
-    res = paint_errors(rgb, np.uint8([[1, 1, 0], [0, 1, 0]]), np.uint8([[255, 0, 0], [1, 1, 255]]))
-    changed = (res != 100).any(-1)
-    assert changed.tolist() == [[False, True, False], [True, True, False]] and len(np.unique(res[changed], axis=0)) == 3
-
-
-def test_write_folder_keeps_foreign_things(tmp_path):
-    home = tmp_path/'home'
-    home.mkdir()
-    with write_folder(home) as folder: (folder/'a').write_text('1')  # an empty folder may be filled
-    (tmp_path/'link').symlink_to(home)
-    with write_folder(tmp_path/'link', overwrite=True) as folder: (folder/'b').write_text('2')
-    assert files(home) == ['.satseg', 'b'] and (tmp_path/'link').is_symlink()
-    with pytest.raises(BadInput):  # something appears while we compute
-        with write_folder(tmp_path/'late') as folder:
-            (tmp_path/'late').mkdir()
-            (tmp_path/'late'/'c').write_text('3')
-    assert files(tmp_path/'late') == ['c']
-    with pytest.raises(BadInput):
-        with write_folder('/', overwrite=True): pass
-    assert not [o for o in tmp_path.iterdir() if o.name.startswith('.')]
-
-
 def test_readings_in_other_units_are_remarked_on(place, tmp_path, capsys):
     chips = sample_chips(2, size=32, seed=5)
     save_pickle(tmp_path/'reflectance.pickle', dict(all=Chips([chips.raw(i)[0]/10000 for i in range(2)], [chips.raw(i)[1] for i in range(2)])))
@@ -399,3 +397,213 @@ def test_readings_in_other_units_are_remarked_on(place, tmp_path, capsys):
     assert 'careful: ' in capsys.readouterr().out
     main(model=str(ROOT/'unet_model.pth'), dataset=str(tmp_path/'readings.pickle'))
     assert 'careful: ' not in capsys.readouterr().out
+
+
+# ---- every format
+
+BUILDING, BORDER, SHIP = ['background', 'building'], ['background', 'building', 'border'], ['background', 'ship']
+LAND = ['unlabeled', 'building', 'land', 'road', 'vegetation', 'water']
+RGB, CLOUD = ['R', 'G', 'B'], ['B04', 'B03', 'B02', 'B08']
+FORMATS = {  # job of satseg.jobs -> kind, split, classes of the model, bands, chips, submission
+    'footprints_coco': ('coco', 'val', BORDER, RGB, 2, 'buildings'),
+    'footprints_geotiff': ('geotiffs', 'all', BUILDING, RGB, 4, 'buildings'),
+    'footprints_pairs': ('folders', 'all', BUILDING, RGB, 4, 'buildings'),
+    'landcover': ('folders', 'test', LAND, RGB, 2, None),
+    'ships': ('ships', 'all', SHIP, RGB, 4, 'ships'),
+    'clouds': ('clouds', 'all', ['clear', 'cloud', 'shadow'], CLOUD, 4, None),
+    'bands': ('bands', 'all', ['clear', 'cloud'], CLOUD, 2, None)}
+
+
+def write_bands(folder):
+    "Two scenes of unequal size with a file per band, in the layout of the Sentinel-2 cloud chips."
+    rasterio = pytest.importorskip('rasterio')
+    rng = np.random.default_rng(0)
+    for i, (h, w) in enumerate([(40, 50), (64, 48)]):
+        (folder/f'chip_{i}').mkdir(parents=True)
+        kw = dict(driver='GTiff', height=h, width=w, count=1, crs='EPSG:32633', transform=rasterio.transform.from_origin(500000, 5e6, 10, 10))
+        for name in [*CLOUD, 'label']:
+            a = rng.integers(0, 4000, (h, w)).astype('uint16') if name != 'label' else (rng.random((h, w)) < .4).astype('uint16')
+            with rasterio.open(folder/f'chip_{i}'/f'{name}.tif', 'w', dtype='uint16', **kw) as f: f.write(a, 1)
+
+
+def net_for(path, chips, classes, bands, arch=UNet, seed=1, logits=None):
+    "A file of an untrained net whose answers are mixed."
+    torch.manual_seed(seed)
+    n_out = 1 if len(classes) == 2 else len(classes)
+    model = arch(n_in=len(bands), n_out=n_out, widths=(4, 8)).eval()
+    stats = band_stats(chips)
+    info = ModelInfo(arch.__name__, model.arguments, list(bands), stats.mean, stats.std, list(classes), threshold=.5 if n_out == 1 else None)
+    if arch is UNet:  # every class is somewhere the highest
+        with torch.no_grad():
+            out = torch.cat([model(info.normalise(torch.tensor(o.image)[None]))[0].flatten(1) for o in chips], 1)
+            if n_out == 1: model.head.bias -= out.quantile(.7)
+            else: model.head.bias -= out.mean(1)
+    else:
+        probs = gate_probabilities(model, info, chips, device='cpu')
+        info.threshold = round(float(np.sort(probs)[len(probs)//2]), 3)
+    save_model(path, model, info)
+    return model, info
+
+
+@pytest.fixture(scope='module')
+def job(tmp_path_factory):
+    "Job -> its folder, with a net beside it; made once."
+    pytest.importorskip('shapely'), pytest.importorskip('skimage')
+    made = {}
+    def _job(name):
+        if name not in made:
+            path = tmp_path_factory.mktemp(name)
+            kind, split, classes, bands, *_ = FORMATS[name]
+            if name == 'bands': write_bands(path/'data')
+            elif name == 'landcover': write_job(path/'data', name, n_train=2, n_val=2, size=(72, 90), seed=3)
+            else: write_job(path/'data', name, n_train=2, n_val=2, size=96, seed=3)
+            chips = load_dataset(path/'data', bands=bands, **(dict(shadow='class') if kind == 'clouds' else {}))[split]
+            made[name] = path, chips, *net_for(path/'net.pth', chips, classes, bands)
+        return made[name]
+    return _job
+
+
+@pytest.mark.parametrize('name', FORMATS)
+def test_every_format_by_subprocess_without_torch(job, name, tmp_path):
+    "Kind, split, files, numbers, submission; with an .onnx file torch stays out."
+    pytest.importorskip('onnxruntime'), pytest.importorskip('onnx')
+    from satseg.export import export
+    kind, split, classes, bands, n, submission = FORMATS[name]
+    path, chips, model, info = job(name)
+    if not (path/'net.onnx').exists(): export(model, info, path/'net.onnx')
+    code = ('import runpy, sys; runpy.run_module("satseg.inference", run_name="__main__", alter_sys=True); '
+            'print("torch" in sys.modules, "matplotlib" in sys.modules, file=sys.stderr)')
+    res = spawn(path, '--model', 'net.onnx', '--dataset', 'data', '--out', tmp_path/'out', '--min_area', 6, code=code)
+    assert res.returncode == 0 and res.stderr == 'False False\n', res.stderr
+    metrics, names = json.loads((tmp_path/'out'/'metrics.json').read_text()), [o.split('.')[0] for o in chips.names]
+    assert [metrics[k] for k in ABOUT] == ['net.onnx', 'data', kind, split, n, False, None]
+    assert {o.stem for o in (tmp_path/'out'/'masks').iterdir()} == {o.stem for o in (tmp_path/'out'/'overlays').iterdir()} == set(names)
+    cm, objects = 0, {}
+    for i, (chip, probs) in enumerate(predict(model, info, chips, device='cpu')):
+        pred = class_ids(pixel_probabilities(probs, info), .5)
+        stored = np.array(Image.open(tmp_path/'out'/'masks'/f'{names[i]}.png'))
+        stored = stored if len(classes) > 3 or name == 'clouds' else stored//255
+        assert stored.shape == chip.image.shape[1:] and (stored != pred).mean() < .01
+        cm = cm + confusion(stored, chip.mask, len(chips.classes))
+        objects[chip.name] = find_objects(probs, info, .5, min_area=6)
+    if len(classes) == 2 or classes[-1] == 'border': assert {k: metrics[k] for k in SCORES} == {k: scores(cm)[k] for k in SCORES}
+    else: assert metrics['accuracy'] == np.trace(cm)/cm.sum() and list(metrics['by_class']) == classes and 'macro mean' in res.stdout
+    assert 0 < metrics['accuracy'] < 1 and metrics['trivial']
+    table = tmp_path/'out'/'submission.csv'
+    assert table.exists() == bool(submission) and ('submission.csv' in res.stdout) == bool(submission)
+    if submission == 'buildings':
+        assert validate(table, 'buildings') == []
+        assert set(read_building_csv(table)) == set(chips.names)
+    if submission == 'ships':
+        assert validate(table, 'ships', (96, 96)) == []
+        for key, rows in read_ship_csv(table).items():
+            assert ((ship_instances(rows, (96, 96)) > 0) != (objects[key] > 0)).mean() < .01
+    assert ('objects' in metrics) == (chips.objects is not None and submission is not None)
+
+
+def test_objects_are_counted_over_the_set(job, cli, tmp_path):
+    "An instance model: both ways of finding objects, the same numbers by hand, and the polygons of its own way."
+    path, chips, model, info = job('footprints_coco')
+    rc, out, err = cli('--model', path/'net.pth', '--dataset', path/'data', '--device', 'cpu', '--min_area', 0, '--out', tmp_path/'out')
+    assert rc == 0 and err == '' and 'all empty' in out and 'for inside and border together' in out
+    got = json.loads((tmp_path/'out'/'metrics.json').read_text())['objects']
+    assert list(got) == ['connected components', 'instances', 'all empty']
+    tables = read_building_csv(tmp_path/'out'/'submission.csv')
+    for way, watershed in (('connected components', False), ('instances', None)):
+        total = 0
+        for i, (chip, probs) in enumerate(predict(model, info, chips, device='cpu')):
+            found = find_objects(probs, info, .5, watershed, 0)
+            n = match_objects(np.where(chip.mask == 255, 0, found), np.where(chip.mask == 255, 0, chips.instances(i)))
+            total = n if i == 0 else total + n
+            drawn = polygons_to_instances(tables[chip.name], found.shape) > 0  # outlines moved by a pixel at most, holes filled
+            if watershed is None: assert (drawn != (found > 0)).mean() < .25 and drawn.any() == found.any()
+        assert {k: got[way][k] for k in ('precision', 'recall', 'f1')} == object_scores(total)
+        assert got[way]['true'] == total.tp + total.fn > 0
+    assert got['all empty']['f1'] == 0
+
+
+def test_ships_in_two_steps(job, cli, tmp_path):
+    "With the gate and without, and drawing nothing, each as counted by hand."
+    path, chips, model, info = job('ships')
+    gate, about = net_for(path/'gate.pth', chips, SHIP, RGB, Classifier, seed=4)
+    args = '--model', path/'net.pth', '--dataset', path/'data', '--device', 'cpu', '--min_area', 3
+    rc, out, err = cli(*args, '--gate', path/'gate.pth', '--out', tmp_path/'out')
+    assert rc == 0 and err == '' and 'the gate is right about' in out and 'all empty' in out
+    passed = gate_probabilities(gate, about, chips, device='cpu') >= np.float32(about.threshold)
+    assert 0 < passed.sum() < len(passed)
+    metrics = json.loads((tmp_path/'out'/'metrics.json').read_text())
+    true = [chips.instances(i) for i in range(len(chips))]
+    found = [find_objects(p, info, info.threshold, min_area=3) for _, p in predict(model, info, chips, device='cpu')]
+    gated = [o*bool(p) for o, p in zip(found, passed)]
+    for way, preds in {'connected components': found, 'gate, then connected components': gated, 'all empty': [0*o for o in found]}.items():
+        assert metrics['objects'][way]['f2'] == pytest.approx(np.mean([image_f2(p, t) for p, t in zip(preds, true)]), abs=1e-12)
+    assert metrics['gate']['passed'] == passed.sum() and metrics['gate']['model'] == str(path/'gate.pth')
+    assert metrics['gate']['accuracy'] == np.mean([bool(t.any()) == p for t, p in zip(true, passed)])
+    cm = sum(confusion(class_ids(p, info.threshold)*np.uint8(k), o.mask) for (o, p), k in zip(predict(model, info, chips, device='cpu'), passed))
+    assert metrics['gate']['pixels'] == {k: scores(cm)[k] for k in SCORES}
+    for i, name in enumerate(chips.names):
+        assert np.array(Image.open(tmp_path/'out'/'masks'/f'{name.split(".")[0]}.png')).any() <= passed[i]
+        assert bool(read_ship_csv(tmp_path/'out'/'submission.csv')[name]) == gated[i].any()
+    seg, empty = f2_by_chip(model, info, chips, min_area=3, device='cpu')
+    assert seg.tolist() == [image_f2(p, t) for p, t in zip(found, true)] and empty.tolist() == [float(not t.any()) for t in true]
+
+
+def test_choose_gate_is_the_best_of_all_thresholds():
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 7, 40):
+        probs, seg, empty = rng.random(n).astype(np.float32), rng.random(n), rng.integers(0, 2, n)
+        def mean(t): return np.where(probs >= np.float32(t), seg, empty).mean()
+        assert mean(choose_gate(probs, seg, empty)) == pytest.approx(max(mean(t/1000) for t in range(1001)), abs=1e-6)
+    assert choose_gate([.2, .8], [1, 1], [0, 0]) < .2 and choose_gate([.2, .8], [0, 0], [1, 1]) > .8
+
+
+def test_class_map_onnx_gives_the_same_masks(job, cli, tmp_path):
+    pytest.importorskip('onnxruntime'), pytest.importorskip('onnx')
+    from satseg.export import export
+    for name in ('landcover', 'ships'):
+        path, chips, model, info = job(name)
+        export(model, info, path/'map.onnx', class_map=True)
+        for net in ('net.pth', 'map.onnx'):
+            rc, out, err = cli('--model', path/net, '--dataset', path/'data', '--out', tmp_path/f'{name}_{net}')
+            assert rc == 0, err
+        for o in (tmp_path/f'{name}_net.pth'/'masks').iterdir():
+            assert (np.array(Image.open(o)) != np.array(Image.open(tmp_path/f'{name}_map.onnx'/'masks'/o.name))).mean() < .001
+        rc, out, err = cli('--model', path/'map.onnx', '--dataset', path/'data', '--threshold', '0.4')
+        assert rc == 2 and 'its threshold is inside' in err
+
+
+def test_options_reach_the_reader(job, cli):
+    path, chips, model, info = job('clouds')
+    args = '--model', path/'net.pth', '--dataset', path/'data', '--device', 'cpu'
+    assert cli(*args)[0] == 0
+    rc, out, err = cli(*args, '--options', 'shadwo=class')
+    assert rc == 2 and 'did you mean shadow?' in err
+    rc, out, err = cli(*args, '--options', 'shadow=background')
+    assert rc == 0 and 'classes matched by name' in out and 'shadow=' not in out
+
+
+def test_without_the_geo_extra_pixels_are_still_scored(job, cli, monkeypatch, tmp_path):
+    import importlib.util
+    real = importlib.util.find_spec
+    path, *_ = job('footprints_pairs')
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *args: None if name in ('skimage', 'shapely') else real(name, *args))
+    rc, out, err = cli('--model', path/'net.pth', '--dataset', path/'data', '--device', 'cpu', '--out', tmp_path/'out')
+    assert rc == 0 and 'pip install "satseg[geo]"' in out and not (tmp_path/'out'/'submission.csv').exists()
+
+
+def test_match_classes_by_name_and_by_place():
+    chips = Chips([np.ones((1, 4, 3))], [np.uint8([[0, 1, 2, 255]])], classes=('water', 'road', 'snow'), has_ignore=True)
+    res, remark = match_classes(chips, ModelInfo(classes=['road', 'forest', 'water']))
+    assert res[0].mask.tolist() == [[2, 0, 255, 255]] and 'snow' in remark
+    with pytest.raises(BadInput, match='rename'): match_classes(chips, ModelInfo(classes=['background', 'snow']))
+    two = Chips([np.ones((1, 2, 3))], [np.uint8([[0, 1]])], classes=('land', 'boat'))
+    res, remark = match_classes(two, ModelInfo(classes=['background', 'ship']))
+    assert res.classes == ('background', 'ship') and two.classes == ('land', 'boat') and 'boat' in remark
+    border = Chips([np.ones((1, 3, 3))], [np.uint8([[0, 1, 2]])], classes=tuple(BORDER))
+    assert match_classes(border, ModelInfo(classes=BORDER)) == (border, '')
+
+
+def test_which_submission():
+    for classes, kind, want in ((BUILDING, 'folders', 'buildings'), (BORDER, 'coco', 'buildings'), (BUILDING, 'pickle', None), (SHIP, 'bands', 'ships'),
+                                (LAND, 'folders', None), (['clear', 'cloud'], 'bands', None), (['a', 'b'], 'ships', 'ships')):
+        assert submission_kind(ModelInfo(classes=classes), kind) == want

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 
 from satseg.data import BadInput, Chips, band_stats
-from satseg.inference import class_ids, evaluate, predict
+from satseg.masks import border_mask
 from satseg.metrics import ProbabilityHistogram, confusion, scores
 from satseg.models import ModelInfo, UNet
-from satseg.report import Report, average_precision, pick_chips, plot_log, report, score_chips
+from satseg.prediction import class_ids, evaluate, predict
+from satseg.report import Report, average_precision, pick_chips, plot_chips, plot_log, report, score_chips
 from satseg.sample import SCENE_CLASSES, sample_chips
 
 LOG = 'epoch,train_loss,valid_loss,iou,dice,time\n0,1.5,1.25,0.1,0.2,00:01\n1,0.5,,nan,0.4,00:01\n'
@@ -177,3 +178,77 @@ def test_plot_log_reads_gaps(tmp_path):
     axs = plot_log(tmp_path/'log.csv', Figure().subplots(1, 2))
     valid = axs[0].lines[1].get_ydata()
     assert valid[0] == 1.25 and np.isnan(valid[1]) and 'pandas' not in re.findall(r'import (\w+)', open(sys.modules['satseg.report'].__file__).read())
+
+
+def squares(n=3, touching=True):
+    "Chips of two houses that touch or do not, drawn bright, with their objects; and an image of their three classes in the bands."
+    images, masks, objects = [], [], []
+    for i in range(n):
+        inst = np.zeros((32, 40), int)
+        inst[4+i:14+i, 4:14], inst[4+i:14+i, 14:24] = 1, 2
+        if not touching: inst[:, 14:17] = 0
+        three = border_mask(inst > 0, inst)
+        images.append(np.stack([three == k for k in range(3)], -1)*1000)
+        masks.append((inst > 0).astype(np.uint8))
+        objects.append(inst)
+    return Chips(images, masks, objects=objects)
+
+
+class Bands(torch.nn.Module):
+    "Each class has a band of its own."
+    def __init__(self, n_out):
+        super().__init__()
+        self.arguments, self.n_out = dict(n_in=3, n_out=n_out), n_out
+    def forward(self, x): return 9*x if self.n_out == 3 else -9*x[:, :1]
+
+
+def test_instances_are_counted_both_ways(tmp_path):
+    "Touching houses: perfect pixels, no object by connected components, all of them by instances."
+    pytest.importorskip('skimage')
+    info = ModelInfo('Bands', dict(n_in=3, n_out=3), mean=[500.]*3, std=[500.]*3, classes=['background', 'building', 'border'], threshold=None)
+    res = report(Bands(3), info, squares(), tmp_path/'r', n_show=1, device='cpu')
+    assert res.metrics['iou'] == 1 and [o['iou'] for o in res.chips] == [1, 1, 1]
+    got = res.metrics['objects']
+    assert (got['connected components']['found'], got['instances']['found'], got['instances']['true']) == (3, 6, 6)
+    assert got['instances']['f1'] == 1 and got['connected components']['f1'] < 1 and got['all empty']['f1'] == 0
+    rows = list(csv.DictReader((res.path/'objects.csv').open()))
+    assert [o['objects'] for o in rows] == list(got) and float(rows[1]['f1']) == 1
+    text = (res.path/'metrics.md').read_text()
+    assert '## Objects' in text and 'inside and border together' in text and 'building' in text
+    page = Page((res.path/'report.html').read_text())
+    assert 'connected components' in page.text and 'matched one to one' in page.text
+    assert {'threshold.png', 'worst.png', 'objects.csv'} <= {o.name for o in res.path.iterdir()}
+
+
+def test_objects_of_a_plain_mask_and_ships_f2(tmp_path):
+    pytest.importorskip('skimage')
+    info = ModelInfo('Bands', dict(n_in=3, n_out=1), mean=[500.]*3, std=[500.]*3, classes=['background', 'ship'])
+    chips = squares(2, touching=False) + Chips([np.full((32, 40, 3), [1000, 0, 0])], [np.zeros((32, 40), np.uint8)], objects=[np.zeros((32, 40), int)])
+    res = report(Bands(1), info, chips, tmp_path/'r', n_show=1, device='cpu')
+    assert res.metrics['objects']['connected components'] == dict(f2=1., precision=1., recall=1., f1=1., found=4, true=4)
+    assert res.metrics['objects']['all empty']['f2'] == pytest.approx(1/3)
+    assert 'ship challenge' in (res.path/'metrics.md').read_text()
+
+
+def test_chips_that_know_no_objects_have_no_such_section(done):
+    res, *_ = done
+    assert 'objects' not in res.metrics and not (res.path/'objects.csv').exists() and 'Objects' not in (res.path/'metrics.md').read_text()
+
+
+def test_classes_are_matched_by_name(tmp_path):
+    "Chips whose ids are in another order give the same report."
+    chips = sample_chips(3, 40, seed=2, target=None)
+    model, info = untrained(chips, len(SCENE_CLASSES))
+    turned = chips.with_masks(lambda m, _: np.where(m == 255, 255, len(SCENE_CLASSES)-1-m), SCENE_CLASSES[::-1])
+    a, b = (report(model, info, o, tmp_path/str(i), n_show=0, device='cpu') for i, o in enumerate((chips, turned)))
+    assert a.metrics == b.metrics
+    with pytest.raises(BadInput, match='rename'): report(model, info, Chips([np.ones((8, 8, 3))], [np.eye(8)]), tmp_path/'c', device='cpu')
+
+
+def test_figures_of_several_classes_show_what_is_wrong():
+    from satseg.data import Chip
+    targ = np.uint8([[0, 1, 2, 255]]*4)
+    fig = plot_chips([(Chip(np.ones((3, 4, 4), np.float32), targ, 'x'), np.uint8([[0, 2, 2, 1]]*4))], ('R', 'G', 'B'), ('a', 'b', 'c'))
+    wrong = fig.axes[3].images[0].get_array()
+    assert (wrong[:, 1] != wrong[:, 0]).any() and (wrong[:, 2] == wrong[:, 0]).all() and (wrong[:, 3] == wrong[:, 0]).all()
+    assert 'difference: wrong class' in [o.get_text() for o in fig.legends[0].get_texts()]
