@@ -1,6 +1,13 @@
 """Training holds its promises: repeatable, resumable, honest about what it keeps."""
 import csv
+import json
 import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +16,11 @@ import torch
 from satseg.augment import Augment
 from satseg.data import BadInput, Chips, band_stats
 from satseg.inference import evaluate
-from satseg.models import UNet, load_model
-from satseg.sample import sample_chips
-from satseg.training import Pooled, chip_loaders, oversampling_weights, segmentation_learner, train, undersample
+from satseg.models import Classifier, UNet, load_model
+from satseg.recipes import read_recipe, recipe_from
+from satseg.sample import sample_chips, write_sample
+from satseg.training import (Pooled, chip_loaders, class_weights, judge_gate, main, oversampling_weights, present, run_recipe, segmentation_learner, train,
+    undersample)
 from fastai.callback.core import Callback
 
 CHIPS = sample_chips(10, size=32, seed=11)
@@ -174,3 +183,193 @@ def test_half_precision_on_a_gpu(tmp_path):
 def test_bfloat16_on_a_cpu(tmp_path):
     learn,_ = train(CHIPS[:6], CHIPS[6:], tmp_path, small, precision='bf16', **KW)
     assert torch.isfinite(weights(learn).float()).all()
+
+
+# Schedules
+
+
+def rates(learn): return [round(o, 12) for o in learn.recorder.lrs]
+
+
+def test_plateau_divides_the_rate_and_resumes_where_it_was(tmp_path):
+    kw = {**KW, 'epochs':8, 'lr':1e-9, 'schedule':'plateau', 'plateau':(1,10)}
+    whole,_ = train(CHIPS[:6], CHIPS[6:], tmp_path/'whole', small, **kw)
+    assert len(rates(whole)) == 8 and rates(whole)[0] > rates(whole)[5] and rates(whole) == sorted(rates(whole), reverse=True)
+    with pytest.raises(KeyboardInterrupt): train(CHIPS[:6], CHIPS[6:], tmp_path/'cut', small, cbs=[Stop(4, KeyboardInterrupt('stop'))], **kw)
+    resumed,_ = train(CHIPS[:6], CHIPS[6:], tmp_path/'cut', small, resume=True, **kw)
+    assert torch.equal(weights(whole), weights(resumed)) and rates(resumed) == rates(whole)[-len(rates(resumed)):]
+    with pytest.raises(BadInput, match='schedule'): train(CHIPS[:6], CHIPS[6:], tmp_path/'cut', small, resume=True, **{**kw, 'plateau':(2,10)})
+
+
+def test_flat_is_flat_and_other_words_are_named(tmp_path):
+    learn,_ = train(CHIPS[:6], CHIPS[6:], tmp_path, small, schedule='flat', **KW)
+    assert set(rates(learn)) == {KW['lr']}
+    with pytest.raises(BadInput, match='expected a schedule out of one_cycle, plateau, flat'): train(CHIPS[:6], CHIPS[6:], tmp_path/'x', small, schedule='cosine', **KW)
+
+
+# Gates
+
+
+def test_presence_is_taken_after_augmentation_and_knows_what_nobody_knows():
+    yb = torch.full((4,5,5), 255)
+    yb[1] = 0; yb[2,0,0] = 2; yb[3,:2] = 0
+    assert present(yb).flatten().tolist() == [255,0,1,0]
+
+
+def gate_chips(n, seed=0):
+    rng = np.random.default_rng(seed)
+    images,masks = [],[]
+    for i in range(n):
+        image,mask = rng.normal(100, 5, (32,32,3)),np.zeros((32,32), np.uint8)
+        if i%2:
+            y,x = rng.integers(0, 28, 2)
+            mask[y:y+4,x:x+4] = 1
+            image[mask == 1] += 80
+        images.append(image); masks.append(mask)
+    return Chips(images, masks, classes=('background','ship'))
+
+
+def test_a_gate_learns_to_tell_and_says_what_it_is(tmp_path):
+    chips = gate_chips(40)
+    learn,_ = train(chips[:24], chips[24:32], tmp_path, lambda: Classifier(None, 3, 1, (8,16)), epochs=12, lr=1e-2, bs=8, quiet=True, augment=Augment(scale=None))
+    model,info = load_model(tmp_path/'model.pth')
+    assert info.architecture == 'Classifier' and info.classes == ['no ship','ship'] and 'accuracy' in log(tmp_path)[0]
+    hist = judge_gate(model, info, chips[32:])
+    assert hist.n == 8 and hist.at(info.threshold)['accuracy'] == 1
+
+
+# Recipes
+
+
+TINY = dict(name='tiny', split=dict(watch=.3), model=dict(arguments=dict(widths=[8,16])), training=dict(lr=1e-2, bs=4, epochs=2))
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp('data')/'dataset.pickle'
+    write_sample(path, n_train=8, n_val=2, size=32)
+    return path
+
+
+def files(path): return {o.name for o in path.iterdir()}
+
+
+def test_a_run_leaves_all_there_is_to_know(tmp_path, data):
+    res = run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True)
+    assert files(tmp_path/'run') == {'recipe.yaml','log.csv','curves.png','report','metrics.json','model.pth','checkpoint.pth','models'}
+    assert json.loads((tmp_path/'run'/'metrics.json').read_text()) == res and read_recipe(tmp_path/'run'/'recipe.yaml') == recipe_from(TINY)
+    assert res['dataset'] == 'dataset.pickle' and set(res['trivial']) == {'all background','all foreground'} and len(log(tmp_path/'run')) == 2
+    model,info = load_model(tmp_path/'run'/'model.pth')
+    assert list(info.scores.values())[0]['iou'] == res['iou'] and info.threshold == res['threshold'] and 'to choose on' in info.trained_on
+
+
+def test_a_finished_run_is_replaced_only_on_request_and_not_by_a_slip(tmp_path, data):
+    out,r = tmp_path/'run',recipe_from(TINY)
+    first = run_recipe(r, data, out, quiet=True)
+    with pytest.raises(BadInput, match='holds a finished run'): run_recipe(r, data, out, quiet=True)
+    assert run_recipe(r, data, out, resume=True, quiet=True) == first
+    with pytest.raises(BadInput, match='another training.bs'): run_recipe(r, data, out, resume=True, bs=2)
+    before = {o: (out/o).read_bytes() for o in ('model.pth','metrics.json')}
+    for slip,words in ((dict(widths=['a']), 'UNet refuses'), (dict(norm='layer'), 'expected a norm')):
+        with pytest.raises(BadInput, match=words): run_recipe(r, data, out, overwrite=True, quiet=True, **{'model.arguments':slip})
+    with pytest.raises(BadInput, match='no such file'): run_recipe(r, tmp_path/'nothing', out, overwrite=True, quiet=True)
+    assert all((out/k).read_bytes() == v for k,v in before.items())
+    (out/'notes.txt').write_text('mine')
+    assert run_recipe(r, data, out, overwrite=True, quiet=True, epochs=1)['epochs'] == 1
+    assert (out/'notes.txt').exists() and len(log(out)) == 1
+
+
+def test_a_run_that_never_began_leaves_nothing_to_resume(tmp_path, data):
+    with pytest.raises(BadInput, match="'full' or 'bf16' on a CPU"): run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, precision='half')
+    assert not files(tmp_path/'run')
+    run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True)
+
+
+def test_nothing_is_chosen_without_chips_to_watch(tmp_path, data):
+    res = run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, watch=0)
+    assert res['threshold'] == .5 and res['best_epoch'] == 1 and not (tmp_path/'run'/'models').exists()
+    assert run_recipe(recipe_from(TINY), data, tmp_path/'other', quiet=True, watch=0, threshold=.3)['threshold'] == .3
+
+
+def test_a_grid_keeps_the_best_rate(tmp_path, data):
+    res = run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, lr_grid=[1e-7,1e-2], epochs=4)
+    best,other = res['lr_grid']
+    assert {best['lr'], other['lr']} == {1e-2,1e-7} and best['iou'] >= other['iou']
+    assert log(tmp_path/'run') == log(tmp_path/'run'/'grid'/f'lr {best["lr"]:g}') != log(tmp_path/'run'/'grid'/f'lr {other["lr"]:g}')
+    assert load_model(tmp_path/'run'/'model.pth')[1].threshold == res['threshold']
+
+
+def test_class_weights():
+    assert class_weights([1,2], np.array([5,5])) == [1,2]
+    assert class_weights('balanced', np.array([50,50])) == [1,1] and class_weights('balanced', np.array([30,10,0])) == pytest.approx([.5,1.5,0])
+    with pytest.raises(BadInput, match='expected 2 numbers'): class_weights([1,2,3], np.array([5,5]))
+
+
+def test_tensorboard_writes_and_a_missing_package_is_one_line(tmp_path, data, monkeypatch):
+    pytest.importorskip('tensorboard', reason='tensorboard is not installed')
+    run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, tensorboard=True, epochs=1)
+    assert list((tmp_path/'run'/'tensorboard').iterdir())
+    for module,package in (('fastai.callback.tensorboard','tensorboard'), ('fastai.callback.wandb','wandb')):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(BadInput, match=f'expected the package {package}, it is not installed: pip install {package}'):
+            run_recipe(recipe_from(TINY), data, tmp_path/package, quiet=True, **{package:True})
+        assert not (tmp_path/package).exists()
+
+
+def test_wandb_is_told(tmp_path, data, monkeypatch):
+    told,fake = [],types.ModuleType('wandb')
+    fake.run = None
+    def init(**kw): fake.run = types.SimpleNamespace(step=0, summary={'epoch':0}); told.append(kw)
+    fake.init,fake.log,fake.config = init,lambda o, step=None: told.append(o),types.SimpleNamespace(update=lambda *a, **k: None)
+    fake.__getattr__ = lambda name: type(name, (), {})
+    monkeypatch.setitem(sys.modules, 'wandb', fake)
+    monkeypatch.delitem(sys.modules, 'fastai.callback.wandb', raising=False)
+    run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, wandb=True, project='p')
+    monkeypatch.delitem(sys.modules, 'fastai.callback.wandb', raising=False)
+    assert told[0]['project'] == 'p' and told[0]['config']['training']['epochs'] == 2 and any('train_loss' in o for o in told) and any('iou' in o for o in told)
+
+
+# The command line
+
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ['size=64', 'epochs=2', 'bs=4', 'precision=full', 'scale=null']
+
+
+def cli(*args, **kw): return subprocess.run([sys.executable, '-W', 'ignore', '-m', 'satseg.training', *map(str, args)], cwd=ROOT, capture_output=True, text=True, **kw)
+
+
+@pytest.mark.parametrize('name', ['footprints_geotiff','ships_gate'])
+def test_a_recipe_runs_with_no_data(tmp_path, name):
+    widths = 'model.arguments.widths=[8,16]'
+    done = cli(f'nbs/recipes/{name}.yaml', '--data', 'sample', '--out', tmp_path/'run', '--set', *SMALL, widths)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr and 'chips that the net has not seen' in done.stdout and 'all background' in done.stdout and '\r' not in done.stdout
+    res = json.loads((tmp_path/'run'/'metrics.json').read_text())
+    assert res['dataset'].startswith('painted') and (tmp_path/'run'/'report').is_dir()
+    if name == 'ships_gate': assert load_model(tmp_path/'run'/'model.pth')[1].classes == ['no ship','ship'] and res['unit'] == 'chip'
+    else: assert set(res['objects']) == {'touching pixels','instances','all empty'} and 'instances' in done.stdout
+
+
+def test_slips_are_one_line_and_an_exit_status(tmp_path):
+    done = cli('nbs/recipes/ships.yaml', '--data', 'sample', '--out', tmp_path/'x', '--set', 'bs=4', 'epoch=3')
+    assert done.returncode == 2 and done.stderr == 'satseg: epoch: unknown key: did you mean epochs?\n' and not done.stdout and not (tmp_path/'x').exists()
+    with pytest.raises(BadInput, match='expected --data PATH'): main('nbs/recipes/ships.yaml', out=str(tmp_path/'x'))
+    with pytest.raises(BadInput, match='names no painted sample'): run_recipe(recipe_from(TINY), 'sample', tmp_path/'x')
+
+
+def test_ctrl_c_keeps_the_run_and_resume_ends_it_as_if_unbroken(tmp_path, data):
+    (tmp_path/'r.yaml').write_text('model: {arguments: {widths: [8, 16]}}\nsplit: {watch: 0.3}\ntraining: {lr: 1e-2, bs: 2, epochs: 12}\n')
+    args = [tmp_path/'r.yaml', '--data', data, '--out']
+    with subprocess.Popen([sys.executable, '-W', 'ignore', '-m', 'satseg.training', *map(str, args), str(tmp_path/'run')], cwd=ROOT, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)) as p:
+        while p.poll() is None and not (tmp_path/'run'/'checkpoint.pth').exists(): time.sleep(.02)
+        p.send_signal(signal.SIGINT)
+        err = p.communicate()[1]
+    assert p.returncode == 130 and 'go on with --resume' in err and len(err.splitlines()) == 2, err
+    assert not (tmp_path/'run'/'model.pth').exists()
+    with pytest.raises(BadInput, match='holds an unfinished run; go on with --resume'): run_recipe(tmp_path/'r.yaml', data, tmp_path/'run')
+    done = cli(*args, tmp_path/'run', '--resume', '--quiet')
+    assert done.returncode == 0 and not done.stdout and len(log(tmp_path/'run')) == 12
+    whole = run_recipe(tmp_path/'r.yaml', data, tmp_path/'whole', quiet=True)
+    assert json.loads((tmp_path/'run'/'metrics.json').read_text())['iou'] == whole['iou']
