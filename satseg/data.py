@@ -473,7 +473,7 @@ def instances(self:Chips,
 )->np.ndarray: # (H,W) int32: 0 where no object is
     "The objects of chip `i`, numbered."
     if self.objects is None: raise BadInput(f'{self.source or self.names[0]}: expected data that know single objects, got masks of classes: number them with satseg.masks.label_components')
-    return np.asarray(self.objects[self.items[i]], np.int32)
+    return np.array(self.objects[self.items[i]], np.int32) # A copy: what is kept stays as it is
 
 @patch
 def with_masks(self:Chips,
@@ -483,9 +483,11 @@ def with_masks(self:Chips,
 )->Chips:
     "The same images with masks made from theirs."
     if not self.has_masks: raise BadInput('with_masks: expected chips with masks, these have none')
+    names = dict(zip(self.items, self.names))
     def mask(i):
-        old = _read_mask(np.asarray(self.masks[i]), self.classes, self.has_ignore)
-        return function(old, None if self.objects is None else np.asarray(self.objects[i], np.int32))
+        try: old = _read_mask(np.asarray(self.masks[i]), self.classes, self.has_ignore)
+        except BadInput as e: raise BadInput(f'{self.source}{": " if self.source else ""}{names.get(i, i)}: {e}') from None
+        return function(old, None if self.objects is None else np.array(self.objects[i], np.int32))
     res = self[:]
     res.masks,res.classes,res.has_ignore = Cache(mask, len(self.masks), 0),tuple(classes),True
     res.colours = list(colours) if colours else class_colours(len(classes))

@@ -36,17 +36,14 @@ def _table(root, names):
     if not isinstance(data, dict) or not data: raise BadInput(f'{path}: expected an object like {{"0": "road"}}, got {str(data)[:40]}')
     return data,path
 
-def _mapping(root):
-    "Stored id -> class name, in the order of the ids; None where no file says so."
-    data,path = _table(root, ('label_mapping.json',))
-    if data is None: return None
-    if all(type(v) is int for v in data.values()): data = {v: k for k,v in data.items()} # Name -> id
-    try: res = {int(k): v for k,v in data.items()}
-    except ValueError: raise BadInput(f'{path}: expected {{"0": "name", ...}}, got {few(data)}') from None
-    bad = [k for k,v in res.items() if not isinstance(v, str) or not 0 <= k < 65536]
-    if not bad and len(set(res.values())) < len(res): bad = res
-    if bad: raise BadInput(f'{path}: expected ids from 0 to 65535, each with a name of its own, see {few(bad)}')
-    return dict(sorted(res.items()))
+def _part_folders(root):
+    "Part and its folder, in order; `root` itself where no folder names a part."
+    res = {}
+    for o in sorted(root.iterdir()):
+        part = _PARTS.get(o.name.lower()) if o.is_dir() else None
+        if part in res: raise BadInput(f'{root}: expected one folder per part, found {res[part].name} and {o.name}: merge or move one')
+        if part: res[part] = o
+    return sorted(res.items(), key=lambda o: ('all','train','val','test').index(o[0])) or [('all',root)]
 
 # %% ../nbs/05_formats.ipynb #a4534de4
 class _Labels:
@@ -71,7 +68,19 @@ class _Labels:
         self.has_ignore = has_ignore or bool(ignore) or bool(ignore_colours)
         self.files,self.white = [],None # All masks of the pile; is 255 the class 1 there?
 
-# %% ../nbs/05_formats.ipynb #5a7a689c
+# %% ../nbs/05_formats.ipynb #d18743fa
+def _mapping(root):
+    "Stored id -> class name, in the order of the ids; None where no file says so."
+    data,path = _table(root, ('label_mapping.json',))
+    if data is None: return None
+    if all(type(v) is int for v in data.values()): data = {v: k for k,v in data.items()} # Name -> id
+    try: res = {int(k): v for k,v in data.items()}
+    except ValueError: raise BadInput(f'{path}: expected {{"0": "name", ...}}, got {few(data)}') from None
+    bad = [k for k,v in res.items() if not isinstance(v, str) or not 0 <= k < 65536]
+    if not bad and len(set(res.values())) < len(res): bad = res
+    if bad: raise BadInput(f'{path}: expected ids from 0 to 65535, each with a name of its own, see {few(bad)}')
+    return dict(sorted(res.items()))
+
 def _class_colours(table, names, ids, where, stored):
     "One colour per class out of a dict by name or id, or a list; None without a table."
     if table is None: return None
@@ -179,16 +188,15 @@ def load_folders(
 )->dict[str,Chips]: # `all`, or the parts that the folders name
     "Chips of image and mask folders, paired by name."
     root,res = _folder(path),{}
-    parts = {_PARTS[o.name.lower()]: o for o in sorted(root.iterdir()) if o.is_dir() and o.name.lower() in _PARTS}
-    for part,folder in sorted(parts.items(), key=lambda o: ('all','train','val','test').index(o[0])) or [('all',root)]:
-        names,images,found = _pairs(_sub(folder, _IMAGES) or folder, Path(root, masks) if masks else _sub(folder, _MASKS))
-        labels = _Labels(root, classes, colours, ignore, tolerance, ignore_colours, mask_kind, has_ignore)
+    labels = _Labels(root, classes, colours, ignore, tolerance, ignore_colours, mask_kind, has_ignore) # One meaning for all parts
+    for part,folder in _part_folders(root):
+        names,images,found = _pairs(_sub(folder, _IMAGES) or folder, _folder(Path(root, masks)) if masks else _sub(folder, _MASKS))
+        labels.files += found or []
         res[part] = _folder_chips(folder, names, images, found, labels, lazy_pictures(images, bands, all_bands), name_groups(names, group))
     return res
 
 def _folder_chips(folder, names, images, masks, labels, pictures, groups):
     "Chips of one part."
-    labels.files = masks or []
     read = Cache(lambda i: _read_mask_file(labels, masks[i]), len(masks), 5e8) if masks else None
     return Chips(pictures[0], read, pictures[1], labels.classes, names, folder, True, groups, colours=labels.colours)
 
@@ -269,7 +277,7 @@ def _draw(objects, shape):
 # %% ../nbs/05_formats.ipynb #80e5763e
 def _coco_pictures(file, images):
     "The picture of every row of `images`: as its file_name says, or in image/ or images/, or beside the file."
-    res,lack,up = [],[],file.parent.parent
+    res,lack,seen,up = [],[],{},file.parent.parent
     for i,o in enumerate(images):
         row = f'{file}: images[{i}]'
         if any(type(o.get(k)) is not int or not 0 < o[k] < 10**6 for k in ('width','height')):
@@ -279,6 +287,8 @@ def _coco_pictures(file, images):
         if file.parent.name == 'annotations': around += [up/'images', up/file.stem.split('_')[-1], up]
         found = next((p for p in [name, *(d/name.name for d in around)] if p.is_file()), None)
         if found is None: lack.append(o['file_name'])
+        elif found in seen: raise BadInput(f'{row}: expected a picture of its own, {found} is that of images[{seen[found]}] too')
+        seen[found] = i
         res.append(found)
     if lack: raise BadInput(f'{file}: {len(lack):,} of {len(images):,} pictures are missing: {few(lack)}: put them there, or in image/')
     return res
@@ -290,12 +300,13 @@ def _coco_objects(file, data, images, kinds, names):
         row,at,kind = f'{file}: annotations[{i}]',o.get('image_id'),o.get('category_id')
         if type(at) is not int or at not in images: raise BadInput(f'{row}: expected the image_id of one of the images, got {str(at)[:20]}')
         if type(kind) is not int or kind not in kinds: raise BadInput(f'{row}: expected a known category_id, got {str(kind)[:20]}')
+        if o.get('iscrowd') not in (None,0,1): raise BadInput(f'{row}: expected iscrowd 0 or 1, got {str(o["iscrowd"])[:20]!r}')
         _check_shape(o, [images[at]['height'],images[at]['width']], row)
         if kinds[kind] in names: res[at].append((row, o))
     return [sorted(o, key=lambda pair: not pair[1].get('iscrowd')) for o in res.values()]
 
-# %% ../nbs/05_formats.ipynb #70641de0
-def _coco_part(file, data, names, crowd):
+# %% ../nbs/05_formats.ipynb #9dafdded
+def _coco_part(file, data, names, crowd, opened):
     "Pictures, names, masks and objects of one COCO file."
     images = _unique(_rows(data, 'images', file), 'images', file)
     if not images: raise BadInput(f'{file}: expected at least one image, found none')
@@ -303,7 +314,12 @@ def _coco_part(file, data, names, crowd):
     kinds = {o['id']: o.get('name') for o in _rows(data, 'categories', file)}
     rows = _coco_objects(file, data, images, kinds, names)
     shapes = [(o['height'],o['width']) for o in images.values()]
-    drawn = Cache(lambda i: _draw(rows[i], shapes[i]), len(files), 5e8)
+    pictures,picked = opened(files)
+    def draw(i): # Nothing is drawn at the size that a file promises before its picture has it
+        got = pictures[i].shape[:2]
+        if got != shapes[i]: raise BadInput(f'{file}: images[{i}]: {shapes[i]} as height and width and its picture {got} differ in size')
+        return _draw(rows[i], got)
+    drawn = Cache(draw, len(files), 5e8)
     unknown = [sum(bool(o.get('iscrowd')) for _,o in r) if crowd == 'ignore' else 0 for r in rows]
     def mask(i):
         ids = [IGNORE if k < unknown[i] else names.index(kinds[o['category_id']]) for k,(_,o) in enumerate(rows[i])]
@@ -311,7 +327,7 @@ def _coco_part(file, data, names, crowd):
     def objects(i): return np.maximum(drawn[i]-unknown[i], 0)
     stems = [Path(o['file_name']).stem for o in images.values()]
     if len(set(stems)) < len(stems): stems = [str(Path(o['file_name']).with_suffix('')) for o in images.values()]
-    return files,stems,Cache(mask, len(files), 0),Cache(objects, len(files), 0)
+    return pictures,picked,stems,Cache(mask, len(files), 0),Cache(objects, len(files), 0)
 
 # %% ../nbs/05_formats.ipynb #716850f1
 def load_coco(
@@ -333,10 +349,10 @@ def load_coco(
     names = list(dict.fromkeys(kinds[i] for i in sorted(kinds)))
     classes = list(classes or ['background', *(o for o in names if o != 'background')])
     if lack := [o for o in classes[1:] if o not in names]: raise BadInput(f'{path}: expected classes out of {few(names)}, got {few(lack)}')
-    loaded = {part: _coco_part(file, data[part], classes, crowd) for part,file in files.items()}
-    groups = name_groups([Path(o).name for _,stems,*_ in loaded.values() for o in stems], group) # All parts at once: one coarsest zoom
-    for part,(pictures,stems,masks,objects) in loaded.items():
-        images,picked = lazy_pictures(pictures, bands, all_bands)
+    def opened(pictures): return lazy_pictures(pictures, bands, all_bands)
+    loaded = {part: _coco_part(file, data[part], classes, crowd, opened) for part,file in files.items()}
+    groups = name_groups([Path(o).name for _,_,stems,*_ in loaded.values() for o in stems], group) # All parts at once: one coarsest zoom
+    for part,(images,picked,stems,masks,objects) in loaded.items():
         res[part] = Chips(images, masks, picked, classes, stems, files[part], True, groups[:len(stems)], objects)
         groups = groups[len(stems):]
     return res
@@ -379,7 +395,8 @@ def _ship_rows(table, folder, missing):
 def _ship_groups(pictures, names, group):
     "Labels by overlap, or by name."
     if group != 'overlap': return name_groups(names, group)
-    if len(names) > 3000: raise BadInput(f'ships: to compare {len(names):,} pictures in pairs takes hours: say group=None')
+    if len(names) > 3000: raise BadInput(f'ships: to compare {len(names):,} pictures in pairs takes hours: name their scenes with group= '
+                       '(a function or a regular expression); with group=None crops of one scene may sit on both sides of a split')
     return overlap_groups(find_overlaps(pictures), names)
 
 # %% ../nbs/05_formats.ipynb #c424294e
@@ -437,12 +454,15 @@ def _scene_group(name):
 def _split_csv(path):
     "Part -> names of a CSV with name and part in each row; a header may stand above."
     res = {}
-    for i,row in enumerate(csv.reader(io.StringIO(read_text(path))), 1):
+    try: rows = list(csv.reader(io.StringIO(read_text(path))))
+    except csv.Error as e: raise BadInput(f'{path}: no CSV ({e})') from None
+    for i,row in enumerate(rows, 1):
         if not row: continue
         if len(row) != 2: raise BadInput(f'{path}: row {i}: expected name,part, got {len(row)} columns')
         part = row[1].strip()
-        if part.lower() in _PARTS: res.setdefault(part, []).append(row[0].strip())
-        elif i > 1: raise BadInput(f'{path}: row {i}: expected train, val or test, got {part[:40]!r}')
+        if part.lower() in _PARTS: res.setdefault(part.lower(), []).append(row[0].strip())
+        elif i > 1 or difflib.get_close_matches(part.lower(), _PARTS, 1):
+            raise BadInput(f'{path}: row {i}: expected train, val or test, got {part[:40]!r}')
     return res
 
 # %% ../nbs/05_formats.ipynb #0be3cc7f
@@ -466,7 +486,7 @@ def read_split(
         for o in names:
             if o in seen: raise BadInput(f'{where}: {o} is listed twice, in {seen[o]} and {part}: a scene belongs to one part')
             seen[o] = part
-        res[_PARTS[part.lower()]] = names
+        res.setdefault(_PARTS[part.lower()], []).extend(names) # val and valid are one part
     return res
 
 # %% ../nbs/05_formats.ipynb #5cb8c108
@@ -530,20 +550,20 @@ def _moved(t, x, y):
     "The point (x,y), or arrays of them, sent through an affine transform."
     return t.a*x + t.b*y + t.c, t.d*x + t.e*y + t.f
 
-def _geo_image(path):
-    "(H,W,C) readings, without alpha."
+def _geo_image(path, n=0):
+    "(H,W,C) readings, without alpha unless it is one of `n` bands with names."
     rasterio = need('rasterio', 'geo')
     with open_raster(path) as r:
         check_size(path, r.width*r.height*sum(np.dtype(o).itemsize for o in r.dtypes))
-        seen = [i for i,o in zip(r.indexes, r.colorinterp) if o.name != 'alpha']
+        seen = [i for i,o in zip(r.indexes, r.colorinterp) if o.name != 'alpha' or r.count == n]
         try: return np.moveaxis(r.read(seen), 0, -1)
         except rasterio.errors.RasterioError: raise BadInput(f'{path}: damaged, cannot be decoded') from None
 
-def _geo_empty(path):
-    "(H,W) bool: where a raster has no data; None if it has data everywhere."
+def _geo_empty(path, n=0):
+    "(H,W) bool: where a raster has no data; None if it has data everywhere, or if what looks like alpha is one of `n` bands with names."
     with open_raster(path) as r:
-        if all(o[0].name == 'all_valid' for o in r.mask_flag_enums): return None
-        return r.dataset_mask() == 0
+        flags = {f.name for o in r.mask_flag_enums for f in o}
+        return None if flags == {'all_valid'} or r.count == n and 'alpha' in flags else r.dataset_mask() == 0
 
 # %% ../nbs/05_formats.ipynb #47001693
 _VECTORS = {'.geojson': b'{', '.json': b'{', '.gpkg': b'SQLite format 3', '.shp': b'\0\0\'\n'} # Nothing that points elsewhere
@@ -559,7 +579,8 @@ def _read_vectors(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            return geopandas.read_file(path, engine='pyogrio')
+            name = f'GeoJSON:{path}' if start == b'{' else path # By this reader only: others do what commands in a JSON say
+            return geopandas.read_file(name, engine='pyogrio')
     except Exception as e: raise BadInput(f'{path}: damaged, or no outlines ({" ".join(str(e).split())[:80]})') from None
 
 def _outlines(path, column):
@@ -587,12 +608,16 @@ class _Ground:
             self.trees[key] = geoms,shapely.STRtree(geoms)
         return self.trees[key]
 
+    def near(self, shape, transform, crs):
+        "Rows of the outlines that touch the chip."
+        shapely,(h,w) = need('shapely', 'geo'),shape
+        corners = [_moved(transform, *o) for o in ((0,0),(w,0),(w,h),(0,h))]
+        return np.sort(self._tree(crs)[1].query(shapely.Polygon(corners), predicate='intersects')).tolist()
+
     def on(self, shape, transform, crs):
         "Row numbers, and polygons clipped to the chip in pixels (x,y)."
-        shapely,(geoms,tree) = need('shapely', 'geo'),self._tree(crs)
+        shapely,geoms,rows = need('shapely', 'geo'),self._tree(crs)[0],np.array(self.near(shape, transform, crs), int)
         h,w = shape
-        corners = [_moved(transform, *o) for o in ((0,0),(w,0),(w,h),(0,h))]
-        rows = np.sort(tree.query(shapely.Polygon(corners), predicate='intersects'))
         t = ~transform
         def pixels(xy): return np.stack(_moved(t, *xy.T), 1)
         pieces = shapely.intersection(shapely.make_valid(shapely.transform(geoms[rows], pixels)), shapely.box(0, 0, w, h))
@@ -648,22 +673,27 @@ def load_geotiffs(
     if outlines is None: return {'all': Chips(images, None, picked, classes or ('background','building'), names, path, True, groups)}
     if lost := [n for n,(t,_) in zip(names, grids) if t is None]:
         raise BadInput(f'{path}: {len(lost):,} chips have no coordinates: {few(lost)}: save GeoTIFFs, or name map tiles x-y-zoom')
-    classes,masks,objects = _geo_masks(files, grids, shapes, outlines, column, classes)
+    classes,masks,objects = _geo_masks(files, grids, shapes, outlines, column, classes, len(all_bands or ()))
     return {'all': Chips(images, masks, picked, classes, names, path, True, groups, objects)}
 
-# %% ../nbs/05_formats.ipynb #e114315d
-def _geo_masks(files, grids, shapes, outlines, column, classes):
+# %% ../nbs/05_formats.ipynb #b080e88f
+def _geo_masks(files, grids, shapes, outlines, column, classes, n):
     "Classes, and lazy masks and objects of the chips."
     geoms,kinds,crs = _outlines(outlines, column)
     classes = list(classes or ['background', *(sorted(set(kinds)) if column else ['building'])])
+    if not column and len(classes) != 2: raise BadInput(f'classes: expected two names, or column= for more, got {",".join(classes)}')
+    if column and not set(classes[1:]) & set(kinds):
+        raise BadInput(f'{outlines}: expected some of {few(classes[1:])} in the column {column}, found {few(sorted(set(kinds)))}')
     ids = np.array([classes.index(o) if o in classes else 0 for o in kinds] if column else [1]*len(kinds))
     ground,lut = _Ground(geoms[ids > 0], crs),np.array([0, *ids[ids > 0]], np.uint8)
+    if not any(ground.near(s, *g) for s,g in zip(shapes, grids)):
+        raise BadInput(f'{outlines}: none of its outlines lies on a chip: is its coordinate system ({crs.name}) the right one?')
     def draw(i):
         rows,polygons = ground.on(shapes[i], *grids[i])
         return polygons_to_instances(polygons, shapes[i], np.array(rows, int)+1)
     drawn = Cache(draw, len(files), 5e8) # Numbered by row of the table
     def mask(i):
-        res,empty = lut[drawn[i]],_geo_empty(files[i])
+        res,empty = lut[drawn[i]],_geo_empty(files[i], n)
         return res if empty is None else np.where(empty & (drawn[i] == 0), np.uint8(IGNORE), res)
     def objects(i): # Numbered from 1 on each chip
         return np.unique(np.append(drawn[i], 0), return_inverse=True)[1][:-1].reshape(shapes[i]).astype(np.int32)
@@ -689,7 +719,8 @@ def _band_files(folder):
 def _scenes(path):
     "Folders with single-band files: `path` itself, or those in it."
     root = _folder(path)
-    return [o for o in [root, *sorted(root.iterdir())] if o.is_dir() and any(_BAND_FILE.search(f.stem) for f in o.glob('*.*'))]
+    def has_band(o): return any(_BAND_FILE.search(f.stem) for f in o.glob('*.*') if f.suffix.lower() in PICTURES+('.jp2',))
+    return [o for o in [root, *sorted(root.iterdir())] if o.is_dir() and has_band(o)]
 
 # %% ../nbs/05_formats.ipynb #208af76a
 def _on_grid(path, grid, resampling):
@@ -797,8 +828,8 @@ def _kind_of_folder(path):
     if 'subscenes' in folders: return 'clouds'
     if any(_is_ships(o) for o in tables): return 'ships'
     if ends & {'.geojson','.gpkg','.shp'}: return 'geotiffs'
+    if set(folders) & set(_MASKS) and set(folders) & set(_IMAGES): return 'folders' # Before bands: a cell of a grid may be called B1
     if _scenes(path): return 'bands'
-    if set(folders) & set(_MASKS) and set(folders) & set(_IMAGES): return 'folders'
     parts = [o for name,o in folders.items() if name in _PARTS]
     if listed or 'annotations' in folders or any(list(o.glob('*.json')) for o in parts): return 'coco'
     pictures = {o.suffix.lower() for o in [*path.glob('*.*'), *path.glob('[iI][mM]*/*.*')]} & set(PICTURES)
@@ -828,9 +859,10 @@ def load_dataset(
         near = difflib.get_close_matches(str(o), known, 1)
         hint = f': did you mean {near[0]}?' if near else ''
         if o not in known: raise BadInput(f'{what}: expected one of {", ".join(known)}, got {str(o)[:40]!r}{hint}')
-    kind = kind or kind_of(path)
-    check('kind', kind, list(KINDS))
-    known = [o for o in inspect.signature(KINDS[kind]).parameters if o not in ('path','bands','classes')]
-    for o in options: check(f'option of {kind}', o, known)
-    try: return KINDS[kind](path, bands=bands, classes=classes, **options)
+    try:
+        kind = kind or kind_of(path)
+        check('kind', kind, list(KINDS))
+        known = [o for o in inspect.signature(KINDS[kind]).parameters if o not in ('path','bands','classes')]
+        for o in options: check(f'option of {kind}', o, known)
+        return KINDS[kind](path, bands=bands, classes=classes, **options)
     except OSError as e: raise BadInput(f'{e.filename or path}: cannot be read ({e.strerror})') from None

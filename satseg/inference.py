@@ -20,7 +20,7 @@ from .masks import mask_to_polygons, validate, write_building_csv, write_ship_cs
 from .metrics import EDGES, ProbabilityHistogram, class_table, confusion, format_table, metrics_rows, scores
 from .objects import ObjectCounts, image_f2, match_objects, object_scores
 from .outputs import ERROR_COLOURS, check_free, errors, file_names, mask_image, paint_errors, picture, write_folder
-from .prediction import (MIN_AREA, add_counts, answers, batch_probabilities, batches, check_bands, class_ids, evaluate, find_objects,
+from .prediction import (add_counts, answers, batch_probabilities, batches, check_bands, class_ids, evaluate, find_objects,
     finds_instances, is_gate, load_net, mask_classes, pick_device, pick_threshold, pixel_probabilities, predict, to_device, true_mask)
 
 # %% ../nbs/30_inference.ipynb #ff324698
@@ -28,7 +28,7 @@ def find_each_way(
     probs:np.ndarray, # (H,W) or (3,H,W), from `predict`
     info, # `ModelInfo`
     threshold:float, # See `find_objects`
-    min_area:int=MIN_AREA, # Pixels: smaller objects are left out
+    min_area:int|None=None, # Pixels: smaller objects are left out; the model file's own unless given
 )->dict: # 'connected components', and 'instances' for a model that finds them -> (H,W) int32
     "Objects by every way of finding them."
     ways = {'connected components': False, **({'instances': True} if finds_instances(info) else {})}
@@ -101,7 +101,7 @@ def f2_by_chip(
     info, # Its `ModelInfo`
     chips, # `Chips` with objects
     threshold:float|None=None, # See `pick_threshold`
-    min_area:int=MIN_AREA, # Pixels: smaller objects are left out
+    min_area:int|None=None, # Pixels: smaller objects are left out; the model file's own unless given
     **kw, # As `predict`
 )->tuple: # (N,) F2 as segmented; (N,) F2 of drawing nothing
     "What `choose_gate` needs to know of the segmenter."
@@ -356,7 +356,7 @@ def _check_slips(model, dataset, kind, gate, out, min_area, bs, overwrite):
     kind = _find_dataset(dataset, kind)
     if out is not None: check_free(out, overwrite)
     if isinstance(bs, str): raise BadInput(f'expected a batch size of 1 or more, got {bs!r}')
-    if isinstance(min_area, str) or not (min_area >= 0 and min_area == min_area//1):
+    if min_area is not None and (isinstance(min_area, str) or not (min_area >= 0 and min_area == min_area//1)):
         raise BadInput(f'expected a smallest area of 0 pixels or more, got {min_area!r}')
     return kind
 
@@ -404,7 +404,7 @@ def _run(model, dataset, kind, split, out, gate, threshold, min_area, device, bs
         gate = _gate_facts(run, gate, about.threshold) if door is not None else None
         res = dict(model=str(model), dataset=dataset and str(dataset), kind=kind, split=split, n=len(chips), tta=tta, gate=gate,
                    **(dict(threshold=threshold) if run.total is None else summary(run.total, threshold, mask_classes(info))),
-                   **(dict(min_area=int(min_area), objects=run.tally.scores()) if run.tally and run.total is not None else {}))
+                   **(dict(min_area=int(info.min_area if min_area is None else min_area), objects=run.tally.scores()) if run.tally and run.total is not None else {}))
         if folder: (folder/'metrics.json').write_text(json.dumps(res, indent=1)+'\n', encoding='utf-8')
     if run.total is not None or not quiet: print(_tables(run, gate))
     if run.lacks_geo: say('objects are not counted and no submission.csv is written: pip install "satseg[geo]"')
@@ -421,7 +421,7 @@ def main(
     out:str=None, # Folder to write: masks, overlays, metrics.json, for single objects submission.csv
     gate:str=None, # Model file of a gate (Classifier): chips that it does not pass stay empty
     threshold:number=None, # Building where probability >= threshold, 0 to 1 in steps of 0.001; the model file's own unless given
-    min_area:number=MIN_AREA, # Pixels: smaller objects are left out when objects are counted or submitted
+    min_area:number=None, # Pixels: smaller objects are left out when objects are counted or submitted; the model file's own unless given
     device:str=None, # cpu, cuda, cuda:1 or mps; the GPU unless given, if there is one
     bs:number=8, # Batch size: chips of one size that are computed together
     tta:bool=False, # Mean over eight flips and turns, eight times the work; eight views help only nets that were trained on turned chips

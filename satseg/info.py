@@ -31,6 +31,7 @@ class ModelInfo:
     threshold:float|None = .5 # For one logit: class 1 where probability >= threshold; None for several
     chip_size:int = 256 # Side of the chips it was trained on, pixels
     trained_on:str = '' # Data, split, epochs: in words
+    min_area:int = 16 # Pixels: smaller objects are noise; older files do not say
     scores:dict = field(default_factory=dict) # Name of data and split -> scores
 
     def normalise(self,
@@ -57,6 +58,7 @@ _FIELDS = dict( # Field of `ModelInfo` -> what it must be, and whether a value i
     threshold=('None or a number from 0 to 1', lambda o: o is None or _numbers([o], 0, 1)),
     chip_size=('a number above 0', lambda o: _numbers([o], 1)),
     trained_on=('printable text in one line', lambda o: type(o) is str and o.isprintable()),
+    min_area=('a number of pixels, 0 or more', lambda o: type(o) is int and 0 <= o < 2**40),
     scores=('a dict', lambda o: type(o) is dict))
 
 def check_info(
@@ -82,9 +84,9 @@ def info_from(
     d:dict, # Fields of `ModelInfo`, out of a file
 )->ModelInfo: # Each field of its kind
     "The checked description that `d` holds."
-    missing = [o for o in _FIELDS if o not in d]
+    missing = [o for o in _FIELDS if o not in d and o != 'min_area']
     if missing: raise BadInput(f'the model file lacks {", ".join(missing)}')
-    info = ModelInfo(**{name: d[name] for name in _FIELDS})
+    info = ModelInfo(**{name: d[name] for name in _FIELDS if name in d})
     check_info(info)
     return info
 

@@ -432,6 +432,7 @@ def _write_csv(path, header, rows):
     "Rows into a CSV file, under another name until it is whole."
     path = Path(path)
     part = path.with_name(path.name+'.part')
+    if not path.parent.is_dir(): raise BadInput(f'{path.parent}: expected a folder to write {path.name} to, there is none: make it first')
     try:
         with part.open('w', encoding='utf-8', newline='') as f: csv.writer(f, lineterminator='\n').writerows([header, *rows])
         os.replace(part, path)
@@ -538,7 +539,8 @@ def _polygon(
 ): # shapely Polygon
     "One polygon of a building file, every rule checked."
     shapely = need('shapely', 'geo')
-    try: xy = np.array(points, np.float64)
+    flat = [v for o in points if isinstance(o, list) for v in o] if isinstance(points, list) else ['no list']
+    try: xy = np.array(points, np.float64) if all(type(v) in (int,float) for v in flat) else np.zeros(0)
     except (ValueError,TypeError,OverflowError): xy = np.zeros(0)
     if xy.ndim != 2 or xy.shape[1] != 2 or not np.isfinite(xy).all():
         hint = ': one more pair of brackets round the polygon' if xy.shape == (2,) else ''
@@ -578,14 +580,7 @@ def read_building_csv(
         res[name] = polys
     return res
 
-# %% ../nbs/04_masks.ipynb #a80e0835
-def _names(
-    path, # CSV whose first column lists the images, such as sample_submission.csv; None: anything goes
-):
-    "The image names that a file must have."
-    if path is None: return None
-    with Path(path).open(encoding='utf-8-sig', newline='') as f: return {o[0] for i,o in enumerate(csv.reader(f)) if i and o}
-
+# %% ../nbs/04_masks.ipynb #ca19d9cd
 def _unlisted(seen, names):
     "Problems of a file with the images `seen` (name -> row), where `names` were asked for."
     if names is None: return []
@@ -607,7 +602,18 @@ def building_problems(
     except BadInput as e: return [*res, str(e).removeprefix(f'{path}: ')]
     return res+_unlisted(seen, _names(ids))
 
-# %% ../nbs/04_masks.ipynb #008e9bd7
+# %% ../nbs/04_masks.ipynb #a80e0835
+def _names(
+    path, # CSV whose first column lists the images, such as sample_submission.csv; None: anything goes
+):
+    "The image names that a file must have."
+    if path is None: return None
+    limit = csv.field_size_limit(2**31-1)
+    try:
+        with Path(path).open(encoding='utf-8-sig', newline='') as f: return {o[0] for i,o in enumerate(csv.reader(f)) if i and o}
+    except (UnicodeDecodeError,csv.Error): raise BadInput(f'{path}: expected a CSV file in UTF-8, got something else') from None
+    finally: csv.field_size_limit(limit)
+
 def _overlaps(
     runs:list, # (row, starts, ends) of the ships of one image
 )->list: # Problems
@@ -655,7 +661,7 @@ def validate(
         if o is not None and not Path(o).is_file():
             raise BadInput(f'{o}: expected a CSV file, found {"a folder" if Path(o).is_dir() else "no such file"}')
     if kind is None:
-        with Path(path).open('rb') as f: head = f.read(200).decode('utf-8-sig', 'replace').split('\n')[0].strip()
+        with Path(path).open('rb') as f: head = f.read(200).decode('utf-8-sig', 'replace').split('\n')[0].strip().replace('"', '')
         kind = {','.join(BUILDING_COLUMNS):'buildings', ','.join(SHIP_COLUMNS):'ships'}.get(head)
         if not kind: return [f'row 1: expected the header {",".join(BUILDING_COLUMNS)} or {",".join(SHIP_COLUMNS)}, got {head!r:.60}']
     if kind not in ('buildings','ships'): raise BadInput(f'expected the kind buildings or ships, got {kind!r:.60}')

@@ -17,6 +17,7 @@ import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
@@ -395,6 +396,12 @@ def from_segmenter(cls:Classifier,
 # %% ../nbs/10_models.ipynb #1cb847e1
 ARCHITECTURES = {o.__name__: o for o in (UNet, EncoderUNet, DeepLabV3, Classifier)}
 
+def _python(o):
+    "`o` with Python's numbers in the place of numpy's, which a reader of plain values refuses."
+    if isinstance(o, dict): return {k: _python(v) for k,v in o.items()}
+    if isinstance(o, (list,tuple)): return type(o)(map(_python, o))
+    return o.item() if isinstance(o, np.generic) else o
+
 def save_model(
     path:str|Path, # Where to; written under a temporary name and renamed, so a file with this name is always whole
     model:nn.Module, # Its `state_dict` is saved, never the object
@@ -403,8 +410,12 @@ def save_model(
     "Write weights and `info` as one file of plain values and tensors."
     state = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}
     path,tmp = Path(path),Path(f'{path}.tmp')
+    if not path.parent.is_dir(): raise BadInput(f'{path.parent}: expected a folder to write {path.name} to, there is none; make it first')
+    about = _python(asdict(info))
+    check_info(ModelInfo(**about))
+    check_agreement(info, getattr(model, 'arguments', info.arguments))
     try:
-        torch.save({'format': FORMAT, 'version': VERSION, **asdict(info), 'state_dict': state}, tmp)
+        torch.save({'format': FORMAT, 'version': VERSION, **about, 'state_dict': state}, tmp)
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 

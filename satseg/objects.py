@@ -163,6 +163,8 @@ def boundary_f1(
     if pred.ndim != 2 or pred.shape != targ.shape: raise BadInput(f'expected (H,W) of one shape, got {pred.shape} and {targ.shape}')
     if not {pred.dtype.kind,targ.dtype.kind} <= set('biu'):
         raise BadInput(f'expected masks of whole numbers, got {pred.dtype} and {targ.dtype}: compare with a threshold first')
+    if pred.dtype == np.uint8 and (pred == IGNORE).any():
+        raise BadInput(f'expected a prediction of class ids, got {IGNORE} in it: write objects as 1 (mask//255)')
     if not tolerance >= 0: raise BadInput(f'expected a tolerance of 0 pixels or more, got {tolerance}')
     known = targ != IGNORE if targ.dtype == np.uint8 else np.ones(targ.shape, bool)
     a,b = _boundary(pred, known),_boundary(targ, known)

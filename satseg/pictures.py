@@ -7,8 +7,8 @@ __all__ = ['MAX_BYTES', 'PICTURES', 'SENTINEL2', 'LANDSAT8', 'read_text', 'read_
            'check_size', 'read_picture', 'band_places', 'all_band_names', 'read_image', 'lazy_pictures',
            'colours_to_ids', 'name_groups', 'map_tile', 'find_overlaps', 'overlap_groups']
 
-# %% ../nbs/02_pictures.ipynb #dc26e269
-import json, re, warnings
+# %% ../nbs/02_pictures.ipynb #28b01abe
+import json, math, re, warnings
 from pathlib import Path
 import numpy as np
 from .data import IGNORE, BadInput, Cache, need
@@ -84,31 +84,35 @@ def check_size(
     "Refuse a picture that would fill the memory."
     if n > MAX_BYTES: raise BadInput(f'{path}: decoded it would take {n:,} bytes, more than {MAX_BYTES:,}: cut it into tiles')
 
-# %% ../nbs/02_pictures.ipynb #bb9c6d4f
-def _read_tif(path):
+# %% ../nbs/02_pictures.ipynb #e4cb681d
+def _read_tif(path, n=0):
     "`read_picture` by rasterio."
     rasterio = need('rasterio', 'geo')
     with open_raster(path) as r:
         check_size(path, r.width*r.height*sum(np.dtype(o).itemsize for o in r.dtypes))
-        try: a = np.moveaxis(r.read(), 0, -1)
+        seen = [i for i,o in zip(r.indexes, r.colorinterp) if o.name != 'alpha' or r.count == n]
+        try: a = np.moveaxis(r.read(seen), 0, -1)
         except rasterio.errors.RasterioError: raise BadInput(f'{path}: damaged, cannot be decoded') from None
-        if r.count > 1: return a, None
+        if len(seen) != 1: return a, None
         if r.colorinterp[0].name != 'palette': return a[...,0], None
         table = r.colormap(1)
         return a[...,0], np.array([table.get(i, (0,0,0))[:3] for i in range(max(table)+1)], np.uint8)
 
-# %% ../nbs/02_pictures.ipynb #7e991481
+# %% ../nbs/02_pictures.ipynb #75de0f85
 def read_picture(
     path:str|Path, # A png, jpg, bmp or tif
+    n:int=0, # Bands that somebody has named: alpha is one of them if they are all
 )->tuple: # (H,W) or (H,W,C) array as stored, without alpha; palette (n,3) uint8 or None
     "The numbers of a picture."
     from PIL import Image
     path = Path(path)
     if not path.is_file(): raise BadInput(f'{path}: expected a picture, found {"a folder" if path.is_dir() else "no such file"}')
-    if path.suffix.lower() in ('.tif','.tiff'):
-        try: return _read_tif(path)
+    with path.open('rb') as f: head = f.read(26)
+    deep = head.startswith(b'\x89PNG') and head[24:25] == b'\x10' and head[25:] != b'\0' # Of 16-bit colours Pillow keeps half the bits
+    if deep or path.suffix.lower() in ('.tif','.tiff'):
+        try: return _read_tif(path, n)
         except BadInput as e:
-            if 'satseg[geo]' not in str(e): raise # Without rasterio: Pillow does the plain ones
+            if deep or 'satseg[geo]' not in str(e): raise # Without rasterio: Pillow does the plain ones
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
@@ -117,7 +121,7 @@ def read_picture(
                 if im.mode in ('CMYK','YCbCr','LAB','HSV'): im = im.convert('RGB')
                 a = np.asarray(im)
                 if im.mode == 'P': return a, np.array(im.getpalette('RGB'), np.uint8).reshape(-1,3)
-                return (a[...,:-1] if im.mode in ('LA','RGBA','RGBX','PA','La','RGBa') else a), None
+                return (a[...,:-1] if a.ndim == 3 and a.shape[2] != n and im.mode in ('LA','RGBA','RGBX','PA','La','RGBa') else a), None
     except BadInput: raise
     except Image.DecompressionBombError: raise BadInput(f'{path}: a picture of absurd size is refused: cut it into tiles') from None
     except Image.UnidentifiedImageError: raise BadInput(f'{path}: expected a png, jpg, bmp or tif, this is something else') from None
@@ -155,12 +159,13 @@ def all_band_names(
     if len(names) != n: raise BadInput(f'{where}: expected the {len(names)} bands {",".join(names)}, found {n}: give all_bands=')
     return names
 
-# %% ../nbs/02_pictures.ipynb #58bedb73
+# %% ../nbs/02_pictures.ipynb #2a4dc696
 def read_image(
     path:str|Path, # A png, jpg, bmp or tif
+    n:int=0, # See `read_picture`
 )->np.ndarray: # (H,W,C), palettes turned into colours
     "A picture as an image with a band axis."
-    a,palette = read_picture(path)
+    a,palette = read_picture(path, n)
     if palette is not None:
         if a.max() >= len(palette): raise BadInput(f'{path}: damaged, an index beyond its palette')
         a = palette[a]
@@ -170,15 +175,16 @@ def lazy_pictures(
     files, # Paths; the first one is read at once, to know its bands
     bands=None, # Names of the bands wanted; all unless given
     all_bands=None, # Names of the bands in the files
-    image=read_image, # path -> (H,W,C)
+    image=read_image, # path, number of bands named -> (H,W,C)
 )->tuple: # `Cache` of (H,W,C) arrays, names of their bands
     "Pictures that are decoded when they are taken."
-    first = image(files[0])
+    n = len(all_bands or ())
+    first = image(files[0], n)
     names = all_band_names(first.shape[2], all_bands, files[0])
     bands = tuple(bands or names)
     places = band_places(bands, names, files[0])
     def read(i):
-        a = image(files[i])
+        a = image(files[i], n)
         if a.shape[2] == 1 and len(names) == 3: a = np.repeat(a, 3, 2) # A grey jpg among colour ones
         if a.shape[2] != len(names): raise BadInput(f'{files[i]}: expected {len(names)} bands as in {files[0]}, found {a.shape[2]}')
         return a[...,places]
@@ -225,8 +231,11 @@ def name_groups(
         return [o[1] if o.re.groups else o[0] for o in found]
     tiles = [map_tile(o) for o in names]
     zoom = min((o[3] for o in tiles if o), default=0)
-    return [_group(o, t, zoom, block) for o,t in zip(names, tiles)]
+    cells = [_CELL.search(o) for o in names]
+    step = math.gcd(*(int(n) for o in cells if o for n in o.groups()[1:])) or 1 # More than 1 where names count pixels: a_0_256, a_512_0
+    return [_group(o, t, zoom, block*step) for o,t in zip(names, tiles)]
 
+# %% ../nbs/02_pictures.ipynb #04db0dca
 def map_tile(
     name:str, # Such as set1_638584_541920_20 or OAM-386690-220241-19
 ): # (prefix, x, y, zoom), or None for another name
@@ -236,10 +245,12 @@ def map_tile(
     x,y,z = (int(o) for o in found.groups()[1:])
     return (found[1],x,y,z) if 10 <= z <= 24 and max(x,y) < 2**z and max(x,y) >= 2**(z-6) else None
 
+_CELL = re.compile(r'^(.*)_(\d{1,6})_(\d{1,6})$')
+
 def _group(name, tile, zoom, block):
     if '_image' in name: return name.split('_image')[0]
     if tile: return f'{tile[0]}_{tile[1]>>tile[3]-zoom}_{tile[2]>>tile[3]-zoom}_{zoom}'
-    cell = re.search(r'^(.*)_(\d{1,6})_(\d{1,6})$', name)
+    cell = _CELL.search(name)
     return f'{cell[1]} block {int(cell[2])//block},{int(cell[3])//block}' if cell else name
 
 # %% ../nbs/02_pictures.ipynb #6f59e6d5

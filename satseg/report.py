@@ -16,7 +16,7 @@ from .data import IGNORE, BadInput, true_colour
 from .inference import ObjectTally, find_each_way, match_classes, score_rows, summary
 from .metrics import ProbabilityHistogram, class_table, confusion, markdown_table, plot_reliability, plot_threshold_curve, scores
 from .outputs import ERROR_COLOURS, errors, paint, shown_classes, write_folder
-from .prediction import (MIN_AREA, add_counts, class_ids, finds_instances, mask_classes, pick_threshold,
+from .prediction import (add_counts, class_ids, finds_instances, mask_classes, pick_threshold,
     pixel_probabilities, predict, true_mask)
 
 # %% ../nbs/31_report.ipynb #7cab248d
@@ -47,7 +47,7 @@ def score_chips(
     chips, # `Chips` with masks
     threshold:float|None, # None for several classes
     tally:ObjectTally|None=None, # To be filled, from `counts_objects`
-    min_area:int=MIN_AREA, # Pixels: smaller objects are left out
+    min_area:int|None=None, # Pixels: smaller objects are left out; the model file's own unless given
     **kw, # As `predict`: bs, device, tta, progress
 )->tuple: # `ProbabilityHistogram` or (C,C) counts; list of rows as of `chip_row` with `place`, worst first
     "Scores of all chips together and of each."
@@ -351,7 +351,7 @@ def report(
     bs:int=8, # Chips in a batch
     device=None, # See `pick_device`
     tta:bool=False, # Mean over the eight flips and turns
-    min_area:int=MIN_AREA, # Pixels: smaller objects are left out when objects are counted
+    min_area:int|None=None, # Pixels: smaller objects are left out when objects are counted; the model file's own unless given
     n_show:int=4, # Worst and best chips shown, each
     data:str='', # Which data and which split, in words; the chips' source unless given
     overwrite:bool=False, # Replace `out` if satseg wrote it
