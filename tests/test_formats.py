@@ -738,3 +738,125 @@ def test_real_scenes(real_data):
     assert chips.names == ['genoa','san_francisco'] and chips.bands == ('B02','B03','B11')
     for i,n in ((0,29), (1,6)):
         assert chips.instances(i).max() == n and ((chips.instances(i) > 0) == (chips[i].mask == 1)).mean() > .999
+
+
+# What a strict review found
+
+def test_a_geojson_cannot_name_a_command_or_another_file(tmp_path):
+    chips = geo(tmp_path/'a', [FIELD])
+    secret = geo(tmp_path/'b', [FIELD])/'o.geojson'
+    text = json.dumps(dict(type='gdal_streamed_alg', command_line=f'gdal vector pipeline ! read {secret}'))
+    for head in ('', '\ufeff', ' \n'):
+        (chips/'o.geojson').write_text(head+text, 'utf-8')
+        one_line(lambda: load_geotiffs(chips), 'o.geojson')
+
+
+def test_both_names_of_a_part_are_one_part(tmp_path):
+    (tmp_path/'s.csv').write_text('name,part\na,train\nb,Train\nc,val\nd,valid\n')
+    assert read_split(tmp_path/'s.csv') == {'train': ['a','b'], 'val': ['c','d']}
+    assert read_split({'val': ['a'], 'validation': ['b']}) == {'val': ['a','b']}
+    (tmp_path/'s.csv').write_text('a,trian\nb,train\n')
+    one_line(lambda: read_split(tmp_path/'s.csv'), 'row 1', 'trian')
+    (tmp_path/'s.csv').write_text('a'*200_000+',train\n')
+    one_line(lambda: read_split(tmp_path/'s.csv'), 's.csv', 'no CSV')
+
+
+def test_two_folders_of_one_part_are_not_mixed_up(tmp_path):
+    for o in ('train','training'): folders(tmp_path/o, [np.zeros((4,4))])
+    one_line(lambda: load_folders(tmp_path), 'train and training')
+
+
+def test_what_255_means_is_decided_for_all_parts_at_once(tmp_path):
+    folders(tmp_path/'TRAIN_VAL_SET', [[[0,1],[1,255]]])
+    folders(tmp_path/'TEST_SET', [[[0,0],[0,255]]])
+    parts = load_folders(tmp_path)
+    assert [np.unique(o[0].mask).tolist() for o in parts.values()] == [[0,1,255], [0,255]]
+    assert np.unique(load_folders(tmp_path)['test'][0].mask).tolist() == [0,255] # Whichever is taken first
+
+
+def test_grid_cells_are_no_bands(tmp_path):
+    for o in ('A1','B1','B2'):
+        save(tmp_path/'IMAGES'/f'site_{o}.png', np.zeros((4,4,3)))
+        save(tmp_path/'MASKS'/f'site_{o}.png', np.zeros((4,4)))
+    assert kind_of(tmp_path) == 'folders'
+    (tmp_path/'x').mkdir()
+    (tmp_path/'x'/'b2.txt').write_text('')
+    one_line(lambda: kind_of(tmp_path/'x'), 'expected a dataset')
+    one_line(lambda: load_folders(tmp_path, masks='nowhere'), 'nowhere', 'expected a folder')
+
+
+def test_deep_pictures_keep_all_bits_and_alpha_goes_unless_it_has_a_name(tmp_path):
+    a = (np.arange(48).reshape(3,4,4)*1000).astype(np.uint16)
+    for o in ('png','tif'):
+        path = tmp_path/'deep'/f'{o}.{o}'
+        path.parent.mkdir(exist_ok=True)
+        with rasterio.open(path, 'w', 'PNG' if o == 'png' else 'GTiff', 4, 4, 3, dtype='uint16') as r: r.write(a)
+        got,palette = read_picture(path)
+        assert got.dtype == np.uint16 and (got == np.moveaxis(a, 0, -1)).all() and palette is None
+    save_tif(tmp_path/'four'/'a.tif', np.arange(64).reshape(4,4,4).astype(np.uint8)) # GDAL calls the fourth of four bytes alpha
+    save(tmp_path/'png'/'a.png', np.arange(64).reshape(4,4,4))
+    for folder,kind in (('four','folders'), ('four','geotiffs'), ('png','folders')):
+        assert load_dataset(tmp_path/folder, kind)['all'].bands == ('R','G','B')
+        chips = load_dataset(tmp_path/folder, kind, all_bands=('R','G','B','NIR'), bands=('NIR',))['all']
+        assert (chips[0].image[0].ravel() == np.arange(3, 64, 4)).all()
+
+
+def test_a_named_fourth_band_is_no_mask_of_validity(tmp_path):
+    geo(tmp_path, [FIELD])
+    a = np.ones((4,4,4), np.uint8)
+    a[0,0,3] = 0
+    for i in range(2): save_tif(tmp_path/'images'/f'c{i}.tif', a, x=500000+40*i)
+    assert (load_geotiffs(tmp_path)['all'][0].mask == IGNORE).sum() == 1
+    assert (load_geotiffs(tmp_path, all_bands=('R','G','B','NIR'))['all'][0].mask == IGNORE).sum() == 0
+
+
+def test_rows_that_mean_one_picture(tmp_path):
+    images = [dict(id=i, file_name=f'{o}/a.png', width=8, height=6) for i,o in ((1,'east'), (2,'west'))] # image/a.png would do for both
+    one_line(lambda: load_coco(coco(tmp_path, [], images)), 'images[1]', 'images[0]')
+
+
+def test_a_promised_size_costs_no_memory(tmp_path):
+    import tracemalloc
+    chips = load_coco(coco(tmp_path, [ann([rect(1,1,4,4)])], [dict(id=1, file_name='image/a.png', width=9000, height=9000)]))['train']
+    tracemalloc.start()
+    try:
+        for take in (lambda: chips[0], lambda: chips.instances(0)): one_line(take, 'train.json', 'differ in size')
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally: tracemalloc.stop()
+
+
+def test_iscrowd_is_0_or_1(tmp_path):
+    one_line(lambda: load_coco(coco(tmp_path, [ann([rect(1,1,4,4)], iscrowd='0')])), 'annotations[0]', 'iscrowd')
+
+
+def test_outlines_that_hit_nothing_are_told(tmp_path):
+    geo(tmp_path, [FIELD, box(500020, 4999970, 500030, 4999980)])
+    one_line(lambda: load_geotiffs(tmp_path, column='kind', classes=('background','K0')), 'K0', 'k0, k1')
+    one_line(lambda: load_geotiffs(tmp_path, classes=('background','a','b')), 'column=')
+    assert class_shares(load_geotiffs(tmp_path, column='kind', classes=('background','k0','later'))['all'])['k0'] > 0 # Some may be absent
+    one_line(lambda: load_geotiffs(geo(tmp_path/'far', [box(0, 0, 9, 9)])), 'o.geojson', 'coordinate system')
+
+
+def test_what_is_kept_cannot_be_changed_from_outside(tmp_path):
+    for chips in (load_coco(coco(tmp_path/'a', [ann([rect(1,1,4,4)])]))['train'], load_ships(ships(tmp_path/'b', [('a.jpg','1 3'), ('b.jpg','')]))['all']):
+        i = next(i for i in range(len(chips)) if chips.instances(i).any())
+        before = chips[i].mask.copy()
+        chips.instances(i)[:] = 0
+        assert (chips[i].mask == before).all() and before.any()
+
+
+def test_names_too_long_for_a_path_are_one_line(): one_line(lambda: load_dataset('a'*300), 'cannot be read')
+
+
+def test_masks_made_of_masks_name_the_chip(tmp_path):
+    chips = load_coco(coco(tmp_path, [ann([rect(1,1,4,4)])]))['train']
+    from satseg.data import Chips
+    bad = Chips([np.zeros((4,4,1))]*2, [np.full((4,4), 7, np.uint8)]*2, bands=('a',), names=['X','Y'], source='pile')
+    one_line(lambda: bad[1:].with_masks(lambda m,i: m, ('a','b'))[0], 'pile: Y: mask')
+    assert chips.with_masks(lambda m,i: i, ('a','b'))[0].mask.sum() == 16
+
+
+def test_names_that_count_pixels_make_blocks_too():
+    names = [f'a_{y}_{x}' for y in range(0, 2048, 256) for x in range(0, 2048, 256)]
+    assert name_groups(names) == name_groups([f'a_{y}_{x}' for y in range(8) for x in range(8)])
+    assert len(set(name_groups(names))) == 4 and name_groups(['a_0_0']) == ['a block 0,0']

@@ -400,3 +400,27 @@ def test_real_ships_there_and_back(real_data):
         assert ids.max()==len(ships) and instances_to_rle(ids)==[o.runs for o in ships]
         polys, numbers = mask_to_polygons(ids, ids=True)
         assert np.array_equal(polygons_to_instances(polys, ids.shape, numbers), ids)
+
+
+def test_lists_of_images_in_any_state_are_one_line(tmp_path):
+    (tmp_path/'s.csv').write_text('ImageID,Coordinates\na,[]\n')
+    (tmp_path/'ids.csv').write_bytes('id\nm\xfc\n'.encode('latin1'))
+    with pytest.raises(BadInput, match='ids.csv: expected a CSV file in UTF-8'): validate(tmp_path/'s.csv', ids=tmp_path/'ids.csv')
+    (tmp_path/'ids.csv').write_text('id,text\na,'+'1'*200_000+'\n')
+    assert validate(tmp_path/'s.csv', ids=tmp_path/'ids.csv') == []
+
+
+def test_a_header_in_quotes_is_a_header(tmp_path):
+    (tmp_path/'s.csv').write_text('"ImageID","Coordinates"\n"a","[]"\n')
+    assert validate(tmp_path/'s.csv') == []
+
+
+@pytest.mark.parametrize('point', ['""1""', 'true', 'null', '[1]'])
+def test_coordinates_are_numbers(tmp_path, point):
+    (tmp_path/'s.csv').write_text(f'ImageID,Coordinates\na,"[[[{point},2],[9,4],[5,9]]]"\n')
+    problems = validate(tmp_path/'s.csv')
+    assert len(problems) == 1 and 'row 2: polygon 1: expected points' in problems[0]
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(BadInput, match='nowhere: expected a folder'): write_ship_csv(tmp_path/'nowhere'/'s.csv', {'a': np.zeros((2,2), int)})

@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -466,3 +467,17 @@ def test_one_spot_decides_wherever_it_is():
     x = torch.zeros(2,1,64,64); x[0,0,10,10] = 3; x[1,0,40,52] = 3
     with torch.no_grad(): a,b = net(x)[:,0]
     assert abs(a - b) < 1e-5
+
+
+def test_what_is_saved_can_be_read(tmp_path):
+    net,path = UNet(3, 1, (4,)),tmp_path/'net.pth'
+    info = ModelInfo(arguments=net.arguments, threshold=np.float64(.4), mean=list(np.ones(3)), colours=[tuple(np.zeros(3, int))]*2,
+                     scores={'val': {'iou': np.float32(.5), 'pixels': np.int64(7)}})
+    save_model(path, net, info)
+    got = load_model(path)[1]
+    assert got.threshold == .4 and got.scores == {'val': {'iou': .5, 'pixels': 7}} and got.mean == [1,1,1]
+    before = path.read_bytes()
+    for change in (dict(threshold='high'), dict(bands=['one'], mean=[0.], std=[1.]), dict(classes=['a','b','c'])):
+        with pytest.raises(BadInput): save_model(path, net, ModelInfo(arguments=net.arguments, **change)) # A file that nobody could read
+    with pytest.raises(BadInput, match='expected a folder'): save_model(tmp_path/'nowhere'/'net.pth', net, info)
+    assert path.read_bytes() == before and [o.name for o in tmp_path.iterdir()] == ['net.pth']

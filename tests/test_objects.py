@@ -154,3 +154,10 @@ def test_empty_images_and_bad_input():
     with pytest.raises(BadInput): ship_f2([], [])
     with pytest.raises(ValueError): ship_f2([none], [])
     with pytest.raises(TypeError): ObjectCounts()+BoundaryCounts()
+
+
+def test_a_prediction_of_255_is_refused():
+    mask = np.zeros((6,6), np.uint8)
+    mask[2:4,2:4] = 255
+    with pytest.raises(BadInput, match='class ids'): boundary_f1(mask, mask//255) # Else outlines of 255 would count as another class
+    assert boundary_scores(boundary_f1(mask//255, mask//255))['f1'] == 1
