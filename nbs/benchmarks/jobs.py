@@ -3,9 +3,9 @@
     pip install segmentation_models_pytorch
     python nbs/benchmarks/jobs.py --data ../shared/data --out runs/jobs [--jobs ships clouds]
 
-Both learn from the same windows, as many passes over them, and are judged on the same chips, which had no say in training (the recipes
-choose nothing on them: last weights, thresholds fixed beforehand) by the same code, counts pooled over all pixels. The trivial answers stand
-beside. The plain net: resnet34, no pretrained weights, Adam 1e-3, flips, batches as ours, bfloat16 where ours has it.
+Both learn from the same windows, as many passes over them, and are judged on the same chips, which had no say in training (last weights
+and thresholds fixed beforehand, or both chosen on chips to watch), by the same code, counts pooled over all pixels. The trivial answers
+stand beside. The plain net: resnet34, no pretrained weights, Adam 1e-3, flips, batches as ours, bfloat16 where ours has it.
 Writes OUT/JOB/{ours,plain.pth,plain.json,results.json} and prints markdown tables; what is there already is not trained again.
 """
 import argparse
@@ -24,7 +24,7 @@ from satseg.inference import choose_gate, f2_by_chip, gate_probabilities
 from satseg.info import ModelInfo
 from satseg.metrics import ProbabilityHistogram, class_table, scores
 from satseg.models import load_model, pad_to_multiple
-from satseg.prediction import predict
+from satseg.prediction import evaluate, predict
 from satseg.recipes import change, material, read_recipe, split_chips
 from satseg.training import judge, run_recipe
 
@@ -73,13 +73,13 @@ def train_plain(train, epochs, bs, seed, bf16):
     return net.eval(), info
 
 
-def row(total, tally, classes):
+def row(total, tally, info):
     "Scores of one net as plain values."
     if isinstance(total, ProbabilityHistogram):
-        res = {k: float(v) for k,v in total.at(.5).items()}
+        res = dict({k: float(v) for k,v in total.at(info.threshold or .5).items()}, threshold=info.threshold or .5)
         res['trivial'] = {k: {n: float(x) for n,x in v.items()} for k,v in total.trivial().items()}
     else:
-        *rows,macro,blind = class_table(total, classes)
+        *rows,macro,blind = class_table(total, info.classes)
         res = {f'iou {o["name"]}': float(o['iou']) for o in (*rows, macro)}
         res.update(accuracy=float(np.trace(total)/total.sum()), trivial={blind['name']: {k: float(blind[k]) for k in ('iou','accuracy')}})
     if tally is not None: res['objects'] = tally.scores()
@@ -100,8 +100,9 @@ def plain(recipe, path, out):
         (out/'plain.json').write_text(json.dumps(dict(seconds=seconds))+'\n')
     net.load_state_dict(torch.load(out/'plain.pth', weights_only=True))
     info.min_area = recipe.target.min_area
+    if m.watch and info.threshold: info.threshold = evaluate(net, info, m.watch).best('iou') # As ours is chosen
     total,tally = judge(net, info, m.valid, recipe.data.kind or '', bs=2)
-    return net, info, m, dict(row(total, tally, info.classes), seconds=seconds)
+    return net, info, m, dict(row(total, tally, info), seconds=seconds)
 
 
 def run_job(job, data, out, epochs=None):
@@ -116,7 +117,7 @@ def run_job(job, data, out, epochs=None):
     our_info.min_area = recipe.target.min_area
     total,tally = judge(ours, our_info, m.valid, recipe.data.kind or '', bs=2)
     res = dict(job=job, split=m.words, epochs=recipe.training.epochs, windows=len(m.train), seed=recipe.training.seed, machine=machine(),
-               ours=dict(row(total, tally, our_info.classes), seconds=round(seconds)), plain=theirs)
+               ours=dict(row(total, tally, our_info), seconds=round(seconds)), plain=theirs)
     if job == 'ships': res['gate'] = two_steps(recipe, data/folder, out, dict(ours=(ours,our_info), plain=(net,info)), epochs)
     if job == 'clouds': res['sentinel2'] = {k: other_sensor(n, i, data) for k,(n,i) in dict(ours=(ours,our_info), plain=(net,info)).items()}
     (out/'results.json').write_text(json.dumps(res, indent=1)+'\n')
