@@ -167,17 +167,26 @@ def _sample_parts(info):
         raise BadInput(f'the built-in sample has no masks of the classes {",".join(info.classes)}: give --dataset')
     return dict(sample=sample_chips(seed=2026, target=target))
 
-# %% ../nbs/30_inference.ipynb #3042799a
+# %% ../nbs/30_inference.ipynb #0c9fa62f
+def _option(name, text):
+    "Text as a list, a number, true or false; some options are always a list or a text."
+    if ',' in text or name in ('all_bands','classes'): return text.split(',')
+    if name == 'group': return text
+    if text.lower() in ('true','false'): return text.lower() == 'true'
+    return int(text) if re.fullmatch('-?[0-9]{1,18}', text) else float(text) if re.fullmatch(r'-?[0-9]*\.[0-9]+', text) else text
+
 def reader_options(
     text:str|None, # 'shadow=ignore all_bands=B02,B03': names and values, lists with commas
-)->dict: # Name -> text, number or list
+)->dict: # Name -> text, number, list, True or False
     "Options of a reader from the command line."
     res = {}
     for o in (text or '').split():
         name,eq,value = o.partition('=')
         if not (name and eq and value):
             raise BadInput(f'expected options such as shadow=ignore all_bands=B02,B03, got {o!r}: name=value, with spaces between')
-        res[name] = value.split(',') if ',' in value else int(value) if value.isdecimal() else value
+        res[name] = _option(name, value)
+    for o in {'path','kind','bands'} & set(res):
+        raise BadInput(f'--options: expected none of the name {o}: ' + ('the model names the bands' if o == 'bands' else f'give --{o.replace("path", "dataset")}'))
     return res
 
 # %% ../nbs/30_inference.ipynb #d1ce7736
@@ -224,7 +233,11 @@ def _load(path, kind, info, ignore, options):
     if kind == 'folders' and ignore: kw['has_ignore'] = True
     try: return load_dataset(path, kind, list(info.bands), **{**kw, **options})
     except BadInput as e: raise BadInput(str(e).replace('all_bands=', '--options all_bands=')) from None
+    except (TypeError,ValueError,AttributeError) as e:
+        if not options: raise
+        raise BadInput(f'--options {" ".join(options)}: the reader {kind} cannot take such a value ({" ".join(str(e).split())[:100]})') from None
 
+# %% ../nbs/30_inference.ipynb #31b1bf26
 def _pick_split(parts, split, source):
     "The part to predict: `split`, else val, else test, else the only one."
     if split is None: split = next((o for o in ('val','test') if o in parts), next(iter(parts)) if len(parts) == 1 else None)
@@ -385,7 +398,9 @@ def _data(dataset, kind, split, info, ignore, options):
     if not len(chips): raise BadInput(f'{dataset}: expected at least one chip, got none')
     known = f'no --dataset: {len(chips)} chips of the built-in sample (painted, seed 2026)'
     if dataset: known = f'{dataset} ({kind}), split {split}: {len(chips)} chips'
-    return chips,split,[o for o in (known, remark, unlike_training(info, chips)) if o]
+    seen = f'careful: split {split} may hold chips that the model learned from; their scores say little about others'
+    seen = seen if dataset and split in ('train','all') and chips.has_masks else ''
+    return chips,split,[o for o in (known, remark, seen, unlike_training(info, chips)) if o]
 
 # %% ../nbs/30_inference.ipynb #c1c3ce21
 def _run(model, dataset, kind, split, out, gate, threshold, min_area, device, bs, tta, ignore, options, overwrite, quiet):
@@ -405,6 +420,7 @@ def _run(model, dataset, kind, split, out, gate, threshold, min_area, device, bs
         res = dict(model=str(model), dataset=dataset and str(dataset), kind=kind, split=split, n=len(chips), tta=tta, gate=gate,
                    **(dict(threshold=threshold) if run.total is None else summary(run.total, threshold, mask_classes(info))),
                    **(dict(min_area=int(info.min_area if min_area is None else min_area), objects=run.tally.scores()) if run.tally and run.total is not None else {}))
+        res.update({k: v for k,v in dict(options=options, ignore=ignore, remarks=remarks[1:]).items() if v})
         if folder: (folder/'metrics.json').write_text(json.dumps(res, indent=1)+'\n', encoding='utf-8')
     if run.total is not None or not quiet: print(_tables(run, gate))
     if run.lacks_geo: say('objects are not counted and no submission.csv is written: pip install "satseg[geo]"')

@@ -116,6 +116,12 @@ def _flag(o):
     if type(o) is bool: return o
     return _FLAGS[o.lower()] if isinstance(o, str) and o.lower() in _FLAGS else _fail('true or false', o)
 
+def _step(o):
+    "A threshold as the counts know them."
+    o = _number(0, 1)(o)
+    return o if abs(1000*o-round(1000*o)) < 1e-6 else _fail('a number from 0 to 1 in steps of 0.001', o)
+
+# %% ../nbs/34_recipes.ipynb #cc7b2308
 def _text(o):
     "One printable line."
     return o if isinstance(o, str) and o.isprintable() and 0 < len(o) <= 500 else _fail('a line of text', o)
@@ -245,7 +251,7 @@ class Training:
     bs:int = entry(8, _number(1, 65536, whole=True)) # Windows in a batch
     precision:str = entry('auto', _choice('auto','full','half','bf16')) # auto: half on a GPU, full on a CPU
     patience:int = entry(None, _or(None, _number(1, whole=True))) # Stop after so many epochs without a better score; null: never
-    threshold:float = entry(None, _or(None, _number(0, 1))) # For two classes; the best on the watched chips unless given
+    threshold:float = entry(None, _or(None, _step)) # For two classes; the best on the watched chips unless given
     seed:int = entry(0, _number(0, 2**32-1, whole=True)) # Of weights, order and augmentation
 
 # %% ../nbs/34_recipes.ipynb #629968fd
@@ -315,6 +321,8 @@ def _quarrels(r):
     t,scale = r.training,r.augmentation.scale
     chosen = [k for k,v in dict(patience=t.patience, lr_grid=t.lr_grid, schedule=t.schedule == 'plateau').items() if v]
     if r.split.watch == 0 and chosen: yield f'training.{chosen[0]}','needs chips to watch: set split.watch above 0, such as 0.15'
+    if not isinstance(r.data.options.get('all_bands', []), list):
+        yield 'data.options.all_bands',f'expected a list such as [B02, B03, B04], got {_shown(r.data.options["all_bands"])}'
     if r.data.overlap and r.data.overlap >= (r.data.size or 0): yield 'data.overlap','expected an overlap below data.size'
     if (r.target.kind == 'present') != (r.model.architecture == 'Classifier'):
         yield 'target.kind','present goes with the architecture Classifier, and only with it: change one of the two'
@@ -556,8 +564,8 @@ def undersample(
     drop = set(random.Random(seed).sample(poor, len(poor) - round(keep*len(poor))))
     return chips[[i for i in range(len(chips)) if i not in drop]]
 
-# %% ../nbs/34_recipes.ipynb #06da5be7
-RUN_FILES = 'metrics.json','recipe.yaml','log.csv','curves.png','model.pth','checkpoint.pth'
+# %% ../nbs/34_recipes.ipynb #1252d466
+RUN_FILES = 'metrics.json','log.csv','curves.png','model.pth','checkpoint.pth','checkpoint.tmp','recipe.yaml'
 RUN_FOLDERS = 'report','models','grid','tensorboard','wandb'
 
 def write_text(
@@ -603,11 +611,12 @@ def check_run(
 def clear_run(
     out:Path, # Folder of a run
 ):
-    "Remove what an earlier run wrote, the sign of being finished first; anything else stays."
-    for o in RUN_FILES: (out/o).unlink(missing_ok=True)
+    "Remove what an earlier run wrote, the sign of being finished first, that of being a run last; anything else stays."
+    for o in RUN_FILES[:-1]: (out/o).unlink(missing_ok=True)
     for o in RUN_FOLDERS:
         if (out/o).is_symlink(): (out/o).unlink()
         elif (out/o).is_dir(): shutil.rmtree(out/o)
+    (out/RUN_FILES[-1]).unlink(missing_ok=True)
 
 # %% ../nbs/34_recipes.ipynb #c100ddc6
 @call_parse

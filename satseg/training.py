@@ -6,8 +6,8 @@
 __all__ = ['OPTIMISERS', 'MAX_PIXELS', 'ChipDataset', 'chip_loaders', 'AugmentBatch', 'present', 'ChipTarget', 'Pooled',
            'CPUMixedPrecision', 'precision_callback', 'read_checkpoint', 'SaveBest', 'Checkpoint',
            'SegmentationLearner', 'RunLog', 'segmentation_learner', 'choose_threshold', 'model_info', 'setting_name',
-           'run_settings', 'fit', 'train', 'compare', 'class_weights', 'recipe_loss', 'recipe_model', 'recipe_augment',
-           'train_arguments', 'listeners', 'judge', 'judge_gate', 'run_recipe', 'main']
+           'run_settings', 'fit', 'prepare', 'train', 'compare', 'class_weights', 'recipe_loss', 'recipe_model',
+           'recipe_augment', 'train_arguments', 'listeners', 'judge', 'judge_gate', 'run_recipe', 'main']
 
 # %% ../nbs/35_training.ipynb #3dca3873
 import importlib.util, io, json, os, random, shutil, sys, time, zlib
@@ -383,6 +383,20 @@ def fit(
         learn.first_epoch = checkpoint.first_epoch
         (learn.fit_one_cycle if schedule == 'one_cycle' else learn.fit)(epochs, checkpoint.lr, cbs=cbs)
 
+# %% ../nbs/35_training.ipynb #c104368d
+def prepare(train, valid, out, make_model=None, bs=8, weights=None, stats=None, threshold=None, seed=0, trained_on='', **kwargs):
+    "Learner and model info for `train`, every argument checked, nothing written."
+    set_seed(seed, reproducible=True)
+    model = make_model() if make_model else UNet(len(train.bands), 1 if len(train.classes) == 2 else len(train.classes))
+    binary = getattr(model, 'arguments', {}).get('n_out', 1) == 1
+    if binary and threshold is None and not class_counts(valid)[:,1:].any():
+        raise BadInput(f'expected {train.classes[1]} in valid to choose a threshold on, got none; give a threshold, or other chips')
+    stats = stats or band_stats(train)
+    info = model_info(model, train, stats, threshold if binary else None, trained_on)
+    loss = 'bce' if isinstance(model, Classifier) else 'bce_dice' if binary else 'combined'
+    loaders = chip_loaders(train, valid, bs, stats, weights)
+    return segmentation_learner(loaders, model, path=out, **{'augment':Augment(), 'loss':loss, **kwargs}), info
+
 # %% ../nbs/35_training.ipynb #c0c27e41
 def train(
     train:Chips, # What the net learns from
@@ -400,17 +414,10 @@ def train(
 )->tuple[SegmentationLearner,ModelInfo]: # The trained learner, and what its model file says
     "From chips to a model file: seed, normalise, `fit`, choose the threshold, save."
     fit_args = {k: kwargs.pop(k) for k in ('lr','patience','keep_best','resume','quiet','cbs','schedule','plateau') if k in kwargs}
-    set_seed(seed, reproducible=True)
-    model = make_model() if make_model else UNet(len(train.bands), 1 if len(train.classes) == 2 else len(train.classes))
-    binary = getattr(model, 'arguments', {}).get('n_out', 1) == 1
-    if binary and threshold is None and not class_counts(valid)[:,1:].any(): raise BadInput(f'expected {train.classes[1]} in valid to choose a threshold on, got none; give a threshold, or other chips')
-    stats = stats or band_stats(train)
-    info = model_info(model, train, stats, threshold if binary else None, trained_on)
-    loss = 'bce' if isinstance(model, Classifier) else 'bce_dice' if binary else 'combined'
-    learn = segmentation_learner(chip_loaders(train, valid, bs, stats, weights), model, path=out, **{'augment':Augment(), 'loss':loss, **kwargs})
+    learn,info = prepare(train, valid, out, make_model, bs, weights, stats, threshold, seed, trained_on, **kwargs)
     learn.path.mkdir(parents=True, exist_ok=True)
     fit(learn, epochs, **fit_args)
-    if binary and threshold is None: info.threshold = choose_threshold(learn.model, learn.dls.valid)
+    if info.threshold is None and info.arguments.get('n_out', 1) == 1: info.threshold = choose_threshold(learn.model, learn.dls.valid)
     save_model(learn.path/'model.pth', learn.model, info)
     return learn, info
 
@@ -573,10 +580,24 @@ def _best_epoch(path, keep_best):
     log = pd.read_csv(path)
     return dict(epochs=len(log), best_epoch=int(log.epoch[log.iou.idxmax()] if keep_best else log.epoch.iloc[-1]))
 
-# %% ../nbs/35_training.ipynb #485e8158
-def _begin(recipe, out, overwrite, kw):
+# %% ../nbs/35_training.ipynb #585fad8b
+def _watched(recipe, m):
+    "Windows to look at while training; where none are to choose on, those to be judged on: seen, but nothing is chosen."
+    return m.watch or remembered(windows(with_target(m.valid, recipe.target), recipe.data))
+
+def _finished(out, name, say):
+    "Results of a run that is over."
+    res = json.loads((out/'metrics.json').read_text(encoding='utf-8'))
+    if res['dataset'] != name:
+        raise BadInput(f'{out}: expected the data of the finished run ({res["dataset"]}), got {name}; name another folder, or start anew with --overwrite')
+    say(f'{out}: finished already, nothing to go on with; its results are in metrics.json and report')
+    return res
+
+def _begin(recipe, m, out, overwrite, kw):
     "Make `out` the folder of this run, once everything that can be checked beforehand is; gives all arguments of `train`."
-    kw['make_model']() # Whatever is wrong with it should cost no earlier run
+    kw = dict(kw, stats=band_stats(m.train))
+    fitting = 'epochs','patience','keep_best','schedule','plateau','resume'
+    prepare(m.train, _watched(recipe, m), out, **{k: v for k,v in kw.items() if k not in fitting}) # A slip should cost no earlier run
     for o in ('tensorboard','wandb'):
         if getattr(recipe.logging, o): _listener(o)
     if overwrite and out.is_dir(): clear_run(out)
@@ -587,7 +608,7 @@ def _begin(recipe, out, overwrite, kw):
 # %% ../nbs/35_training.ipynb #d92cf9ea
 def _train_recipe(recipe, m, out, kw, quiet):
     "Train once, or once per learning rate; leaves model.pth and log.csv in `out`; gives the grid's results."
-    watch = m.watch or remembered(windows(with_target(m.valid, recipe.target), recipe.data)) # Seen, but nothing is chosen on it
+    watch = _watched(recipe, m)
     grid,lr,start = recipe.training.lr_grid,recipe.training.lr,time.perf_counter()
     if not grid:
         train(m.train, watch, out, lr=None if lr == 'find' else lr, quiet=quiet, **kw)
@@ -635,14 +656,14 @@ def run_recipe(
     recipe = change(recipe if isinstance(recipe, Recipe) else read_recipe(recipe), **overrides)
     out,say = Path(out),(lambda *args: None) if quiet else partial(print, flush=True)
     check_run(recipe, out, resume, overwrite)
-    if resume and (out/'metrics.json').is_file(): return json.loads((out/'metrics.json').read_text(encoding='utf-8'))
     name = f'painted {recipe.data.sample}' if str(data) == 'sample' else Path(data).resolve().name
+    if resume and (out/'metrics.json').is_file(): return _finished(out, name, say)
     with dataset(recipe, data) as path:
         m = material(recipe, path)
         if recipe.sampling.keep_empty < 1: m.train = undersample(m.train, recipe.sampling.keep_empty, seed=recipe.training.seed)
         say(f'{recipe.name}: {m.words}; {len(m.train)} windows of {len(m.train.bands)} bands, classes {", ".join(m.train.classes)}')
         kw = dict(train_arguments(recipe, m.train), trained_on=f'{recipe.name}: {name}, {m.words}'[:500], resume=resume)
-        try: rows = _train_recipe(recipe, m, out, _begin(recipe, out, overwrite, kw), quiet)
+        try: rows = _train_recipe(recipe, m, out, _begin(recipe, m, out, overwrite, kw), quiet)
         except BadInput:
             if (out/'recipe.yaml').exists() and not any(out.rglob('checkpoint.pth')): clear_run(out) # Never begun: nothing to go on with
             raise
@@ -659,7 +680,7 @@ def main(
     recipe:str, # Recipe file, such as nbs/recipes/ships.yaml
     data:str=None, # Dataset: file or folder; the word sample for a painted one
     out:str=None, # Folder of the run
-    set:Param('Decisions changed: key=value key=value..., such as lr=1e-3 split.seed=2', str, nargs='*')=None,
+    set:Param('Decisions changed: key=value key=value..., such as lr=1e-3 split.seed=2', str, nargs='*', action='extend')=None,
     resume:bool=False, # Go on with the stopped run in --out
     overwrite:bool=False, # Replace the run in --out
     quiet:bool=False, # Print nothing but errors

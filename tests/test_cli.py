@@ -394,9 +394,9 @@ def test_readings_in_other_units_are_remarked_on(place, tmp_path, capsys):
     save_pickle(tmp_path/'reflectance.pickle', dict(all=Chips([chips.raw(i)[0]/10000 for i in range(2)], [chips.raw(i)[1] for i in range(2)])))
     save_pickle(tmp_path/'readings.pickle', dict(all=chips))
     main(model=str(ROOT/'unet_model.pth'), dataset=str(tmp_path/'reflectance.pickle'))
-    assert 'careful: ' in capsys.readouterr().out
+    assert 'other units' in capsys.readouterr().out
     main(model=str(ROOT/'unet_model.pth'), dataset=str(tmp_path/'readings.pickle'))
-    assert 'careful: ' not in capsys.readouterr().out
+    assert 'other units' not in capsys.readouterr().out
 
 
 # ---- every format
@@ -580,6 +580,17 @@ def test_options_reach_the_reader(job, cli):
     assert rc == 2 and 'did you mean shadow?' in err
     rc, out, err = cli(*args, '--options', 'shadow=background')
     assert rc == 0 and 'classes matched by name' in out and 'shadow=' not in out
+    for option,words in (('bands=B02', 'the model names the bands'), ('path=x', 'give --dataset'), ('kind=coco', 'give --kind'), ('all_bands=B02', '1 bands B02')):
+        rc, out, err = cli(*args, '--options', option)
+        assert rc == 2 and words in err and err.count('\n') == 1
+
+
+def test_metrics_name_options_and_chips_perhaps_seen(job, cli, tmp_path):
+    path, chips, model, info = job('clouds')
+    rc, out, err = cli('--model', path/'net.pth', '--dataset', path/'data', '--device', 'cpu', '--options', 'shadow=ignore', '--out', tmp_path/'o')
+    metrics = json.loads((tmp_path/'o'/'metrics.json').read_text())
+    assert rc == 0 and metrics['options'] == dict(shadow='ignore')
+    assert 'split all may hold chips that the model learned from' in out and any('learned from' in o for o in metrics['remarks'])
 
 
 def test_without_the_geo_extra_pixels_are_still_scored(job, cli, monkeypatch, tmp_path):

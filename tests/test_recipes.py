@@ -68,6 +68,8 @@ def test_every_recipe_finds_chips_in_its_painted_sample(path):
     ('data:\n  kind: coko', 'did you mean coco?'),
     ('data:\n  bands: B02', "data.bands: expected null or a list of 1 or more"),
     ('data:\n  kind: clouds\n  options: {shadows: class}', 'line 3: data.options.shadows: unknown argument of the reader clouds: did you mean shadow?'),
+    ('data:\n  kind: clouds\n  options: {all_bands: B02}', "line 3: data.options.all_bands: expected a list such as [B02, B03, B04], got 'B02'"),
+    ('training:\n  threshold: 0.1234', 'line 2: training.threshold: expected null or a number from 0 to 1 in steps of 0.001'),
     ('data:\n  overlap: 8', 'line 2: data.overlap: expected an overlap below data.size'),
     ('loss:\n  name: dice\n  class_weights: balanced', 'the loss dice takes none'),
     ('loss:\n  name: focal\n  arguments: {alpha: 0.5}\n  class_weights: sqrt', 'is given as loss.arguments.alpha as well'),
@@ -173,7 +175,7 @@ def test_borders_are_drawn_before_cutting_and_memory_changes_nothing():
     with pytest.raises(BadInput, match='one class of objects'): with_target(Chips([np.ones((4,4,3))], [np.zeros((4,4))], classes='abc'), Target('borders'))
 
 
-def test_only_what_a_run_wrote_is_cleared(tmp_path):
+def test_only_what_a_run_wrote_is_cleared(tmp_path, monkeypatch):
     (tmp_path/'mine.txt').write_text('x')
     with pytest.raises(BadInput, match='expected an empty folder'): check_run(Recipe(), tmp_path, False, True)
     for o in ('recipe.yaml','metrics.json'): (tmp_path/o).write_text(recipe_text(Recipe()))
@@ -182,7 +184,10 @@ def test_only_what_a_run_wrote_is_cleared(tmp_path):
     with pytest.raises(BadInput, match='holds a finished run'): check_run(Recipe(), tmp_path, False, False)
     with pytest.raises(BadInput, match='got both'): check_run(Recipe(), tmp_path, True, True)
     check_run(Recipe(), tmp_path, False, True)
+    order,unlink = [],Path.unlink
+    monkeypatch.setattr(Path, 'unlink', lambda self, **kw: (order.append(self.name), unlink(self, **kw)))
     clear_run(tmp_path)
+    assert order[0] == 'metrics.json' and order[-1] == 'recipe.yaml' # Cut off in between, it is still the folder of a run
     assert [o.name for o in tmp_path.iterdir()] == ['mine.txt'] and (ROOT/'nbs').is_dir()
 
 

@@ -272,6 +272,8 @@ def test_a_finished_run_is_replaced_only_on_request_and_not_by_a_slip(tmp_path, 
     before = {o: (out/o).read_bytes() for o in ('model.pth','metrics.json')}
     for slip,words in ((dict(widths=['a']), 'UNet refuses'), (dict(norm='layer'), 'expected a norm')):
         with pytest.raises(BadInput, match=words): run_recipe(r, data, out, overwrite=True, quiet=True, **{'model.arguments':slip})
+    for slip,words in ((dict(precision='half'), "'full' or 'bf16' on a CPU"), (dict(threshold=.1234), 'steps of 0.001')):
+        with pytest.raises(BadInput, match=words): run_recipe(r, data, out, overwrite=True, quiet=True, **slip)
     with pytest.raises(BadInput, match='no such file'): run_recipe(r, tmp_path/'nothing', out, overwrite=True, quiet=True)
     assert all((out/k).read_bytes() == v for k,v in before.items())
     (out/'notes.txt').write_text('mine')
@@ -279,9 +281,22 @@ def test_a_finished_run_is_replaced_only_on_request_and_not_by_a_slip(tmp_path, 
     assert (out/'notes.txt').exists() and len(log(out)) == 1
 
 
+def test_a_finished_run_says_so_and_knows_its_data(tmp_path, data, capsys):
+    run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True)
+    run_recipe(recipe_from(TINY), data, tmp_path/'run', resume=True)
+    assert 'finished already' in capsys.readouterr().out
+    with pytest.raises(BadInput, match=r'data of the finished run \(dataset.pickle\), got other'): run_recipe(recipe_from(TINY), tmp_path/'other', tmp_path/'run', resume=True)
+
+
+def test_set_may_stand_several_times():
+    from fastcore.script import anno_parser
+    args = anno_parser(main).parse_args(['r.yaml', '--set', 'epochs=1', 'bs=2', '--data', 'd', '--set', 'lr=1e-3'])
+    assert args.set == ['epochs=1','bs=2','lr=1e-3'] and anno_parser(main).parse_args(['r.yaml']).set is None
+
+
 def test_a_run_that_never_began_leaves_nothing_to_resume(tmp_path, data):
     with pytest.raises(BadInput, match="'full' or 'bf16' on a CPU"): run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, precision='half')
-    assert not files(tmp_path/'run')
+    assert not (tmp_path/'run').exists()
     run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True)
 
 
