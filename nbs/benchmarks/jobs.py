@@ -91,13 +91,15 @@ def plain(recipe, path, out):
     if recipe.target.kind == 'borders':
         recipe = change(recipe, **{'target.kind':'mask', 'loss.name':'auto', 'loss.class_weights':None, 'loss.arguments':{}})
     m,t = material(recipe, path),recipe.training
-    epochs,seconds = (t.epochs,None) if not (out/'plain.json').is_file() else (0, json.loads((out/'plain.json').read_text())['seconds'])
+    done = json.loads((out/'plain.json').read_text()) if (out/'plain.json').is_file() else {}
+    if done and done['epochs'] != t.epochs: raise SystemExit(f'{out}: holds a run of {done["epochs"]} epochs, not {t.epochs}; take another --out')
+    epochs,seconds = 0 if done else t.epochs,done.get('seconds')
     start = time.perf_counter()
     net,info = train_plain(m.train, epochs, t.bs, t.seed, t.precision == 'bf16')
     if epochs:
         seconds = round(time.perf_counter()-start)
         torch.save(net.state_dict(), out/'plain.pth')
-        (out/'plain.json').write_text(json.dumps(dict(seconds=seconds))+'\n')
+        (out/'plain.json').write_text(json.dumps(dict(seconds=seconds, epochs=epochs))+'\n')
     net.load_state_dict(torch.load(out/'plain.pth', weights_only=True))
     info.min_area = recipe.target.min_area
     total,tally = judge(net, info, m.valid, recipe.data.kind or '', bs=2)
@@ -110,7 +112,9 @@ def run_job(job, data, out, epochs=None):
     recipe = read_recipe(RECIPES/f'{name}.yaml')
     if epochs: recipe = change(recipe, epochs=epochs)
     if not (out/'ours'/'metrics.json').is_file(): run_recipe(recipe, data/folder, out/'ours', resume=(out/'ours').exists())
-    seconds = json.loads((out/'ours'/'metrics.json').read_text())['seconds']
+    done = json.loads((out/'ours'/'metrics.json').read_text())
+    if done['epochs'] != recipe.training.epochs: raise SystemExit(f'{out}: holds a run of {done["epochs"]} epochs, not {recipe.training.epochs}; take another --out')
+    seconds = done['seconds']
     net,info,m,theirs = plain(recipe, data/folder, out)
     ours,our_info = load_model(out/'ours'/'model.pth')
     our_info.min_area = recipe.target.min_area
