@@ -9,7 +9,7 @@ parser = ConfigParser(delimiters=['='], interpolation=None)
 parser.read(here/'settings.ini', encoding='utf-8')
 cfg = parser['DEFAULT']
 
-extras = {name: cfg[f'{name}_requirements'].split() for name in ('geo','onnx')}
+extras = {name: cfg[f'{name}_requirements'].split() for name in ('geo','onnx','scale')}
 all_extras = [o for needs in extras.values() for o in needs]
 
 setup(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'VERSION', 'MAX_BYTES', 'ModelInfo', 'check_info', 'check_agreement', 'info_from', 'onnx_metadata',
-           'OnnxNet', 'load_onnx']
+           'OnnxNet', 'read_onnx', 'load_onnx']
 
 # %% ../nbs/07_info.ipynb #1688fd0c
 import json
@@ -172,12 +172,23 @@ def _onnx_info(metadata):
     if type(d) is not dict: raise BadInput(f'expected a description that is a dict, got {_shown(d)}')
     return info_from(d), metadata['output']
 
-def _session(data):
-    "An onnxruntime session on the CPU that says nothing and takes as many threads as torch would."
+def _pixels(o): return o is None or type(o) is int and 0 <= o <= 2**16
+
+def _onnx_facts(metadata):
+    "What the file says about the net's reach and memory (see `satseg.reach`); {} if nothing."
+    if 'facts' not in metadata: return {}
+    try: d = json.loads(metadata['facts'], parse_constant=_no_number)
+    except (ValueError,RecursionError): d = None
+    if type(d) is dict and set(d) == {'multiple','radius','halo','memory'} and all(map(_pixels, d.values())) and d['multiple'] and d['memory']: return d
+    raise BadInput("expected four numbers of pixels and bytes about the net's reach, got something else; write it again with satseg.export")
+
+# %% ../nbs/07_info.ipynb #08b42513
+def _session(data, threads=None):
+    "An onnxruntime session on the CPU that says nothing and takes as many threads as torch would, or `threads`."
     ort = need('onnxruntime', 'onnx')
     options = ort.SessionOptions()
     cores,asked = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1,os.environ.get('OMP_NUM_THREADS', '')
-    options.intra_op_num_threads = min(int(asked), cores) if asked.isdecimal() and int(asked) else cores
+    options.intra_op_num_threads = threads or (min(int(asked), cores) if asked.isdecimal() and int(asked) else cores)
     options.inter_op_num_threads,options.log_severity_level = 1,4
     options.enable_mem_pattern = False # Sizes change from call to call
     return ort.InferenceSession(data, options, providers=['CPUExecutionProvider'])
@@ -188,8 +199,9 @@ class OnnxNet:
     def __init__(self,
         session, # Of onnxruntime
         output:str='logits', # Or 'classes': the graph decides by itself
+        facts:dict|None=None, # Reach and memory: what `satseg.reach.facts` gives
     ):
-        self.session,self.output = session,output
+        self.session,self.output,self.facts = session,output,facts or {}
         ins,outs = session.get_inputs(),session.get_outputs()
         if len(ins) != 1 or len(outs) != 1 or ins[0].type != 'tensor(float)' or len(ins[0].shape) != 4 or type(ins[0].shape[1]) is not int:
             raise BadInput('expected a net with one input (B,C,H,W) float32 and one output')
@@ -207,22 +219,31 @@ class OnnxNet:
         if x.ndim != 4 or x.shape[1] != self.n_in: raise BadInput(f'expected {self.n_in} bands in (B,{self.n_in},H,W), got shape {x.shape}')
         return self.session.run(None, {self.name: np.ascontiguousarray(x, np.float32)})[0]
 
-# %% ../nbs/07_info.ipynb #7d329de8
-def load_onnx(
+# %% ../nbs/07_info.ipynb #242d3080
+def read_onnx(
     path:str|Path, # A file written by `satseg.export`
-)->tuple[OnnxNet,ModelInfo]: # The net, and what the file says about it
-    "Read an ONNX model file without importing torch; `BadInput` in one line if that is not possible."
+)->tuple: # The file's bytes, looked through; `ModelInfo`; 'logits' or 'classes'; reach and memory ({} if the file says nothing)
+    "An ONNX model file, checked; `BadInput` in one line if that is not possible. An engine need not be installed."
     path = Path(path)
     if not path.is_file(): raise BadInput(f'{path}: no such model file; give the path of a file written by satseg.export')
     size = path.stat().st_size
     if size > MAX_BYTES: raise BadInput(f'{path}: expected at most {MAX_BYTES:,} bytes, got {size:,}; satseg writes no ONNX file of this size')
-    need('onnxruntime', 'onnx')
     data = path.read_bytes()
     try:
         try: metadata = onnx_metadata(data)
         except (ValueError,KeyError,IndexError,TypeError,AttributeError) as e: raise e if isinstance(e, BadInput) else BadInput('damaged, or another kind of file') from None
-        info,output = _onnx_info(metadata)
-        try: net = OnnxNet(_session(data), output)
+        return data, *_onnx_info(metadata), _onnx_facts(metadata)
+    except BadInput as e: raise BadInput(f'{path}: expected an ONNX file of satseg: {e}') from None
+
+def load_onnx(
+    path:str|Path, # A file written by `satseg.export`
+    threads:int|None=None, # All cores unless given, or as many as OMP_NUM_THREADS says
+)->tuple[OnnxNet,ModelInfo]: # The net, and what the file says about it
+    "Read an ONNX model file without importing torch; `BadInput` in one line if that is not possible."
+    data,info,output,facts = read_onnx(path)
+    need('onnxruntime', 'onnx')
+    try:
+        try: net = OnnxNet(_session(data, threads), output, facts)
         except BadInput: raise
         except Exception as e: raise BadInput(f'onnxruntime cannot run it ({_line(e)})') from None
         check_agreement(info, {'n_in': net.n_in, 'n_out': net.n_out or info.arguments.get('n_out', 1)})
