@@ -19,6 +19,7 @@ from .prediction import batch_probabilities, is_gate, pick_device
 # %% ../nbs/22_engines.ipynb #550afe1c
 class Engine:
     "A net, called with raw readings (B,C,H,W) float32; answers with probabilities (B,1,H,W) or (B,n,H,W) float32."
+    kind = '' # One of `ENGINES`
     overhead = 1. # Memory that it needs, as a multiple of what `satseg.reach` counts
     base = 250_000_000 # Bytes of the program itself
     def __init__(self,
@@ -38,9 +39,10 @@ class Engine:
             half = len(x)//2
             return np.concatenate([self(x[:half]), self(x[half:])])
 
-# %% ../nbs/22_engines.ipynb #da47ef8c
+# %% ../nbs/22_engines.ipynb #eb79ed53
 class OnnxEngine(Engine):
     "onnxruntime on the CPU."
+    kind = 'onnxruntime'
     def run(self, x): return batch_probabilities(self.net, self.info.normalise(x), n_out=self.net.n_out)
 
 def _onnxruntime(path, threads, half):
@@ -51,7 +53,7 @@ def _onnxruntime(path, threads, half):
 # %% ../nbs/22_engines.ipynb #ec36e2c4
 class OpenVinoEngine(Engine):
     "OpenVINO on the CPU; `net` is its core and its model."
-    overhead = .9
+    kind,overhead,base = 'openvino',.7,330_000_000
     def __init__(self, net, info, facts, name, options): super().__init__(net, info, facts, name); self.options,self.compiled = options,{}
 
     def _request(self, shape):
@@ -94,7 +96,7 @@ def _openvino(path, threads, half):
 # %% ../nbs/22_engines.ipynb #7b205768
 class TorchEngine(Engine):
     "torch on the CPU or a GPU; `net` is the module, its device, and the type to compute in (None: float32)."
-    overhead,base = 1.4,900_000_000
+    kind,overhead,base = 'torch',1.4,900_000_000
 
     def run(self, x):
         import torch

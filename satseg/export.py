@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.script import call_parse, is_cli
 
-from .data import BadInput, exit_status, need
+from .data import BadInput, exit_status, hyphens, need
 from .info import FORMAT, VERSION, ModelInfo, _line, check_agreement, check_info, load_onnx
 
 # %% ../nbs/21_export.ipynb #e09e4fd3
@@ -193,7 +193,9 @@ def _run(model, out, class_map):
     print(f'{out}: {info.architecture} for {",".join(info.bands)}, {Path(out).stat().st_size/1e6:.1f} MB, answers with {"class ids" if class_map else "logits"}; '
           f'onnxruntime and torch agree within {worst:.1g} at {len(SHAPES)} shapes (allowed {TOLERANCE:.0e})')
 
-# %% ../nbs/21_export.ipynb #ec94a9fc
+# %% ../nbs/21_export.ipynb #ba643e58
+hyphens(__name__)
+
 @call_parse
 def main(
     model:str, # Model file, as training writes it

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fastcore.script import call_parse, is_cli
 
-from .data import IGNORE, BadInput, exit_status, number, true_colour
+from .data import IGNORE, BadInput, exit_status, hyphens, number, true_colour
 from .formats import KINDS, kind_of, load_dataset
 from .masks import mask_to_polygons, validate, write_building_csv, write_ship_csv
 from .metrics import EDGES, ProbabilityHistogram, class_table, confusion, format_table, metrics_rows, scores
@@ -22,6 +22,7 @@ from .objects import ObjectCounts, image_f2, match_objects, object_scores
 from .outputs import ERROR_COLOURS, check_free, errors, file_names, mask_image, paint_errors, picture, write_folder
 from .prediction import (add_counts, answers, batch_probabilities, batches, check_bands, class_ids, evaluate, find_objects,
     finds_instances, is_gate, load_net, mask_classes, pick_device, pick_threshold, pixel_probabilities, predict, to_device, true_mask)
+from .rasters import compare_statistics
 
 # %% ../nbs/30_inference.ipynb #ff324698
 def find_each_way(
@@ -253,12 +254,9 @@ def unlike_training(
 )->str: # One line, '' if all is as usual
     "What is odd about the readings of `chips`."
     places = np.linspace(0, len(chips)-1, min(n, len(chips))).astype(int)
-    mean = np.mean([chips[int(i)].image.mean((1,2)) for i in places], axis=0)
-    off = np.abs(mean-np.array(info.mean))/np.maximum(info.std, 1e-6)
-    i = int(off.argmax())
-    if off[i] <= limit: return ''
-    return (f'careful: {info.bands[i]} averages {mean[i]:.4g} here and {info.mean[i]:.4g} in training: '
-            'other units (reflectance, 8 bits), an offset, or another order of bands?')
+    x = np.concatenate([chips[int(i)].image.reshape(len(chips.bands), -1) for i in places], axis=1)
+    text = compare_statistics(info.bands, x.mean(1), x.std(1), info.mean, info.std, limit)
+    return re.sub(r': (say which is which with )?--.*', '', text) # What scenes have options for must be put right in a dataset
 
 # %% ../nbs/30_inference.ipynb #91e99418
 def submission_kind(
@@ -427,7 +425,9 @@ def _run(model, dataset, kind, split, out, gate, threshold, min_area, device, bs
     say(_written(out, run) if out is not None else 'nothing written; --out FOLDER writes masks, overlays and metrics.json')
     return res
 
-# %% ../nbs/30_inference.ipynb #240a5878
+# %% ../nbs/30_inference.ipynb #06acf723
+hyphens(__name__)
+
 @call_parse
 def main(
     model:str='unet_model.pth', # Model file: .pth as training writes it, or .onnx as satseg.export does

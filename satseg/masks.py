@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'SHIP_COLUMNS', 'BUILDING_COLUMNS', 'rle_encode', 'rle_decode', 'coco_rle_encode', 'coco_rle_decode',
-           'label_components', 'mask_to_polygons', 'polygons_to_instances', 'polygons_to_mask', 'coco_polygons',
-           'coco_mask', 'border_mask', 'drop_small', 'instances_from_probabilities', 'instances_from_mask',
-           'instances_to_rle', 'write_ship_csv', 'ShipRow', 'read_ship_csv', 'ship_instances', 'write_building_csv',
-           'read_building_csv', 'building_problems', 'ship_problems', 'validate', 'main']
+           'label_components', 'corners', 'trace', 'ring_polygons', 'mask_to_polygons', 'polygons_to_instances',
+           'polygons_to_mask', 'coco_polygons', 'coco_mask', 'border_mask', 'drop_small',
+           'instances_from_probabilities', 'instances_from_mask', 'instances_to_rle', 'write_ship_csv', 'ShipRow',
+           'read_ship_csv', 'ship_instances', 'write_building_csv', 'read_building_csv', 'building_problems',
+           'ship_problems', 'validate', 'main']
 
 # %% ../nbs/04_masks.ipynb #ab9746e6
 import csv, json, os, re, sys
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from fastcore.script import call_parse, is_cli
 
-from .data import IGNORE, BadInput, exit_status, need
+from .data import IGNORE, BadInput, exit_status, hyphens, need
 
 # %% ../nbs/04_masks.ipynb #24b0ee36
 MAX_PIXELS = 2**28 # Of one mask in a file; a larger size is taken for damage
@@ -163,28 +164,25 @@ def label_components(
     "Number the sets of touching pixels of one value."
     return need('skimage.measure', 'geo').label(_ids(mask), background=0, connectivity=connectivity).astype(np.int32)
 
-# %% ../nbs/04_masks.ipynb #8a8e8892
-def _steps(
-    parts:np.ndarray, # (H,W) ids of 4-connected objects
-)->tuple: # Per step: id, corner where it ends (number in (H+1,W+1)), turn there (-1 left, 0, 1 right), place of the next step
-    "The outlines of all objects as single steps along pixel edges."
+# %% ../nbs/04_masks.ipynb #e3abf7fe
+def corners(
+    parts:np.ndarray, # (H,W) int ids of objects, 0 = no object
+)->tuple: # Of every turn: id, corner (row*(W+1)+col, int), number (1, -1, 2, -2); one entry per id and corner, in no order
+    "Where the outlines of objects turn."
     pad = np.pad(parts, 1)
-    around = [o.ravel() for o in (pad[1:,1:],pad[1:,:-1],pad[:-1,:-1],pad[:-1,1:])] # The pixels SE, SW, NW, NE of every corner
-    n,key,res = around[0].size,[],[]
-    for d,step in enumerate((1,pad.shape[1]-1,-1,1-pad.shape[1])): # Right, down, left, up
-        start = np.flatnonzero((around[d] > 0) & (around[d] != around[d-1]))
-        own,end = around[d][start],start+step
-        turn = np.where(around[d-1][end] == own, -1, np.where(around[d][end] == own, 0, 1))
-        key.append(d*n+start)
-        res.append((own, end, turn, (d+turn)%4*n+end))
-    own,end,turn,after = map(np.concatenate, zip(*res))
-    return own,end,turn,np.searchsorted(np.concatenate(key), after)
+    around = pad[:-1,:-1],pad[:-1,1:],pad[1:,:-1],pad[1:,1:]
+    nw,ne,sw,se = around
+    at = ((nw != ne)|(sw != se)) & ((nw != sw)|(ne != se))
+    ids,at,res = [o[at] for o in around],np.flatnonzero(at),[]
+    for i,own in enumerate(ids):
+        number = sum(sign*(o == own) for sign,o in zip((1,-1,-1,1), ids))
+        keep = (own > 0)&(number != 0)
+        for o in ids[:i]: keep &= o != own # Once per id
+        res.append((own[keep],at[keep],number[keep].astype(np.int8)))
+    return tuple(map(np.concatenate, zip(*res)))
 
-# %% ../nbs/04_masks.ipynb #97393934
-def _rounds(
-    after:np.ndarray, # Place of the step after each: a permutation
-)->tuple: # Places in walking order, number of the round of each
-    "Follow the steps round and round until all are walked."
+def _rounds(after):
+    "Follow a permutation round and round until all is walked: places in walking order; steps of each round."
     after,seen,order,sizes = after.tolist(),bytearray(len(after)),[],[]
     for start in range(len(after)):
         if seen[start]: continue
@@ -194,23 +192,47 @@ def _rounds(
             order.append(i)
             i = after[i]
         sizes.append(len(order)-n)
-    return np.array(order, int), np.repeat(np.arange(len(sizes)), sizes)
+    return np.array(order, int), np.array(sizes, int)
+
+# %% ../nbs/04_masks.ipynb #95a4091c
+def trace(
+    ids:np.ndarray, # (n,) int: as from `corners`, in any order; every id a 4-connected object
+    at:np.ndarray, # (n,) corners
+    number:np.ndarray, # (n,) 1, -1, 2, -2
+    width:int, # Corners in a row: W+1
+)->tuple: # xy (m,2) int, rings closed; first point of each ring, and m; first ring of each polygon, and their number
+    "Outlines through corners: polygons in the order of their ids, outer ring first, rings from their uppermost, leftmost edge on."
+    by = np.lexsort((at,ids))
+    by = np.repeat(by, np.abs(number[by])) # Two turns, two entries
+    ids,at,number = ids[by],at[by],number[by]
+    second = np.diff(by, prepend=-1) == 0
+    row,col = np.divmod(at, width)
+    upright = np.lexsort((second ^ (number == 2), row, col, ids)).reshape(-1,2) # Which of two turns goes up: see above
+    other = np.empty(len(by), int)
+    other[upright] = upright[:,::-1]
+    start = np.arange(0, len(by), 2)+(number[::2] < 0) # Level edges: entries 0 and 1, 2 and 3 ...
+    order,sizes = _rounds(other[start^1]//2)
+    stop = sizes.cumsum()
+    points = np.stack([start[order],start[order]^1], 1).ravel()
+    points = np.insert(points, 2*stop, points[2*(stop-sizes)])
+    first = np.flatnonzero(np.diff(ids[start[order[stop-sizes]]], prepend=-1))
+    return np.stack([col,row], 1)[points], np.append(0, 2*stop+np.arange(1, len(stop)+1)), np.append(first, len(stop))
+
+# %% ../nbs/04_masks.ipynb #04f32a5f
+def ring_polygons(
+    xy:np.ndarray, # (m,2) as from `trace`
+    rings:np.ndarray, # First point of each ring, and m
+    polygons:np.ndarray, # First ring of each polygon, and their number
+)->np.ndarray: # (n,) shapely Polygons
+    "Traced outlines as shapely knows them."
+    shapely = need('shapely', 'geo')
+    if len(polygons) < 2: return np.array([], object)
+    return shapely.from_ragged_array(shapely.GeometryType.POLYGON, np.asarray(xy, float), (rings,polygons))
 
 def _outlines(parts):
     "Exact polygon of each of the objects 1..n, as an array of n."
-    shapely = need('shapely', 'geo')
-    own,end,turn,after = _steps(parts)
-    if not len(own): return np.array([], object)
-    order,ring = _rounds(after)
-    own = own[order][np.flatnonzero(np.diff(ring, prepend=-1))] # One id per ring
-    corner = turn[order] != 0
-    ring,(y,x) = ring[corner],np.divmod(end[order][corner], parts.shape[1]+1)
-    rings = shapely.linearrings(np.stack([x,y], 1).astype(float), indices=ring)
-    hole = ~shapely.is_ccw(rings) # y points down: counter-clockwise for shapely is clockwise for us
-    by = np.lexsort((hole,own))
-    return shapely.polygons(rings[by], indices=own[by]-1)
+    return ring_polygons(*trace(*corners(parts), parts.shape[1]+1))
 
-# %% ../nbs/04_masks.ipynb #acf234fc
 def _simplify(polys, tolerance):
     "Simpler polygons whose outline stays within `tolerance` of every old vertex."
     shapely,res,todo,thr = need('shapely', 'geo'),polys.copy(),np.arange(len(polys)),tolerance
@@ -381,6 +403,8 @@ def _grow(height, seeds, mask, min_area):
     seeded = np.zeros(parts.max()+1, bool)
     seeded[parts[seeds > 0]] = True
     seeds = np.where(mask & ~seeded[parts], parts+seeds.max(), seeds)
+    rank = np.arange(mask.size).reshape(mask.shape)-mask.size+float(height.min(initial=0))
+    height = np.where(seeds > 0, rank, height) # No ties among seeds: else objects far away would settle them
     return drop_small(need('skimage.segmentation', 'geo').watershed(height, seeds, mask=mask), min_area)
 
 # %% ../nbs/04_masks.ipynb #340fc7be
@@ -674,7 +698,9 @@ def _shape_of(text):
     if not nums: raise BadInput(f'--size: expected rows x columns in pixels, such as 768 or 512x384, got {text!r:.60}')
     return _size((int(nums[1]), int(nums[2] or nums[1])))
 
-# %% ../nbs/04_masks.ipynb #6a8401ff
+# %% ../nbs/04_masks.ipynb #7db32627
+hyphens(__name__)
+
 @call_parse
 def main(
     file:str, # Submission file to check

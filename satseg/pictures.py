@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'PICTURES', 'SENTINEL2', 'LANDSAT8', 'read_text', 'read_json', 'inside', 'few', 'open_raster',
-           'check_size', 'read_picture', 'band_places', 'all_band_names', 'read_image', 'lazy_pictures',
-           'colours_to_ids', 'name_groups', 'map_tile', 'find_overlaps', 'overlap_groups']
+           'check_size', 'read_picture', 'other_names', 'band_places', 'all_band_names', 'read_image', 'lazy_pictures',
+           'colours_to_ids', 'name_groups', 'map_tile', 'georeference', 'find_overlaps', 'overlap_groups']
 
 # %% ../nbs/02_pictures.ipynb #28b01abe
 import json, math, re, warnings
@@ -131,10 +131,14 @@ def read_picture(
 SENTINEL2 = 'B01','B02','B03','B04','B05','B06','B07','B08','B8A','B09','B10','B11','B12'
 LANDSAT8 = 'B','G','R','NIR','SWIR1','SWIR2','cirrus','thermal' # By wavelength, as the pixels of the L8 Biome patches prove
 _BANDS = {1: ('grey',), 3: ('R','G','B'), 4: ('R','G','B','NIR'), 8: LANDSAT8, 13: SENTINEL2}
-_SAME = [{'B04','B4','RED','R'}, {'B03','B3','GREEN','G'}, {'B02','B2','BLUE','B'}, {'B08','B8','NIR'}, {'B11','SWIR1'}, {'B12','SWIR2'},
+_SAME = [{'B04','B4','RED','R'}, {'B03','B3','GREEN','G'}, {'B02','B2','BLUE','B'}, {'B08','B8','NIR'}, {'B11','SWIR1','SWIR16'}, {'B12','SWIR2','SWIR22'},
          {'B10','CIRRUS'}]
 
-def _meanings(name): return next((o for o in _SAME if name.upper() in o), {name.upper()})
+def other_names(
+    name:str, # Of a band
+)->set: # In capital letters, itself among them
+    "All names of the same colour."
+    return next((o for o in _SAME if name.upper() in o), {name.upper()})
 
 def band_places(
     bands, # Names wanted, in any order
@@ -144,11 +148,12 @@ def band_places(
     "Places of `bands` among `all_bands`, by name or by another name of the same colour."
     res = []
     for b in bands:
-        found = [i for i,o in enumerate(all_bands) if _meanings(o) == _meanings(b)]
+        found = [i for i,o in enumerate(all_bands) if other_names(o) == other_names(b)]
         if not found: raise BadInput(f'{where}: expected a band {b}, found {",".join(all_bands)}: choose (bands=) or rename (all_bands=)')
         res.append(min(found, key=lambda i: all_bands[i].upper() != b.upper())) # The very name first
     return res
 
+# %% ../nbs/02_pictures.ipynb #d0f4ef54
 def all_band_names(
     n:int, # Bands in the file
     all_bands=None, # Their names, if somebody gave them
@@ -252,6 +257,21 @@ def _group(name, tile, zoom, block):
     if tile: return f'{tile[0]}_{tile[1]>>tile[3]-zoom}_{tile[2]>>tile[3]-zoom}_{zoom}'
     cell = _CELL.search(name)
     return f'{cell[1]} block {int(cell[2])//block},{int(cell[3])//block}' if cell else name
+
+# %% ../nbs/02_pictures.ipynb #67d2d5f3
+def georeference(
+    r, # rasterio dataset, open
+    path:str|Path, # Its file
+)->tuple: # Affine transform and coordinate system; (None, None) if it lies nowhere
+    "Where a raster lies, as the file says, or by its name for a map tile."
+    from rasterio.transform import from_bounds
+    if r.crs and not r.transform.is_identity: return r.transform, r.crs
+    tile = map_tile(Path(path).stem)
+    if not tile: return None, None
+    _,x,y,z = tile
+    edge,half = 40075016.685578488/2**z,20037508.342789244 # Metres at the equator
+    bounds = x*edge-half, half-(y+1)*edge, (x+1)*edge-half, half-y*edge
+    return from_bounds(*bounds, r.width, r.height), need('rasterio.crs', 'geo').CRS.from_epsg(3857)
 
 # %% ../nbs/02_pictures.ipynb #6f59e6d5
 def _mean(a, r):

@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 from fastcore.script import call_parse, is_cli
 
-from .data import IGNORE, BadInput, Cache, Chips, _shown, exit_status, split_groups
+from .data import IGNORE, BadInput, Cache, Chips, _shown, exit_status, hyphens, split_groups
 from .formats import KINDS, load_dataset
 
 # %% ../nbs/34_recipes.ipynb #58352b04
@@ -618,7 +618,9 @@ def clear_run(
         elif (out/o).is_dir(): shutil.rmtree(out/o)
     (out/RUN_FILES[-1]).unlink(missing_ok=True)
 
-# %% ../nbs/34_recipes.ipynb #c100ddc6
+# %% ../nbs/34_recipes.ipynb #c63180a5
+hyphens(__name__)
+
 @call_parse
 def main(
     recipe:str, # Recipe file (YAML)

@@ -36,7 +36,7 @@ from fastcore.script import Param, call_parse, is_cli
 
 # %% ../nbs/35_training.ipynb #175c8aed
 from .augment import Augment
-from .data import IGNORE, BadInput, BandStats, Chips, band_stats, exit_status, normalise
+from .data import IGNORE, BadInput, BandStats, Chips, band_stats, exit_status, hyphens, normalise
 from .inference import ObjectTally, gate_probabilities, score_rows, submission_kind, summary
 from .losses import LOSSES
 from .metrics import ProbabilityHistogram, class_table, confusion, format_table, markdown_table, plot_threshold_curve, scores
@@ -674,7 +674,9 @@ def run_recipe(
     say(f'{table}\nwrote {out}: model.pth, metrics.json, report, curves.png, log.csv, recipe.yaml; {res["seconds"]:.0f} s of training')
     return res
 
-# %% ../nbs/35_training.ipynb #52b8ed8e
+# %% ../nbs/35_training.ipynb #510704fd
+hyphens(__name__)
+
 @call_parse
 def main(
     recipe:str, # Recipe file, such as nbs/recipes/ships.yaml
