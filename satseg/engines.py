@@ -27,17 +27,19 @@ class Engine:
         info, # `ModelInfo`
         facts:dict, # From `satseg.reach.facts`
         name:str, # What to say
-    ): self.net,self.info,self.facts,self.name = net,info,facts,name
+    ): self.net,self.info,self.facts,self.name,self.most = net,info,facts,name,2**31 # Windows that fit into memory, as far as is known
 
     def __call__(self,
         x:np.ndarray, # (B,C,H,W) float32 raw readings
     )->np.ndarray: # (B,K,H,W) float32, 0 to 1
-        "Probabilities of a batch; one that does not fit into memory is halved, and so is the next one."
-        try: return self.run(x)
+        "Probabilities of a batch; one that does not fit into memory is halved, and so are all that come after it."
+        try:
+            if len(x) <= self.most: return self.run(x)
         except MemoryError:
             if len(x) == 1: raise BadInput(f'not enough memory for a window of {x.shape[-2]} x {x.shape[-1]} pixels: give a smaller --memory') from None
-            half = len(x)//2
-            return np.concatenate([self(x[:half]), self(x[half:])])
+            self.most = len(x)//2
+        n = self.most # Smaller still, perhaps, when the first part has been tried
+        return np.concatenate([self(x[i:i+n]) for i in range(0, len(x), n)])
 
 # %% ../nbs/22_engines.ipynb #eb79ed53
 class OnnxEngine(Engine):
@@ -202,13 +204,15 @@ def window_size(
     memory:float, # Bytes that the whole process may take
     bs:int=1, # Windows computed together
     weights:int=0, # Bytes of the model file: engines keep about three copies
-    most:int=2048, # Pixels: larger windows gain nothing
-)->int: # Side of a square window in pixels, a multiple of the net's cells
+    most:int=2048, # Pixels: larger ones gain nothing
+)->int: # Side of a square window in pixels, a multiple of the net's cells; of a block, for a net whose windows are blended
     "The largest window for which there is room."
-    n_in,n_out,cell = len(engine.info.bands),engine.info.arguments.get('n_out', 1),engine.facts['multiple']
-    each = engine.facts['memory']*engine.overhead + 4*(4*n_in+4*n_out) + 16 # Windows waiting before and behind the net; class map and scores
-    least = 2*(engine.facts['halo'] or engine.info.chip_size)+8*cell
-    size = int(max((memory-engine.base-3*weights)/(each*bs), 0)**.5)//cell*cell
-    if size >= least: return min(size, most//cell*cell)
-    want = (least**2*each*bs+engine.base+3*weights)/1e6
-    raise BadInput(f'expected a memory of {want:,.0f} MB or more for this net (windows of {least} pixels), got {memory/1e6:,.0f} MB')
+    n_in,n_out,facts = len(engine.info.bands),engine.info.arguments.get('n_out', 1),engine.facts
+    inside,around = facts['memory']*engine.overhead,16*(n_in+n_out+1) # Bytes per pixel: the net's; readings and answers that wait
+    fixed,each,cell,least = engine.base+3*weights,(inside+around)*bs,facts['multiple'],2*(facts['halo'] or 0)+8*facts['multiple']
+    if facts['halo'] is None: # Windows as large as the chips it learned from, whatever the block
+        cell = least = engine.info.chip_size
+        fixed,each = fixed+inside*cell**2,around
+    size = int(max((memory-fixed)/each, 0)**.5)//cell*cell
+    if size >= least: return min(size, max(most//cell, 1)*cell)
+    raise BadInput(f'expected a memory of {(least**2*each+fixed)/1e6:,.0f} MB or more for this net (windows of {least} pixels), got {memory/1e6:,.0f} MB')

@@ -41,7 +41,8 @@ def unpack(
         inflate = zlib.decompressobj()
         raw,total = inflate.decompress(data[start:], sum(sizes)+1),sum(sizes)
     except BadInput: raise
-    except (struct.error,zlib.error,ValueError,TypeError,OverflowError,RecursionError): raise BadInput('damaged: no packed arrays') from None
+    except (struct.error,zlib.error,ValueError,TypeError,OverflowError,RecursionError):
+        raise BadInput('damaged: no packed arrays') from None
     if len(raw) != total or not inflate.eof or inflate.unused_data:
         raise BadInput(f'damaged: the packed arrays need {total:,} bytes, others are stored')
     ends = np.cumsum(sizes, dtype=np.int64).tolist()
@@ -166,11 +167,12 @@ def _check(self:Journal, plan, header, resume):
     size = os.fstat(self._file.fileno()).st_size
     there = self._at(0, _HEADER.size)
     if size < len(header) and header.startswith(self._at(0, size)): return False
-    if not there.startswith(_MAGIC): raise BadInput(f'{self.path}: no journal of satseg, or its first bytes are damaged: delete it to start anew')
+    if not there.startswith(_MAGIC):
+        raise BadInput(f'{self.path}: no journal of satseg, or its first bytes are damaged: delete it to start anew')
     if not resume: return False
     if len(there) == _HEADER.size:
         _,n,crc = _HEADER.unpack(there)
-        text = self._at(_HEADER.size, min(n, size))
+        text = self._at(_HEADER.size, min(n, size, 2**24))
         if zlib.crc32(text) == crc:
             diff = plan_difference(json.loads(text), json.loads(_text(plan)))
             if diff: raise BadInput(f'{self.path}: belongs to another run (now {diff}): run with the same, or start anew without --resume')
@@ -187,6 +189,7 @@ def _crc(self:Journal, pos, n):
     for p in range(pos, pos+n, _CHUNK): crc = zlib.crc32(self._at(p, min(_CHUNK, pos+n-p)), crc)
     return crc
 
+# %% ../nbs/17_maps.ipynb #53deda50
 @patch
 def _next_head(self:Journal, pos, end):
     "Where the first undamaged head at or after `pos` stands; None if there is none."
@@ -195,6 +198,7 @@ def _next_head(self:Journal, pos, end):
         while (i := data.find(_MARK, i+1)) >= 0:
             if _read_head(data[i:i+_HEAD.size]): return p+i
 
+# %% ../nbs/17_maps.ipynb #2dd4c6ff
 @patch
 def _scan(self:Journal):
     "Find the blocks that are there, and cut off a torn tail."
@@ -226,7 +230,8 @@ def _write(self:Journal, pos, data, what):
     except BaseException as e:
         with suppress(OSError): self._file.truncate(pos)
         if not isinstance(e, OSError): raise
-        raise BadInput(f'{self.path}: no room for {what}, {len(data):,} bytes ({e.strerror}): make room, then go on with --resume') from None
+        needed = f'{len(data):,} bytes ({e.strerror})'
+        raise BadInput(f'{self.path}: no room for {what}, {needed}: make room, then go on with --resume') from None
 
 @patch
 def append(self:Journal,
@@ -275,6 +280,7 @@ def _overviews(height, width):
     spans = any(-(-width//f) == _TILE and height > _TILE*f for f in [1,*factors])
     return 384 if spans else _TILE,factors
 
+# %% ../nbs/17_maps.ipynb #d4ad34d3
 @contextmanager
 def _gdal():
     "GDAL with a small cache, no side files, no words about maps without a place on Earth, and OSError for its errors; gives rasterio."
@@ -295,7 +301,8 @@ def _beside(path):
         yield tmp
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
-def _why(e): return ' '.join(str(e.strerror or e).split())[:200]
+# %% ../nbs/17_maps.ipynb #98a036bd
+def _why(e): return ' '.join(str(e.strerror or e.__cause__ or e).split())[:200] # rasterio: 'see previous exception'
 
 def _room(path):
     "How much room there is, in words."
@@ -343,13 +350,15 @@ def _describe(dataset, colours, descriptions, tags, scale):
     if scale: dataset.scales = [scale]*dataset.count
     dataset.update_tags(**{k: str(v) for k,v in (tags or {}).items()})
 
+# %% ../nbs/17_maps.ipynb #1f20cb1a
 def _tiles(dataset):
     "Offset and length of every tile of a map by `write_cog`, overviews included."
     (th,tw),factors = dataset.block_shapes[0],dataset.overviews(1)
     for level,f in enumerate([1,*factors]):
         place = dict(dm='TIFF', bidx=1, **(dict(ovr=level-1) if level else {}))
         for y in range(-(-dataset.height//(f*th))):
-            for x in range(-(-dataset.width//(f*tw))): yield [dataset.get_tag_item(f'BLOCK_{o}_{x}_{y}', **place) for o in ('OFFSET','SIZE')]
+            for x in range(-(-dataset.width//(f*tw))):
+                yield [dataset.get_tag_item(f'BLOCK_{o}_{x}_{y}', **place) for o in ('OFFSET','SIZE')]
 
 def _check_tiles(dataset):
     "OSError if a tile of a map is damaged, or not there."
@@ -367,6 +376,25 @@ def _check_map(path, sums, n):
         _check_tiles(dataset)
         for window,crc in sums.items():
             if zlib.crc32(dataset.read(window=_window(window))) != crc: raise OSError(f'window {window} cannot be read back')
+
+# %% ../nbs/17_maps.ipynb #5ac75264
+def _make(tmp, parts, profile, words, resampling):
+    "Write a map in the folder `tmp`; returns its path there."
+    rasterio,plain,final = need('rasterio', 'geo'),tmp/'plain.tif',tmp/'map.tif'
+    tile,factors = _overviews(profile['height'], profile['width'])
+    squeeze = dict(compress='DEFLATE', bigtiff='IF_SAFER')
+    with rasterio.open(plain, 'w', driver='GTiff', tiled=True, blockxsize=tile, blockysize=tile, interleave='band',
+                       photometric='MINISBLACK', zlevel=1, **squeeze, **profile) as dataset:
+        _describe(dataset, **words)
+        sums = _fill(dataset, parts)
+    _settle(plain)
+    with rasterio.open(plain, 'r+', driver='GTiff') as dataset:
+        if factors: dataset.build_overviews(factors, rasterio.enums.Resampling[resampling])
+    _settle(plain)
+    need('rasterio.shutil', 'geo').copy(plain, final, driver='COG', blocksize=tile, overviews='FORCE_USE_EXISTING',
+                                        predictor='NO' if resampling == 'mode' else 'YES', **squeeze)
+    _check_map(final, sums, len(factors))
+    return final
 
 # %% ../nbs/17_maps.ipynb #027c4b62
 def write_cog(
@@ -386,23 +414,11 @@ def write_cog(
     scale:float=None, # What is meant is the stored value times this, such as 1/250 for probabilities; None: as stored
 ):
     "Write a cloud-optimised GeoTIFF that appears whole or not at all, in memory that does not depend on its size."
-    path,(tile,factors) = Path(path),_overviews(height, width)
-    plain = dict(tiled=True, blockxsize=tile, blockysize=tile, interleave='band', photometric='MINISBLACK', compress='DEFLATE', zlevel=1, bigtiff='IF_SAFER')
-    if transform is not None and not transform.is_identity: plain['transform'] = transform
-    cog = dict(blocksize=tile, overviews='FORCE_USE_EXISTING', predictor='NO' if resampling == 'mode' else 'YES', compress='DEFLATE', bigtiff='IF_SAFER')
+    path,profile = Path(path),dict(height=height, width=width, count=count, dtype=dtype, crs=crs, nodata=nodata)
+    if transform is not None and not transform.is_identity: profile['transform'] = transform
+    words = dict(colours=colours, descriptions=descriptions, tags=tags, scale=scale)
     try:
-        with _gdal() as rasterio, _beside(path) as tmp:
-            with rasterio.open(tmp/'plain.tif', 'w', driver='GTiff', height=height, width=width, count=count, dtype=dtype,
-                               crs=crs, nodata=nodata, **plain) as dataset:
-                _describe(dataset, colours, descriptions, tags, scale)
-                sums = _fill(dataset, parts)
-            _settle(tmp/'plain.tif')
-            with rasterio.open(tmp/'plain.tif', 'r+', driver='GTiff') as dataset:
-                if factors: dataset.build_overviews(factors, rasterio.enums.Resampling[resampling])
-            _settle(tmp/'plain.tif')
-            need('rasterio.shutil', 'geo').copy(tmp/'plain.tif', tmp/'map.tif', driver='COG', **cog)
-            _check_map(tmp/'map.tif', sums, len(factors))
-            _publish(tmp/'map.tif', path)
+        with _gdal(), _beside(path) as tmp: _publish(_make(tmp, parts, profile, words, resampling), path)
     except OSError as e:
         raise BadInput(f'{path}: cannot be written ({_why(e)}; {_room(path)}): make room or name another place; --resume goes on') from None
 
@@ -428,7 +444,8 @@ def class_qml(
 )->str: # XML
     "A QGIS style for a class map: colours with names, 255 transparent."
     colours,shown = list(colours) or class_colours(len(classes)),shown_classes(classes, colours)
-    entries = ''.join(f'        <paletteEntry value="{i}" color="#{r:02x}{g:02x}{b:02x}" alpha="{255*(i in shown)}" label={quoteattr(str(name))}/>\n'
+    entries = ''.join(f'        <paletteEntry value="{i}" color="#{r:02x}{g:02x}{b:02x}" '
+                      f'alpha="{255 if i in shown else 0}" label={quoteattr(str(name))}/>\n'
                       for i,(name,(r,g,b)) in enumerate(zip(classes, colours)))
     return f'''<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
 <qgis version="3.0.0" styleCategories="Symbology">
@@ -470,11 +487,11 @@ def write_summary(
     text = io.StringIO()
     table = csv.DictWriter(text, rows[0], lineterminator='\n')
     table.writeheader()
-    table.writerows({k: round(v, 6 if k in ('share','km2') else 2) if isinstance(v, float) else v for k,v in row.items()} for row in rows)
+    table.writerows({k: round(v, {'area_m2':2, 'ha':4}.get(k, 6)) if isinstance(v, float) else v for k,v in row.items()} for row in rows)
     path = Path(path)
     try:
         with _beside(path) as tmp:
             (tmp/'table.csv').write_text(text.getvalue(), encoding='utf-8', newline='')
             _publish(tmp/'table.csv', path)
-    except OSError as e: raise BadInput(f'{path}: cannot be written ({_why(e)}): make room or name another place; --resume goes on') from None
+    except OSError as e: raise BadInput(f'{path}: cannot be written ({_why(e)}): make room or name another place') from None
     return format_table([{k: f'{v:.0f}' if k == 'area_m2' and v is not None else v for k,v in row.items()} for row in rows])

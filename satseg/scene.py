@@ -43,17 +43,17 @@ def _totals(journal, plan, n):
         if 'areas' in d: areas += d['areas']
     return counts,areas
 
-# %% ../nbs/32_scene.ipynb #43b4769a
+# %% ../nbs/32_scene.ipynb #72bba99e
 def model_tags(
-    plan:dict, # From `make_plan`
+    made:dict, # From `make_plan`, with what decides the polygons' file
     info, # `ModelInfo`
     model:str, # Path of the model file
 )->dict: # Name -> text
     "What a map says about its origin."
     from satseg import __version__
     names = {f'CLASS_{i}': o for i,o in enumerate(mask_classes(info))}
-    return dict(SATSEG_PLAN=plan_id(plan), SATSEG_VERSION=__version__, MODEL=Path(model).name, MODEL_SHA256=plan['model'], MODEL_BANDS=','.join(info.bands),
-                MODEL_TRAINED_ON=info.trained_on or 'not said', THRESHOLD='most probable class' if plan['threshold'] is None else plan['threshold'], **names)
+    return dict(SATSEG_PLAN=plan_id(made), SATSEG_VERSION=__version__, MODEL=Path(model).name, MODEL_SHA256=made['model'], MODEL_BANDS=','.join(info.bands),
+                MODEL_TRAINED_ON=info.trained_on or 'not said', THRESHOLD='most probable class' if made['threshold'] is None else made['threshold'], **names)
 
 # %% ../nbs/32_scene.ipynb #338d097d
 def _file_names(name, plan, suffix):
@@ -88,13 +88,13 @@ def write_outputs(
     plan:dict, # From `make_plan`
     scene, # Open
     info, # `ModelInfo`
-    model:str, # Path of the model file
+    tags:dict, # From `model_tags`
     suffix:str='gpkg', # Of the polygons: gpkg, geojson or parquet
     min_area:float=0, # Square metres: smaller polygons are left out
     simplify:float=0, # Metres that outlines may move
 )->tuple: # Paths by layer; table of areas as text; what `write_polygons` counted
     "All files of a scene, complete, then named."
-    names,tags,classes = _file_names(scene.name, plan, suffix),model_tags(plan, info, model),mask_classes(info)
+    names,classes = _file_names(scene.name, plan, suffix),mask_classes(info)
     colours = [tuple(o) for o in (list(info.colours) or class_colours(len(info.classes)))][:len(classes)]
     bands = [classes[1]] if info.arguments.get('n_out', 1) == 1 else list(info.classes)
     with _hidden(folder/f'.{scene.name}.writing') as tmp:
@@ -168,7 +168,7 @@ class SceneRun:
         self.scene,self.engine,self.model,self.bs,self.maker = open_scene(source, list(info.bands), **reading),engine,model,bs,None
         self.halo,how = _pick_halo(halo, engine)
         threshold = pick_threshold(info, threshold)[0]
-        size = window_size(engine, memory, bs, os.path.getsize(model)) if self.halo is not None else 4*info.chip_size
+        size = window_size(engine, memory, bs, os.path.getsize(model))
         if self.halo is not None and size < 2*self.halo+engine.facts['multiple']: raise BadInput(f'expected a halo that fits into a window of {size} pixels twice, got {self.halo}: allow more --memory')
         self.plan = make_plan(self.scene, engine, model, size, self.halo, threshold, _class_places(polygons, info), probabilities, uncertainty)
         self.layout = layout_of(self.plan)
@@ -220,13 +220,16 @@ def fill_journal(
             for k,o in enumerate(records): journal.append(i*n+k, o)
             bar.update(pixels(i))
 
-# %% ../nbs/32_scene.ipynb #e6474f82
-def _finished(out, names, plan, resume, overwrite, partial):
-    "Whether all files are there and of this plan; `BadInput` if something is there that nobody allowed to replace."
+# %% ../nbs/32_scene.ipynb #cc768da1
+def _finished(out, names, made, resume, overwrite, partial):
+    "Whether all files are there and made as asked; `BadInput` if something is there that nobody allowed to replace."
     there = [o for o in names.values() if (out/o).exists()]
-    if resume and len(there) == len(names) and verify_finished(out/names['classes'], dict(SATSEG_PLAN=plan_id(plan))): return True
-    if (there or partial.exists()) and not (resume or overwrite):
-        raise BadInput(f'{out/(there[0] if there else partial.name)}: exists already; go on with --resume, replace it with --overwrite, or name another folder')
+    if overwrite or not there and (resume or not partial.exists()): return False
+    if not resume: raise BadInput(f'{out/(there[0] if there else partial.name)}: exists already; go on with --resume, replace it with --overwrite, or name another folder')
+    whole = verify_finished(out/names['classes'], dict(SATSEG_PLAN=plan_id(made)))
+    if whole and len(there) == len(names): return True
+    if partial.exists() or whole: return False # A run was broken off, perhaps while it gave the files their names
+    raise BadInput(f'{out/there[0]}: was made with other settings, from another scene, or is damaged; replace it with --overwrite, or name another folder')
 
 # %% ../nbs/32_scene.ipynb #05b31ebd
 def map_scene(
@@ -244,13 +247,14 @@ def map_scene(
     "One scene: blocks, then files."
     out,plan,n = Path(out),run.plan,len(layers_of(run.plan))
     names,partial = _file_names(run.scene.name, plan, suffix),out/f'{run.scene.name}.partial'
-    if _finished(out, names, plan, resume, overwrite, partial): return say(f'{run.scene.name}: is finished already') or {k: out/o for k,o in names.items()}
+    made = dict(plan, polygons=[plan['polygons'],suffix,min_area,simplify])
+    if _finished(out, names, made, resume, overwrite, partial): return say(f'{run.scene.name}: is finished already') or {k: out/o for k,o in names.items()}
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     with (Journal.resume if resume else Journal.create)(partial, plan) as journal:
         if journal.done or journal.damaged: say(f'{len(journal.done)//n:,} blocks are there'+(f', {journal.damaged:,} were damaged and are computed again' if journal.damaged else ''))
         fill_journal(run, journal, dict(job, plan=plan), **kw)
-        paths,table,found = write_outputs(out, journal, plan, run.scene, run.engine.info, run.model, suffix, min_area, simplify)
+        paths,table,found = write_outputs(out, journal, plan, run.scene, run.engine.info, model_tags(made, run.engine.info, run.model), suffix, min_area, simplify)
         journal.remove()
     say(_report(run, table, found, min_area, time.perf_counter()-start))
     return paths
