@@ -6,8 +6,8 @@
 __all__ = ['ENGINES', 'Engine', 'OnnxEngine', 'OpenVinoEngine', 'TorchEngine', 'cache_folder', 'file_hash', 'as_onnx', 'has_gpu',
            'load_engine', 'window_size']
 
-# %% ../nbs/22_engines.ipynb #ee95fbe6
-import hashlib, importlib.util, io, os, re, subprocess, sys, tempfile
+# %% ../nbs/22_engines.ipynb #1f19d933
+import functools, hashlib, importlib.util, io, os, re, subprocess, sys, tempfile
 import numpy as np
 from contextlib import nullcontext
 from pathlib import Path
@@ -41,21 +41,31 @@ class Engine:
         n = self.most # Smaller still, perhaps, when the first part has been tried
         return np.concatenate([self(x[i:i+n]) for i in range(0, len(x), n)])
 
+    def rest(self): "Let go of memory that the next call would ask for again."
+
 # %% ../nbs/22_engines.ipynb #eb79ed53
 class OnnxEngine(Engine):
     "onnxruntime on the CPU."
     kind = 'onnxruntime'
     def run(self, x): return batch_probabilities(self.net, self.info.normalise(x), n_out=self.net.n_out)
 
+def _checked(path):
+    "What `read_onnx` gives, or `BadInput` unless the net gives probabilities and knows its reach."
+    data,info,output,facts = read_onnx(path)
+    if output == 'classes': raise BadInput(f'{path}: expected a net that gives probabilities, this one answers with class ids: export it without --class-map')
+    if not facts and not is_gate(info): raise BadInput(f'{path}: expected a file that tells how far its net looks; write it again with satseg.export')
+    return data, info, output, facts
+
 def _onnxruntime(path, threads, half):
     if half: raise BadInput('expected float32 for onnxruntime, got half: install openvino, or leave --half out')
+    _checked(path)
     net,info = load_onnx(path, threads)
     return OnnxEngine(net, info, net.facts, 'onnxruntime')
 
 # %% ../nbs/22_engines.ipynb #ec36e2c4
 class OpenVinoEngine(Engine):
     "OpenVINO on the CPU; `net` is its core and its model."
-    kind,overhead,base = 'openvino',.7,330_000_000
+    kind,overhead = 'openvino',.68
     def __init__(self, net, info, facts, name, options): super().__init__(net, info, facts, name); self.options,self.compiled = options,{}
 
     def _request(self, shape):
@@ -67,6 +77,8 @@ class OpenVinoEngine(Engine):
             while len(self.compiled) > 1: del self.compiled[next(iter(self.compiled))]
             self.compiled[shape] = core.compile_model(twin, 'CPU', self.options).create_infer_request()
         return self.compiled[shape]
+
+    def rest(self): self.compiled.clear()
 
     def run(self, x): return self._request(x.shape).infer([np.ascontiguousarray(x, np.float32)], share_inputs=True)[0]
 
@@ -85,7 +97,7 @@ def _with_ends(model, info):
 def _openvino(path, threads, half):
     need('openvino', 'onnx')
     import openvino as ov
-    data,info,_,facts = read_onnx(path)
+    data,info,_,facts = _checked(path)
     core = ov.Core()
     if half and 'BF16' not in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
         raise BadInput('this CPU cannot compute in bfloat16 at speed: leave --half out')
@@ -137,7 +149,12 @@ def cache_folder()->Path:
 def file_hash(
     path:str|Path, # Any file
 )->str: # 64 hexadecimal digits
-    "SHA-256 of a file's bytes."
+    "SHA-256 of a file's bytes; computed once, as long as the file stays as it is."
+    now = os.stat(path)
+    return _hash_of(str(path), now.st_size, now.st_mtime_ns)
+
+@functools.lru_cache(16)
+def _hash_of(path, *_):
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/22_engines.ipynb #123580be
@@ -187,29 +204,22 @@ def load_engine(
     if engine is None: engine = _pick_engine(onnx, device)
     if engine == 'torch' and onnx: raise BadInput(f'{path}: expected a .pth file for torch, got an .onnx file: leave --engine out')
     if engine != 'torch' and (device or 'cpu') != 'cpu': raise BadInput(f'expected engine torch for device {device}, got {engine}: leave one of them out')
-    res = _torch(path, threads, half, device) if engine == 'torch' else {'openvino': _openvino, 'onnxruntime': _onnxruntime}[engine](_checked(as_onnx(path)), threads, bool(half))
+    res = _torch(path, threads, half, device) if engine == 'torch' else {'openvino': _openvino, 'onnxruntime': _onnxruntime}[engine](as_onnx(path), threads, bool(half))
     if is_gate(res.info): raise BadInput(f'{path}: expected a net that gives a mask, this is a gate (one answer per chip): take a segmenter')
     return res
-
-def _checked(path):
-    "`path`, or `BadInput` unless it gives probabilities and knows its reach."
-    _,info,output,facts = read_onnx(path)
-    if output == 'classes': raise BadInput(f'{path}: expected a net that gives probabilities, this one answers with class ids: export it without --class-map')
-    if not facts and not is_gate(info): raise BadInput(f'{path}: expected a file that tells how far its net looks; write it again with satseg.export')
-    return path
 
 # %% ../nbs/22_engines.ipynb #37599194
 def window_size(
     engine:Engine, # Its `facts`, `overhead` and `base` count
     memory:float, # Bytes that the whole process may take
     bs:int=1, # Windows computed together
-    weights:int=0, # Bytes of the model file: engines keep about three copies
+    weights:int=0, # Bytes of the model file: engines keep two copies and a little
     most:int=2048, # Pixels: larger ones gain nothing
 )->int: # Side of a square window in pixels, a multiple of the net's cells; of a block, for a net whose windows are blended
     "The largest window for which there is room."
     n_in,n_out,facts = len(engine.info.bands),engine.info.arguments.get('n_out', 1),engine.facts
     inside,around = facts['memory']*engine.overhead,16*(n_in+n_out+1) # Bytes per pixel: the net's; readings and answers that wait
-    fixed,each,cell,least = engine.base+3*weights,(inside+around)*bs,facts['multiple'],2*(facts['halo'] or 0)+8*facts['multiple']
+    fixed,each,cell,least = engine.base+2.2*weights,(inside+around)*bs,facts['multiple'],2*(facts['halo'] or 0)+8*facts['multiple']
     if facts['halo'] is None: # Windows as large as the chips it learned from, whatever the block
         cell = least = engine.info.chip_size
         fixed,each = fixed+inside*cell**2,around

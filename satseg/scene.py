@@ -254,6 +254,7 @@ def map_scene(
     with (Journal.resume if resume else Journal.create)(partial, plan) as journal:
         if journal.done or journal.damaged: say(f'{len(journal.done)//n:,} blocks are there'+(f', {journal.damaged:,} were damaged and are computed again' if journal.damaged else ''))
         fill_journal(run, journal, dict(job, plan=plan), **kw)
+        run.engine.rest()
         paths,table,found = write_outputs(out, journal, plan, run.scene, run.engine.info, model_tags(made, run.engine.info, run.model), suffix, min_area, simplify)
         journal.remove()
     say(_report(run, table, found, min_area, time.perf_counter()-start))

@@ -27,7 +27,8 @@ def _earth(
     "What must be known of a CRS to measure on the ground."
     pyproj = need('pyproj', 'geo')
     try: crs = pyproj.CRS.from_user_input(wkt)
-    except pyproj.exceptions.CRSError as e: raise BadInput(f'expected a coordinate reference system, got {wkt[:60]!r} ({str(e):.60})') from None
+    except pyproj.exceptions.CRSError as e:
+        raise BadInput(f'expected a coordinate reference system, got {wkt[:60]!r} ({str(e):.60})') from None
     unit,base = (crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.),crs.geodetic_crs
     if base is None: return crs,unit,None,None # A local grid
     move,degrees = pyproj.Transformer.from_crs(crs, base, always_xy=True),np.degrees(base.axis_info[0].unit_conversion_factor)
@@ -156,7 +157,8 @@ def pieces(
 )->dict: # Arrays of plain numbers
     "What `merge` needs of one block."
     if classes.dtype != np.uint8 or not classes.shape == score.shape == tuple(window[2:]):
-        raise BadInput(f'expected uint8 classes and scores of {window[2]} x {window[3]} pixels, got {classes.dtype} {classes.shape}, {score.shape}')
+        raise BadInput(f'expected uint8 classes and scores of {window[2]} x {window[3]} pixels, '
+                       f'got {classes.dtype} {classes.shape}, {score.shape}')
     keep = np.zeros(256, bool)
     keep[[o for o in wanted if o != IGNORE]] = True
     parts = label_components(np.where(keep, np.arange(1, 257, dtype=np.int32), 0)[classes])
@@ -395,7 +397,20 @@ def merge_instances(
         part,corner = kept['corner']
         yield from _outlined(parts, part[uncut[part]], corner[uncut[part]], layout.width)
 
-# %% ../nbs/16_vectors.ipynb #3a56a5c4
+# %% ../nbs/16_vectors.ipynb #fd8541da
+_LARGEST = 2_000_000 # Corners of a polygon that can be simplified in good time
+
+def _thinned(polygons, tolerance, most=5e7):
+    "Fewer corners; `most` comparisons for one polygon, else by area."
+    shapely = need('shapely', 'geo')
+    n = shapely.get_num_coordinates(polygons)
+    many = (n*(shapely.get_num_interior_rings(polygons)+1.) > most)|(n > _LARGEST)
+    res = polygons.copy()
+    res[~many] = shapely.simplify(polygons[~many], tolerance[~many])
+    if hasattr(shapely, 'coverage_simplify'): # shapely 2.1
+        for i in np.flatnonzero(many&(n <= _LARGEST)): res[i] = shapely.coverage_simplify(polygons[i:i+1], tolerance[i])[0]
+    return res
+
 def simplified(
     polygons:np.ndarray, # (n,) shapely Polygons, (x, y) in pixels
     tolerance:float, # Metres on the ground; pixels where there is no CRS
@@ -406,12 +421,13 @@ def simplified(
     shapely = need('shapely', 'geo')
     x0,y0,x1,y1 = shapely.bounds(polygons).T
     near,of = np.unique(np.stack([x0+x1,y0+y1], 1)//32*16, axis=0, return_inverse=True) # Few places are measured
-    steps = pixel_steps(transform, crs, *near.T)[of.ravel()]
-    def laid(polys, steps):
+    sides = np.hypot(*pixel_steps(transform, crs, *near.T)[of.ravel()].swapaxes(0, 1)) # (n,2) metres: to the right, down
+    small = sides.min(1)
+    scale = np.round(sides/small[:,None]*64)/64 # No rounding of coordinates: what touches, touches
+    def laid(polys, by):
         xy,of = shapely.get_coordinates(polys, return_index=True)
-        return shapely.set_coordinates(polys.copy(), np.einsum('nij,nj->ni', steps[of], xy))
-    res = laid(shapely.simplify(laid(polygons, steps), tolerance), np.linalg.inv(steps))
-    res = shapely.transform(res, np.round) # Old corners are whole pixels
+        return shapely.set_coordinates(polys.copy(), by(xy, scale[of]))
+    res = laid(_thinned(laid(polygons, np.multiply), tolerance/small), np.divide)
     return np.where(shapely.is_valid(res) & ~shapely.is_empty(res), res, polygons)
 
 # %% ../nbs/16_vectors.ipynb #36d22811
@@ -454,12 +470,15 @@ def _batches(shapes, schema, classes, transform, crs, min_area, simplify, report
         report['dropped_small'] += len(some)-len(large)
         if not large: continue
         ids,polys,pixels,areas,scores = (np.array(o) for o in zip(*large))
-        if simplify: polys = simplified(polys, simplify, transform, crs)
+        if simplify:
+            n = (shapely.get_num_coordinates(polys) > _LARGEST).sum()
+            if n: report['remarks'].append(f'{n} polygons of over {_LARGEST:,} corners were not simplified')
+            polys = simplified(polys, simplify, transform, crs)
         wkb = shapely.to_wkb(_placed(polys, transform), byte_order=1)
         for i in np.unique(ids).tolist(): report['area'][classes[i]] = report['area'].get(classes[i], 0)+float(areas[ids == i].sum())
         start = report['count']
         report['count'] += len(large)
-        yield pa.record_batch([range(start+1, report['count']+1), ids, [classes[i] for i in ids], np.round(scores.astype(float), 3)+0.,
+        yield pa.record_batch([range(start+1, report['count']+1), ids, [classes[i] for i in ids], np.round(scores.astype(float), 3),
                                np.round(areas.astype(float), 2), pixels, wkb], schema=schema)
 
 # %% ../nbs/16_vectors.ipynb #4b2c8ded
@@ -476,7 +495,8 @@ def _write_gdal(path, driver, name, batches, schema, wkt, tags, style):
             warnings.simplefilter('ignore') # No CRS; the name does not end in .gpkg yet
             pyogrio.write_arrow(pa.RecordBatchReader.from_batches(schema, batches), path, name, driver, 'geometry', 'Polygon', wkt,
                                 layer_metadata=tags if driver == 'GPKG' else None, layer_options=options)
-            if driver == 'GPKG': pyogrio.write_arrow(_style_table(name, style), path, 'layer_styles', driver, append=True, layer_options=dict(FID='id'))
+            if driver == 'GPKG':
+                pyogrio.write_arrow(_style_table(name, style), path, 'layer_styles', driver, append=True, layer_options=dict(FID='id'))
     finally: pyogrio.set_gdal_config_options(old)
 
 # %% ../nbs/16_vectors.ipynb #3a57ca93
@@ -519,7 +539,8 @@ def read_tags(
                 f.seek(max(0, os.path.getsize(path)-100_000))
                 _,there,text = f.read().rpartition(b'\n,"tags": ')
             return json.loads(text[:-3]) if there else {}
-    except (ValueError,RuntimeError) as e: raise BadInput(f'{path}: expected a file of polygons, whole and readable ({str(e):.80})') from None
+    except (OSError,ValueError,RuntimeError) as e:
+        raise BadInput(f'{path}: expected a file of polygons, whole and readable ({str(e):.80})') from None
     return {k.decode():o.decode() for k,o in res.items() if k not in (b'geo',b'ARROW:schema')}
 
 # %% ../nbs/16_vectors.ipynb #94db6c6f
@@ -530,6 +551,7 @@ def _under_way(path, batches):
     beside = [part, *(part.with_name(part.name+o) for o in ('-journal','-wal','-shm'))]
     def watched():
         try: yield from batches
+        except GeneratorExit: raise # Nobody wants more
         except BaseException as e: # GDAL would only say that the stream broke
             failed.append(e)
             raise
@@ -562,11 +584,10 @@ def write_polygons(
     for k,o in dict(min_area=min_area, simplify=simplify).items():
         if not 0 <= o < np.inf: raise BadInput(f'{k}: expected 0 or more, got {o}')
     if not path.parent.is_dir(): raise BadInput(f'{path.parent}: expected a folder to write {path.name} to, there is none: make it first')
-    report = dict(count=0, area={}, dropped_small=0, remarks=[] if crs else ['no CRS: polygons are in pixels (x, y from the upper left corner)'])
-    wkt = _known(crs)[0].to_wkt() if crs else None
-    batches = _batches(shapes, _schema(crs), classes, transform, crs, min_area, simplify, report)
-    with _under_way(path, batches) as (part,batches):
-        kind,schema = FORMATS[path.suffix.lower()],_schema(crs)
+    report = dict(count=0, area={}, dropped_small=0, remarks=[])
+    if not crs: report['remarks'].append('no CRS: polygons are in pixels (x, y from the upper left corner)')
+    wkt,kind,schema = _known(crs)[0].to_wkt() if crs else None,FORMATS[path.suffix.lower()],_schema(crs)
+    with _under_way(path, _batches(shapes, schema, classes, transform, crs, min_area, simplify, report)) as (part,batches):
         if kind == 'Parquet': _write_parquet(part, batches, schema, wkt, tags)
         else: _write_gdal(part, kind, path.stem, batches, schema, wkt, tags, polygon_style(classes, colours))
         if kind == 'GeoJSON' and tags: _add_tags(part, tags)

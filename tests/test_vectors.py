@@ -100,7 +100,7 @@ def test_blocks_give_the_polygons_of_the_whole(seed):
 
 
 def test_many_small_maps():
-    for seed in range(1000): check(*random_case(seed, 9))
+    for seed in range(600): check(*random_case(seed, 9))
 
 
 @quick
@@ -267,7 +267,7 @@ def test_blocks_give_the_objects_of_the_whole(seed, levels):
 
 
 def test_many_objects():
-    assert sum(check_objects(i, (None, 2, 3, 5)[i%4], threshold=.4, seed=.6, min_area=1, min_seed=1) for i in range(100))>1000
+    assert sum(check_objects(i, (None, 2, 3, 5)[i%4], threshold=.4, seed=.6, min_area=1, min_seed=1) for i in range(40))>400
 
 
 @settings(max_examples=60, deadline=None)
@@ -464,6 +464,7 @@ def test_simplified_in_metres(name):
     side = pixel_areas(transform, crs, (0, 0, 1, 1)).item()**.5
     res = simplified(polys, 2*side, transform, crs)
     assert shapely.is_valid(res).all()
+    assert shapely.is_valid(shapely.transform(res, lambda xy: np.stack(at(transform, *xy.T), 1))).all()
     assert (shapely.get_num_interior_rings(res)==shapely.get_num_interior_rings(polys)).all()
     n, m = (shapely.get_num_coordinates(o).sum() for o in (polys, res))
     assert m<.6*n
@@ -475,13 +476,28 @@ def test_simplified_in_metres(name):
     assert (simplified(polys, 0, transform, crs)==polys).all()
 
 
+def test_simplified_with_thousands_of_holes():
+    from scipy.ndimage import gaussian_filter
+    rng = np.random.default_rng(0)
+    m = gaussian_filter(rng.normal(size=(400, 400)), 3)*6+rng.normal(size=(400, 400))*.3>-.6
+    poly = np.array([max(mask_to_polygons(m), key=lambda o: len(o.interiors))])
+    res = simplified(poly, 15, *UTM)
+    assert len(res[0].interiors)==len(poly[0].interiors)>4000 and res[0].is_valid
+    assert shapely.get_num_coordinates(res[0])<.7*shapely.get_num_coordinates(poly[0])
+    some = shapely.points(rng.permutation(shapely.get_coordinates(poly))[:300])
+    assert shapely.distance(some, res[0].boundary).max()<6
+
+
 @settings(max_examples=60, deadline=None)
 @given(seeds, st.floats(.1, 20))
 def test_simplified_stays_valid(seed, tolerance):
     layout, m, score, areas = random_case(seed, 24)
+    rng = np.random.default_rng(seed)
     polys = np.array([o.polygon for o in merge(block_pieces(layout, m, score, areas), layout)])
     if not len(polys): return
-    res = simplified(polys, tolerance, Affine.identity(), None)
+    turned = Affine(1.37e-5, 1e-6*rng.random(), 10.1, 1e-6, -1.1e-5, 50.3)
+    res = simplified(polys, tolerance, turned, 'EPSG:4326')
+    assert shapely.is_valid(shapely.transform(res, lambda xy: np.stack(at(turned, *xy.T), 1))).all()
     assert shapely.is_valid(res).all() and not shapely.is_empty(res).any()
     assert (shapely.get_num_interior_rings(res)==shapely.get_num_interior_rings(polys)).all()
 

@@ -1,0 +1,153 @@
+"""Every engine gives the probabilities of the net; memory that runs out; files that are no nets; the cache."""
+import multiprocessing, os, sys
+
+import numpy as np
+import pytest
+
+from satseg.data import BadInput
+from satseg.engines import ENGINES, Engine, TorchEngine, as_onnx, cache_folder, file_hash, load_engine, window_size
+from satseg.info import ModelInfo
+from satseg.prediction import batch_probabilities
+
+pytest.importorskip('onnxruntime'); pytest.importorskip('openvino')
+
+
+def write_net(path, make, classes=('background', 'building'), chip=64, seed=1, onnx=True, threshold=None, **kw):
+    "A net of `satseg.models` whose running means fit, as a model file and as ONNX beside it; returns it with its description."
+    import torch
+    from satseg.export import export
+    from satseg.models import save_model
+    torch.manual_seed(seed)
+    net = make().train()
+    with torch.no_grad():
+        for _ in range(3): net(torch.randn(4, net.arguments['n_in'], 64, 64))
+        net.eval()
+        for m in net.modules():
+            if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (1,1) and m.out_channels == net.arguments['n_out']: m.weight *= 4  # Not all near one half
+    one = net.arguments['n_out'] == 1
+    names = [['B02'], ['B02','B03','B04']][net.arguments['n_in'] == 3]
+    info = ModelInfo(type(net).__name__, net.arguments, names, [900.,800,600][:len(names)], [200.,200,250][:len(names)], list(classes),
+                     threshold=(threshold or .5) if one else None, chip_size=chip, **kw)
+    save_model(path, net, info)
+    if onnx: export(net, info, path.with_suffix('.onnx'))
+    return net,info
+
+
+def truth(net, info, x):
+    "Probabilities (K,H,W) of readings (C,H,W) in one pass."
+    import torch
+    with torch.no_grad(): return batch_probabilities(net, info.normalise(torch.from_numpy(x)[None]))[0].numpy()
+
+
+@pytest.fixture(scope='session')
+def nets(tmp_path_factory):
+    from satseg.models import UNet
+    folder = tmp_path_factory.mktemp('nets')
+    os.environ['SATSEG_CACHE'] = str(folder/'cache')
+    return folder,{'one': write_net(folder/'one.pth', lambda: UNet(3, 1, (4, 8, 16))), 'three': write_net(folder/'three.pth', lambda: UNet(3, 3, (4, 8)), 'abc')}
+
+
+@pytest.mark.parametrize('name', ['one', 'three'])
+@pytest.mark.parametrize('engine', ENGINES)
+def test_probabilities_are_those_of_the_net(nets, name, engine):
+    folder,(net,info) = nets[0],nets[1][name]
+    e = load_engine(folder/f'{name}.{"pth" if engine == "torch" else "onnx"}', engine, threads=1)
+    assert e.info == info and e.facts['multiple'] == net.multiple
+    rng = np.random.default_rng(0)
+    for b,h,w in ((1, 64, 64), (3, 32, 96), (1, 64, 64), (2, 8, 8)):
+        x = rng.normal(900, 400, (b, 3, h, w)).astype(np.float32)
+        got = e(x)
+        assert got.dtype == np.float32 and got.shape == (b, net.arguments['n_out'], h, w)
+        np.testing.assert_allclose(got, np.stack([truth(net, info, o) for o in x]), atol=1e-5)
+        for part in (x[:, :, ::1], np.asfortranarray(x), x[:, :, ::-1][:, :, ::-1]): np.testing.assert_allclose(e(part), got, atol=1e-6)
+        assert np.array_equal(np.concatenate([e(o[None]) for o in x]), got)  # The same bytes in any batch: runs go on with other batches
+
+
+class Little(Engine):
+    "Has memory for so many windows."
+    room,seen = 3,None
+    def run(self, x):
+        self.seen = [*(self.seen or []), len(x)]
+        if len(x) > self.room: raise MemoryError
+        return x.mean(1, keepdims=True)
+
+
+@pytest.mark.parametrize('room', [1, 2, 3, 5, 8])
+def test_a_batch_too_large_is_halved_and_no_longer_tried(room):
+    e,x = Little(None, None, {}, ''),np.random.default_rng(0).random((8, 2, 4, 4), np.float32)
+    e.room = room
+    for _ in range(2): np.testing.assert_array_equal(e(x), x.mean(1, keepdims=True))
+    tried = [o for o in e.seen if o > room]
+    assert tried == [o for o in (8, 4, 2) if o > room]  # Each size fails once
+
+
+def test_not_even_one_window(nets):
+    e = Little(None, None, {}, '')
+    e.room = 0
+    with pytest.raises(BadInput, match='smaller --memory'): e(np.zeros((4, 2, 8, 8), np.float32))
+
+
+@pytest.mark.parametrize('text,fine', [('CUDA out of memory. Tried to allocate 2 GiB', True), ("DefaultCPUAllocator: can't allocate memory", True), ('expected scalar type', False)])
+def test_torch_out_of_memory(nets, text, fine):
+    import torch
+    net,info = nets[1]['one']
+    class Full(torch.nn.Module):
+        sizes = []
+        def forward(self, x):
+            self.sizes.append(len(x))
+            if len(x) > 1: raise RuntimeError(text)
+            return net(x)
+    e,x = TorchEngine((Full(),torch.device('cpu'),None), info, {}, 'torch'),np.random.default_rng(0).normal(900, 300, (4, 3, 32, 32)).astype(np.float32)
+    if not fine: return pytest.raises(RuntimeError, e, x)
+    np.testing.assert_allclose(e(x), np.stack([truth(net, info, o) for o in x]), atol=1e-6)
+    assert Full.sizes[:3] == [4, 2, 1] and set(Full.sizes[3:]) == {1}
+    Full.sizes.clear()
+
+
+def test_window_size(nets):
+    e = load_engine(nets[0]/'one.onnx', 'onnxruntime')
+    cell,least = e.facts['multiple'],2*e.facts['halo']+8*e.facts['multiple']
+    sizes = [window_size(e, o) for o in (5e8, 7e8, 1e9, 2e9)]
+    assert sizes == sorted(sizes) and all(o % cell == 0 and least <= o <= 2048 for o in sizes) and window_size(e, 1e13) == 2048
+    assert window_size(e, 5e8, bs=4) < window_size(e, 5e8) > window_size(e, 5e8, weights=30_000_000)
+    for memory in (0, -1, 1e6, e.base):
+        with pytest.raises(BadInput, match=f'MB or more .*{least} pixels'): window_size(e, memory)
+
+
+def test_the_cache(nets, tmp_path, monkeypatch):
+    monkeypatch.setenv('SATSEG_CACHE', str(tmp_path/'c'))
+    path = nets[0]/'three.pth'
+    first = as_onnx(path)
+    assert first.parent == cache_folder() == tmp_path/'c' and oct(first.parent.stat().st_mode)[-3:] == '700' and file_hash(path) in first.name
+    stamp = first.stat().st_mtime_ns
+    (tmp_path/'other.pth').write_bytes(path.read_bytes())
+    assert as_onnx(tmp_path/'other.pth') == first and first.stat().st_mtime_ns == stamp and [*first.parent.iterdir()] == [first]
+    assert as_onnx(nets[0]/'one.onnx') == nets[0]/'one.onnx'
+
+
+BAD = {'no file': ('none.pth', {}, 'no such model file'), 'no such onnx': ('none.onnx', {}, 'none.onnx'), 'engine': ('one.onnx', dict(engine='tensorrt'), 'openvino, onnxruntime, torch'),
+       'text': ('text.pth', {}, 'text.pth'), 'text onnx': ('text.onnx', {}, 'text.onnx'), 'folder': ('folder.pth', {}, 'folder.pth'), 'folder onnx': ('folder.onnx', {}, 'folder.onnx'),
+       'torch onnx': ('one.onnx', dict(engine='torch'), '.pth'),
+       'device': ('one.onnx', dict(engine='openvino', device='cuda'), 'leave one of them out'), 'no gpu': ('one.pth', dict(device='cuda:77'), 'no such GPU'),
+       'odd device': ('one.pth', dict(device='tpu'), 'cpu, cuda'), 'half': ('one.onnx', dict(engine='onnxruntime', half=True), 'half'), 'gate': ('gate.pth', dict(engine='torch'), 'gate')}
+
+
+@pytest.mark.parametrize('case', BAD)
+def test_no_engine(nets, tmp_path, monkeypatch, case):
+    folder = nets[0]
+    for o in ('text.pth', 'text.onnx'): (folder/o).write_text('no net')
+    for o in ('folder.pth', 'folder.onnx'): (folder/o).mkdir(exist_ok=True)
+    if case == 'gate':
+        from satseg.models import Classifier, save_model
+        gate = Classifier('resnet18', n_in=3)
+        save_model(folder/'gate.pth', gate, ModelInfo('Classifier', gate.arguments, ['B02','B03','B04']))
+    name,kw,words = BAD[case]
+    with pytest.raises(BadInput) as e: load_engine(folder/name, **{**dict(threads=1), **kw})
+    assert words in str(e.value) and '\n' not in str(e.value)
+
+
+def test_class_maps_are_no_probabilities(nets):
+    from satseg.export import export
+    export(*nets[1]['one'], nets[0]/'ids.onnx', class_map=True)
+    for engine in ('openvino', 'onnxruntime'):
+        with pytest.raises(BadInput, match='without --class-map'): load_engine(nets[0]/'ids.onnx', engine)
