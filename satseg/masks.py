@@ -126,7 +126,6 @@ def _unpack(text):
     for i in (1,2): vals[i::2] = vals[i::2].cumsum() # Differences to the number two before
     return vals
 
-# %% ../nbs/04_masks.ipynb #e8eaf681
 def coco_rle_decode(
     rle:dict, # `size` [H,W]; `counts` a list, or compressed as text or bytes
 )->np.ndarray: # (H,W) uint8, 0 and 1
@@ -233,6 +232,7 @@ def _outlines(parts):
     "Exact polygon of each of the objects 1..n, as an array of n."
     return ring_polygons(*trace(*corners(parts), parts.shape[1]+1))
 
+# %% ../nbs/04_masks.ipynb #acf234fc
 def _simplify(polys, tolerance):
     "Simpler polygons whose outline stays within `tolerance` of every old vertex."
     shapely,res,todo,thr = need('shapely', 'geo'),polys.copy(),np.arange(len(polys)),tolerance

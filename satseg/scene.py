@@ -341,13 +341,9 @@ def map_scenes(
     net,memory,places,job = _settings(model, engine, device, half, int(workers), memory, bands)
     say(f'{model}: {net.info.architecture} for {",".join(net.info.bands)}, {", ".join(mask_classes(net.info))}; computed by {net.name}')
     kw = dict(kw, band_map=places, polygons=() if polygons == 'none' else polygon_classes)
-    def one(source, name):
-        run = SceneRun(source, net, model, memory, bs=4 if 'cuda' in net.name else 1, name=name, **kw)
-        say('\n'.join([str(run), *(f'  {o}' for o in run.remarks if o)]))
-        if dry_run: return say(_dry(run, memory, int(workers))) or {}
-        res = map_scene(run, out, job, polygons, min_area, simplify, resume, overwrite, say, workers=int(workers), scheduler=scheduler, progress=progress)
-        say('wrote '+', '.join(map(str, res.values())))
-        return res
+    files = dict(suffix=polygons, min_area=min_area, simplify=simplify, resume=resume, overwrite=overwrite, say=say,
+                 workers=int(workers), scheduler=scheduler, progress=progress)
+    def one(source, name): return _one(SceneRun(source, net, model, memory, 4 if 'cuda' in net.name else 1, name=name, **kw), out, job, dry_run and memory, files)
     return _each(one, sources)
 
 # %% ../nbs/32_scene.ipynb #a201819b
@@ -360,6 +356,16 @@ def _each(one, sources):
             if len(sources) == 1: raise
             res[source] = e
             print('satseg:', ' '.join(str(e).split()), file=sys.stderr)
+    return res
+
+# %% ../nbs/32_scene.ipynb #e0a23557
+def _one(run, out, job, dry, files):
+    "One scene, with words; or only the words."
+    say = files['say']
+    say('\n'.join([str(run), *(f'  {o}' for o in run.remarks if o)]))
+    if dry: return say(_dry(run, dry, files['workers'])) or {}
+    res = map_scene(run, out, job, **files)
+    say('wrote '+', '.join(map(str, res.values())))
     return res
 
 def _dry(run, memory, workers):

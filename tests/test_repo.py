@@ -26,7 +26,7 @@ def imports(path):
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
         if isinstance(node, ast.ImportFrom):
             module = '.'*node.level + (node.module or '')
-            names = [f'{module.rstrip(".")}.{o.name}' for o in node.names] if module in ('.','satseg') else [module]
+            names = [f'{module.rstrip(".")}.{o.name}' for o in node.names if o.name != '__version__'] if module in ('.','satseg') else [module]
         elif isinstance(node, ast.Import): names = [o.name for o in node.names]
         else: continue
         yield from (re.sub(r'^satseg(?=\.)', '', o) for o in names)
