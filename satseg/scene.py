@@ -340,9 +340,8 @@ def map_scenes(
     sources = find_scenes([scenes] if isinstance(scenes, (str,Path)) else list(scenes))
     net,memory,places,job = _settings(model, engine, device, half, int(workers), memory, bands)
     say(f'{model}: {net.info.architecture} for {",".join(net.info.bands)}, {", ".join(mask_classes(net.info))}; computed by {net.name}')
-    kw = dict(kw, band_map=places, polygons=() if polygons == 'none' else polygon_classes)
-    files = dict(suffix=polygons, min_area=min_area, simplify=simplify, resume=resume, overwrite=overwrite, say=say,
-                 workers=int(workers), scheduler=scheduler, progress=progress)
+    kw.update(band_map=places, polygons=() if polygons == 'none' else polygon_classes)
+    files = dict(suffix=polygons, min_area=min_area, simplify=simplify, resume=resume, overwrite=overwrite, say=say, workers=int(workers), scheduler=scheduler, progress=progress)
     def one(source, name): return _one(SceneRun(source, net, model, memory, 4 if 'cuda' in net.name else 1, name=name, **kw), out, job, dry_run and memory, files)
     return _each(one, sources)
 
@@ -389,9 +388,9 @@ def _run(cli, **kw):
         if failed: raise BadInput(f'{len(failed)} of {len(res)} scenes failed, see above; --resume tries them again')
         sys.stdout.flush()
 
-# %% ../nbs/32_scene.ipynb #e0e2f957
 hyphens(__name__)
 
+# %% ../nbs/32_scene.ipynb #e38fa84d
 @call_parse
 def main(
     scenes:Param('Rasters, folders of single bands, globs, text files with one scene per line, STAC JSON', nargs='+'),
