@@ -163,16 +163,20 @@ def finish(self:BlockMaker,
 )->list: # One packed record for each of the plan's layers
     "From probabilities to what is kept of a block."
     block,plan,info = self.layout.block(i),self.plan,self.info
-    if probs is None: return [pack(dict(counts=np.zeros(len(mask_classes(info)), int)))]+[pack({})]*(len(layers_of(plan))-1)
+    n = len(mask_classes(info))
+    if probs is None: # No data at all
+        valid,classes = np.zeros(block[2:], bool),np.full(block[2:], IGNORE, np.uint8)
+        none = self.pieces(i, classes, np.zeros(block[2:], np.float32), np.zeros((n+1,*block[2:]), np.float32), valid, 0.) if plan['polygons'] else {}
+        return [pack({'map': dict(counts=np.zeros(n, int)), 'pieces': none}.get(o, {})) for o in layers_of(plan)]
     probs,valid = probs[0] if len(probs) == 1 else probs,read[2]
     pixels = pixel_probabilities(probs, info)
     classes = class_ids(pixels, plan['threshold'])
     classes[~valid] = IGNORE
-    areas,n = pixel_areas(self.scene.transform, self.scene.crs, block),len(mask_classes(info))
+    areas = pixel_areas(self.scene.transform, self.scene.crs, block)
     seen = classes[valid]
     counts,ground = np.bincount(seen, minlength=n),np.bincount(seen, np.broadcast_to(areas, classes.shape)[valid], n)
     res = dict(map=dict(classes=classes, counts=counts, areas=ground))
-    if plan['probabilities']: res['probabilities'] = dict(steps=to_steps(np.atleast_3d(probs.T).T if probs.ndim == 2 else probs, valid))
+    if plan['probabilities']: res['probabilities'] = dict(steps=to_steps(probs[None] if probs.ndim == 2 else probs, valid))
     if plan['uncertainty']: res['uncertainty'] = dict(steps=to_steps(doubt(probs, plan['uncertainty']), valid))
     if plan['polygons']: res['pieces'] = self.pieces(i, classes, pixels, probs, valid, areas)
     return [pack(res[o]) for o in layers_of(plan)]

@@ -179,7 +179,7 @@ class SceneRun:
 @patch
 def __str__(self:SceneRun):
     s,l = self.scene,self.layout
-    return (f'{s.name}: {s.height:,} x {s.width:,} pixels, bands {",".join(s.bands)}; {len(l):,} blocks from windows of {l.tall} x {l.wide}, '
+    return (f'{s.name}: {s.height:,} x {s.width:,} pixels, bands {",".join(s.bands)}; in blocks: {len(l):,}, from windows of {l.tall} x {l.wide}, '
             f'{l.overhead:.2f} pixels computed per pixel')
 
 @patch
@@ -252,7 +252,7 @@ def map_scene(
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     with (Journal.resume if resume else Journal.create)(partial, plan) as journal:
-        if journal.done or journal.damaged: say(f'{len(journal.done)//n:,} blocks are there'+(f', {journal.damaged:,} were damaged and are computed again' if journal.damaged else ''))
+        if journal.done or journal.damaged: say(f'blocks that are there: {len(journal.done)//n:,}'+(f', {journal.damaged:,} were damaged and are computed again' if journal.damaged else ''))
         fill_journal(run, journal, dict(job, plan=plan), **kw)
         run.engine.rest()
         paths,table,found = write_outputs(out, journal, plan, run.scene, run.engine.info, model_tags(made, run.engine.info, run.model), suffix, min_area, simplify)

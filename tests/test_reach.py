@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from satseg.models import DeepLabV3, EncoderUNet, UNet, probabilities
+from satseg.models import DeepLabV3, UNet, probabilities
 from satseg.reach import TOLERANCE, bytes_per_pixel, enough_halo, facts, radius
 
 
@@ -34,8 +34,7 @@ def built(make, seed=1):
     return net.eval()
 
 
-NETS = {'unet': lambda: UNet(3, 1, (4, 8, 16)), 'deep': lambda: UNet(2, 3, (4, 4, 4, 8, 8)), 'no norm': lambda: UNet(3, 1, (4, 8), norm='none'),
-        'encoder': lambda: EncoderUNet('resnet18', 3, 3, detail=4, widths=(16, 8, 8, 4, 4))}
+NETS = {'unet': lambda: UNet(3, 1, (4, 8, 16)), 'deep': lambda: UNet(2, 3, (4, 4, 4, 8, 8)), 'no norm': lambda: UNet(3, 1, (4, 8), norm='none')}
 
 
 @pytest.mark.parametrize('name', NETS)
