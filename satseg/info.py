@@ -53,10 +53,10 @@ _FIELDS = dict( # Field of `ModelInfo` -> what it must be, and whether a value i
     bands=('printable names', lambda o: _names(o) and o),
     mean=('finite numbers', _numbers),
     std=('finite numbers, none below 0', lambda o: _numbers(o, 0)),
-    classes=('two printable names or more', lambda o: _names(o) and len(o) > 1),
+    classes=('two to 255 printable names', lambda o: _names(o) and 1 < len(o) <= 255),
     colours=('(r,g,b) from 0 to 255 per class, or nothing', lambda o: type(o) in (list,tuple) and all(_numbers(c, 0, 255) and len(c) == 3 for c in o)),
     threshold=('None or a number from 0 to 1', lambda o: o is None or _numbers([o], 0, 1)),
-    chip_size=('a number above 0', lambda o: _numbers([o], 1)),
+    chip_size=('a whole number above 0', lambda o: type(o) is int and 1 <= o < 2**16),
     trained_on=('printable text in one line', lambda o: type(o) is str and o.isprintable()),
     min_area=('a number of pixels, 0 or more', lambda o: type(o) is int and 0 <= o < 2**40),
     scores=('a dict', lambda o: type(o) is dict))
@@ -179,7 +179,8 @@ def _onnx_facts(metadata):
     if 'facts' not in metadata: return {}
     try: d = json.loads(metadata['facts'], parse_constant=_no_number)
     except (ValueError,RecursionError): d = None
-    if type(d) is dict and set(d) == {'multiple','radius','halo','memory'} and all(map(_pixels, d.values())) and d['multiple'] and d['memory']: return d
+    if type(d) is dict and set(d) == {'multiple','radius','halo','memory'} and all(map(_pixels, d.values())) and d['multiple'] and d['memory']:
+        if (d['radius'] is None) == (d['halo'] is None) and (d['halo'] or 0)%d['multiple'] == 0: return d
     raise BadInput("expected four numbers of pixels and bytes about the net's reach, got something else; write it again with satseg.export")
 
 # %% ../nbs/07_info.ipynb #08b42513

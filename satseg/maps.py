@@ -11,12 +11,11 @@ import csv, hashlib, io, json, math, os, shutil, struct, threading, warnings, zl
 import numpy as np
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from xml.sax.saxutils import quoteattr
 
 from fastcore.basics import patch
 from .data import IGNORE, BadInput, _array, _dtype, class_colours, need
 from .metrics import format_table
-from .outputs import shown_classes
+from .outputs import hidden_folder, publish, settle, shown_classes, xml_value
 
 # %% ../nbs/17_maps.ipynb #6f754b6f
 def pack(
@@ -291,16 +290,6 @@ def _gdal():
         try: yield rasterio
         except rasterio._err.CPLE_BaseError as e: raise OSError(str(e)) from None
 
-@contextmanager
-def _beside(path):
-    "A folder for files on their way to `path`, on the same disk; nothing of it remains, and what a killed run left goes."
-    tmp = path.with_name(f'.{path.name}.part')
-    shutil.rmtree(tmp, ignore_errors=True)
-    try:
-        tmp.mkdir()
-        yield tmp
-    finally: shutil.rmtree(tmp, ignore_errors=True)
-
 # %% ../nbs/17_maps.ipynb #98a036bd
 def _why(e): return ' '.join(str(e.strerror or e.__cause__ or e).split())[:200] # rasterio: 'see previous exception'
 
@@ -308,20 +297,6 @@ def _room(path):
     "How much room there is, in words."
     try: return f'{shutil.disk_usage(path.parent).free:,} bytes are free there'
     except OSError: return 'there is no such folder'
-
-def _settle(path):
-    "Bring a file to the disk; OSError if there is no room for some more of it, for then some of it may be lost."
-    with open(path, 'rb+') as f:
-        end = f.seek(0, 2)
-        f.write(bytes(2**22)) # More than GDAL ever writes at once
-        f.flush()
-        f.truncate(end)
-        os.fsync(f.fileno())
-
-def _publish(tmp, path):
-    "Give a finished file its name, when its bytes are on the disk."
-    with open(tmp, 'rb+') as f: os.fsync(f.fileno())
-    os.replace(tmp, path)
 
 # %% ../nbs/17_maps.ipynb #650dbe8b
 def _window(part):
@@ -387,10 +362,10 @@ def _make(tmp, parts, profile, words, resampling):
                        photometric='MINISBLACK', zlevel=1, **squeeze, **profile) as dataset:
         _describe(dataset, **words)
         sums = _fill(dataset, parts)
-    _settle(plain)
+    settle(plain)
     with rasterio.open(plain, 'r+', driver='GTiff') as dataset:
         if factors: dataset.build_overviews(factors, rasterio.enums.Resampling[resampling])
-    _settle(plain)
+    settle(plain)
     need('rasterio.shutil', 'geo').copy(plain, final, driver='COG', blocksize=tile, overviews='FORCE_USE_EXISTING',
                                         predictor='NO' if resampling == 'mode' else 'YES', **squeeze)
     _check_map(final, sums, len(factors))
@@ -418,7 +393,7 @@ def write_cog(
     if transform is not None and not transform.is_identity: profile['transform'] = transform
     words = dict(colours=colours, descriptions=descriptions, tags=tags, scale=scale)
     try:
-        with _gdal(), _beside(path) as tmp: _publish(_make(tmp, parts, profile, words, resampling), path)
+        with _gdal(), hidden_folder(path) as tmp: publish([(_make(tmp, parts, profile, words, resampling), path)])
     except OSError as e:
         raise BadInput(f'{path}: cannot be written ({_why(e)}; {_room(path)}): make room or name another place; --resume goes on') from None
 
@@ -445,7 +420,7 @@ def class_qml(
     "A QGIS style for a class map: colours with names, 255 transparent."
     colours,shown = list(colours) or class_colours(len(classes)),shown_classes(classes, colours)
     entries = ''.join(f'        <paletteEntry value="{i}" color="#{r:02x}{g:02x}{b:02x}" '
-                      f'alpha="{255 if i in shown else 0}" label={quoteattr(str(name))}/>\n'
+                      f'alpha="{255 if i in shown else 0}" label={xml_value(name)}/>\n'
                       for i,(name,(r,g,b)) in enumerate(zip(classes, colours)))
     return f'''<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
 <qgis version="3.0.0" styleCategories="Symbology">
@@ -490,8 +465,8 @@ def write_summary(
     table.writerows({k: round(v, {'area_m2':2, 'ha':4}.get(k, 6)) if isinstance(v, float) else v for k,v in row.items()} for row in rows)
     path = Path(path)
     try:
-        with _beside(path) as tmp:
+        with hidden_folder(path) as tmp:
             (tmp/'table.csv').write_text(text.getvalue(), encoding='utf-8', newline='')
-            _publish(tmp/'table.csv', path)
+            publish([(tmp/'table.csv', path)])
     except OSError as e: raise BadInput(f'{path}: cannot be written ({_why(e)}): make room or name another place') from None
     return format_table([{k: f'{v:.0f}' if k == 'area_m2' and v is not None else v for k,v in row.items()} for row in rows])

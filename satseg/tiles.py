@@ -94,13 +94,13 @@ def pad_window(
 # %% ../nbs/14_tiles.ipynb #23f5387f
 def lattice(
     n:int, # Pixels of the scene along this axis
-    size:int, # Pixels of a window
+    size:int, # Pixels of a window; at least two of the net's cells are taken
     multiple:int=1, # Windows begin at multiples of this
 )->tuple: # First pixels of the windows; pixels of every window
     "Windows that overlap by half and reach the end."
-    size,padded = -(-size//multiple)*multiple,-(-n//multiple)*multiple
+    size,padded = max(-(-size//multiple), 2)*multiple,-(-n//multiple)*multiple
     if padded <= size: return [0],padded
-    step = max(size//2//multiple*multiple, multiple)
+    step = size//2//multiple*multiple
     return [*range(0, padded-size, step), padded-size],size
 
 def bell(

@@ -497,7 +497,65 @@ def test_finished_maps_are_known_and_damaged_ones_found(tmp_path):
     assert not verify_finished(tmp_path/'text.tif', {})
 
 
+def recorded(monkeypatch):
+    "Which files are brought to the disk, and given their names, in order."
+    seen, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, 'fsync', lambda f: (seen.append(('sync', os.fstat(f).st_ino)), sync(f)))
+    monkeypatch.setattr(os, 'replace', lambda a, b: (seen.append(('name', os.stat(a).st_ino)), replace(a, b)))
+    return seen
+
+
+def test_bytes_are_on_the_disk_before_a_name_is(tmp_path, monkeypatch):
+    a, seen = ids(300, 300), recorded(monkeypatch)
+    write_cog(tmp_path/'m.tif', parts(a), 300, 300)
+    write_summary(tmp_path/'s.csv', area_table(['a'], [1]))
+    folder = tmp_path.stat().st_ino
+    for name in ('m.tif', 's.csv'):
+        i = seen.index(('name', (tmp_path/name).stat().st_ino))
+        assert ('sync', seen[i][1]) in seen[:i] and seen[i+1] == ('sync', folder)
+
+
+def test_all_files_of_a_scene_are_on_the_disk_before_its_journal_may_go(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    import satseg.scene as S
+    names = dict(polygons='a.gpkg', areas='a.csv', style='a.qml', classes='a.tif')
+    def write(path, *args, **kw): path.write_text(path.name)
+    for o in ('write_cog', 'write_summary'): monkeypatch.setattr(S, o, write)
+    monkeypatch.setattr(S, '_write_shapes', write)
+    monkeypatch.setattr(S, '_file_names', lambda *args: names)
+    monkeypatch.setattr(S, '_totals', lambda *args: (np.ones(2), np.ones(2)))
+    info = SimpleNamespace(classes=['background', 'building'], colours=(), arguments={}, head='')
+    monkeypatch.setattr(S, 'mask_classes', lambda info: info.classes)
+    place = SimpleNamespace(name='a', height=2, width=1, crs=None, transform=None)
+    plan = dict(polygons=[1], probabilities=False, uncertainty=None)
+    seen = recorded(monkeypatch)
+    S.write_outputs(tmp_path, None, plan, place, info, {})
+    files = [(tmp_path/o).stat().st_ino for o in names.values()]
+    first = seen.index(('name', files[0]))
+    assert {('sync', o) for o in files} <= set(seen[:first])
+    assert seen[first:] == [*(('name', o) for o in files), ('sync', tmp_path.stat().st_ino)] and sorted(os.listdir(tmp_path)) == sorted(names.values())
+
+
+def test_nothing_is_renamed_unless_all_is_complete(tmp_path, monkeypatch):
+    from satseg.outputs import hidden_folder, publish
+    (tmp_path/'a').write_text('old')
+    def full(f): raise OSError(28, 'No space left on device')
+    for spoil in (True, False):
+        with pytest.raises(OSError), hidden_folder(tmp_path/'x') as tmp:
+            for o in 'ab': (tmp/o).write_text('new')
+            if spoil: (tmp/'b').unlink()
+            else: monkeypatch.setattr(os, 'fsync', full)
+            publish((tmp/o, tmp_path/o) for o in 'ab')
+        assert (tmp_path/'a').read_text() == 'old' and os.listdir(tmp_path) == ['a']
+
+
 # Style and summary
+
+def test_styles_are_xml_whatever_the_names():
+    root = ElementTree.fromstring(class_qml(['a\x00b', 'c\x1b[31m', 'd\ufffe', 'e\n"<&']).split('\n', 1)[1])
+    assert [o.get('label') for o in root.findall('.//colorPalette/paletteEntry')] == ['a?b', 'c?[31m', 'd?', 'e\n"<&']
+
 
 def test_styles_are_xml_and_hold_every_class():
     names = ['background', 'a & b', '<i>"x"</i>', "it's", 'Straße']

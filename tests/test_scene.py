@@ -376,6 +376,34 @@ def test_all_outputs_agree(home, cli, scene, tmp_path, suffix, name):
         assert (some['class'] == info.classes[i]).all() and some.score.between(0, 1).all()
 
 
+class Objects(Stub):
+    "Finds objects with a border, pixel by pixel."
+    def __init__(self):
+        super().__init__('point')
+        self.info.arguments,self.info.classes,self.info.threshold,self.info.min_area = dict(n_in=3, n_out=3),['background','roof','border'],None,12
+    def run(self, x):
+        e = np.exp(2*self.info.normalise(x))
+        return (e/e.sum(1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize('size', [34, 50, 4096])
+def test_objects_are_those_of_one_pass(scene, tmp_path, size):
+    from satseg.prediction import find_objects
+    path,a,valid = scene
+    (tmp_path/'m').write_bytes(b'')
+    engine = Objects()
+    run = S.SceneRun(str(path), engine, str(tmp_path/'m'), 2e9)
+    run.plan['size'] = size
+    run.layout = B.layout_of(run.plan)
+    S.map_scene(run, tmp_path/'o', {}, say=lambda o: None)
+    want = find_objects(np.where(valid, engine.run(a[None].astype(np.float32))[0], 0), engine.info)
+    shapes = geopandas.read_file(tmp_path/'o'/'s_polygons.gpkg')
+    assert len(shapes) == want.max() > 20
+    back = rasterize(zip(shapes.geometry, range(1, len(shapes)+1)), want.shape, transform=HERE)
+    assert np.array_equal(back > 0, want > 0) and len({*zip(back.ravel(), want.ravel())}) == want.max()+1  # One number for one other
+    assert (shapes['class'] == 'roof').all() and sorted(shapes.pixels) == sorted(np.bincount(want.ravel())[1:])
+
+
 def test_area_of_interest(home, cli, scene, tmp_path):
     import shapely
     area = shapely.Polygon([(500203.1, 5199802.7), (501107.9, 5199607.3), (500601.3, 5198751.9)])
@@ -445,8 +473,9 @@ def arguments(home, scene, out, **kw):
 
 class Die:
     "Lets this process die, as by kill -9, at a certain moment."
-    def __init__(self, where, n): self.where,self.n = where,n
+    def __init__(self, where, n, mark=''): self.where,self.n,self.mark = where,n,mark
     def patch(self):
+        if self.mark: os.environ.update([self.mark.split('=')])
         count = [0]
         def due():
             count[0] += 1
@@ -655,6 +684,11 @@ def test_unreadable_window(home, cli, tmp_path, how):
     assert looks_finished(tmp_path/'o') == [] and [*(tmp_path/'o').glob('.*')] == []
 
 
+def test_nothing_to_go_on_with(home, unbroken, tmp_path):
+    assert not half_done(home, unbroken[0], tmp_path/'o', 0).exists()
+    S.map_scenes(**arguments(home, unbroken[0], tmp_path/'o'))  # No --resume is asked for
+
+
 def test_two_runs_at_once(home, unbroken, tmp_path):
     (tmp_path/'o').mkdir()
     with Journal.create(tmp_path/'o'/'s.partial', {}):
@@ -679,6 +713,27 @@ def test_workers_give_the_same_bytes_even_if_one_is_killed(home, unbroken, tmp_p
     monkeypatch.setattr(Journal, 'append', kill_one)
     S.map_scenes(**arguments(home, scene, tmp_path/'b', workers=2))
     assert killed and stored(tmp_path/'b') == want
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/environ'), reason='needs /proc')
+def test_workers_end_with_their_master(home, unbroken, tmp_path, spawn):
+    scene,want = unbroken
+    kw,mark = arguments(home, scene, tmp_path/'o', workers=2),f'SATSEG_TRIAL={tmp_path}'.encode()
+    def alive():
+        def has(o):
+            try: return mark in (o/'environ').read_bytes()
+            except OSError: return False
+        return [o.name for o in Path('/proc').glob('[0-9]*') if has(o)]
+    p = spawn(kw, Die('record', 9, mark.decode()))
+    p.join(100)
+    assert p.exitcode == -signal.SIGKILL
+    end = time.monotonic()+30
+    while alive() and time.monotonic() < end: time.sleep(.1)
+    left = alive()
+    for o in left: os.kill(int(o), signal.SIGKILL)
+    assert not left
+    S.map_scenes(**{**kw, 'workers': 1}, resume=True)
+    assert stored(tmp_path/'o') == want
 
 
 def test_workers_that_always_die_or_refuse(monkeypatch):
@@ -888,6 +943,10 @@ s.tif --workers a
 s.tif --workers nan
 s.tif --workers inf
 s.tif --scheduler tcp://127.0.0.1:1 --workers 2
+s.tif --scheduler anything
+s.tif --scheduler tcp://
+s.tif --scheduler tcp://127.0.0.1
+s.tif --scheduler http://127.0.0.1:1
 s.tif --resume --overwrite
 s.tif --out text.tif
 s.tif --out text.tif/o
@@ -897,10 +956,7 @@ s.tif --out done --resume""".splitlines()
 SLOW = """s.tif --model text.pth
 s.tif --model zero.pth
 s.tif --model s.tif
-s.tif --scheduler tcp://127.0.0.1:1
-s.tif --scheduler anything
-s.tif --scheduler tcp://
-s.tif --scheduler http://127.0.0.1:1""".splitlines()  # Run by hand: torch says what is no model file, and Dask waits for 20 seconds and more
+s.tif --scheduler tcp://127.0.0.1:1""".splitlines()  # Run by hand: torch says what is no model file, and Dask waits for 20 seconds and more
 
 
 def slip(cli, text):

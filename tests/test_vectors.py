@@ -296,6 +296,36 @@ def test_blobs_too_large_to_cut():
     assert sum(o.pixels for o in shapes)<=(blob>0).sum()
 
 
+def test_pixels_kept_of_open_blobs_are_bounded():
+    "A blob that winds through the scene beside small ones: it alone stays uncut, and memory does not grow."
+    probs = np.zeros((3, 64, 64), np.float32)
+    probs[1, :, :30] = probs[1, 3:13, 40:56] = probs[1, 28:36, 40:52] = .9
+    one = np.ones((1, 1))
+    def run(times, most):
+        layout, counts = Grid(list(range(0, 64*times+1, 16)), [0, 20, 45, 64]), {}
+        def pieces_of(i):
+            r, c, h, w = layout.block(i)
+            return instance_pieces(probs[:, r%64:r%64+h, c:c+w], np.ones((h, w), bool), one, (r, c, h, w), (layout.height, layout.width))
+        tracemalloc.start()
+        shapes = list(merge_instances(pieces_of, layout, lambda o: one, max_open=most, counts=counts))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return sorted((o.pixels, o.polygon.wkt) for o in shapes), counts['uncut'], peak
+    shapes, uncut, few = run(6, 1500)
+    cut, none, _ = run(6, 10**9)
+    assert (uncut, none)==(1, 0) and shapes==cut and [o[0] for o in shapes]==[96]*6+[160]*6+[64*30*6]
+    many, most = run(60, 1500)[2], run(60, 10**9)[2]
+    assert many<1.5*few and most>5*many
+
+
+def test_no_canvas_is_larger_than_allowed(monkeypatch):
+    import satseg.vectors as vectors
+    box = np.array([[r, c, -r-10, -c-10] for r in range(0, 200, 10) for c in range(0, 200, 10)])
+    monkeypatch.setattr(vectors, '_CANVAS', 5000)
+    some = list(vectors._canvases(box))
+    assert sorted(np.concatenate(some))==list(range(400)) and max(vectors._extent(box[o].min(0)) for o in some)<=5000
+
+
 # Areas
 
 def at(t, x, y): return t.a*x+t.b*y+t.c, t.d*x+t.e*y+t.f
@@ -488,6 +518,18 @@ def test_simplified_with_thousands_of_holes():
     assert shapely.distance(some, res[0].boundary).max()<6
 
 
+@pytest.mark.parametrize('limit', [('_CORNERS', 100), ('_COMPARISONS', 300)])
+def test_very_large_polygons_stay_exact_and_are_counted(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(f'satseg.vectors.{limit[0]}', limit[1])
+    shapes = list(shapes_of(scene(0, (200, 200)), *UTM))
+    polys = np.array([o.polygon for o in shapes])
+    n, res = shapely.get_num_coordinates(polys), simplified(polys, 15, *UTM)
+    large = n>100 if limit[0]=='_CORNERS' else n*(shapely.get_num_interior_rings(polys)+1)>300
+    assert 0<large.sum()<len(polys) and (res[large]==polys[large]).all() and (shapely.get_num_coordinates(res[~large])<n[~large]).any()
+    report = write_polygons(tmp_path/'a.parquet', shapes, NAMES, COLOURS, *UTM, simplify=15)
+    assert report['remarks']==[f'polygons too large to simplify in good time, left exact: {large.sum():,}']
+
+
 @settings(max_examples=60, deadline=None)
 @given(seeds, st.floats(.1, 20))
 def test_simplified_stays_valid(seed, tolerance):
@@ -548,3 +590,98 @@ def test_batches_of_many(tmp_path):
     report = write_polygons(tmp_path/'a.gpkg', (Shape(1, box, 1, 100., .5) for _ in range(25_000)), NAMES, COLOURS, *UTM)
     assert report['count']==25_000==pyogrio.read_info(tmp_path/'a.gpkg', layer='a')['features']
     assert pyogrio.read_dataframe(tmp_path/'a.gpkg', layer='a')['id'].is_monotonic_increasing
+
+
+@pytest.mark.skipif(not __import__('os').path.exists('/dev/full'), reason='no /dev/full here')
+@pytest.mark.parametrize('suffix', ['.gpkg', '.geojson', '.parquet'])
+def test_what_a_full_disk_loses_without_a_word_is_noticed(tmp_path, suffix, monkeypatch):
+    "GDAL may lose the spatial index, or the end of a file, and report success."
+    import resource
+    import signal
+    monkeypatch.setattr('satseg.vectors.settle', lambda path: None)
+    shapes, path = list(shapes_of(scene(0, (200, 200)), *UTM)), tmp_path/f'map{suffix}'
+    def write(): return write_polygons(path, shapes, NAMES, COLOURS, *UTM)
+    count, whole = write()['count'], path.read_bytes()
+    old, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for part in (.7, .8, .85, .9, .95, .98, .999):
+        path.unlink(missing_ok=True)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(len(whole)*part), old[1]))
+            write()
+        except BadInput as e: assert 'is there room on the disk' in str(e) and not list(tmp_path.iterdir())
+        else:
+            assert suffix=='.gpkg' # The last pages may be free ones
+            base = sqlite3.connect(path)
+            assert base.execute('select count(*) from rtree_map_geom').fetchone()[0]==count and base.execute('pragma integrity_check').fetchone()==('ok',)
+        finally: resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_lost_rows_and_a_lost_index_are_noticed(tmp_path, monkeypatch):
+    import satseg.vectors as vectors
+    shapes = list(shapes_of(scene(), *UTM))
+    def broken(path, kind, *args):
+        inner(path, kind, *args)
+        if kind=='GeoJSON': path.write_bytes(path.read_bytes()[:-40])
+        else:
+            base = sqlite3.connect(path)
+            with base: base.execute('delete from rtree_map_geom_rowid where rowid = 5')
+            base.close()
+    inner = vectors._write_gdal
+    monkeypatch.setattr(vectors, '_write_gdal', broken)
+    for suffix in ('.gpkg', '.geojson'):
+        with pytest.raises(BadInput, match='could not be written'): write_polygons(tmp_path/f'map{suffix}', shapes, NAMES, COLOURS, *UTM)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('suffix', ['.gpkg', '.geojson', '.parquet'])
+def test_bytes_are_on_the_disk_before_the_name_is(tmp_path, suffix, monkeypatch):
+    import os
+    seen, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, 'fsync', lambda f: (seen.append(('sync', os.fstat(f).st_ino)), sync(f)))
+    monkeypatch.setattr(os, 'replace', lambda a, b: (seen.append(('name', os.stat(a).st_ino)), replace(a, b)))
+    path = tmp_path/f'map{suffix}'
+    write_polygons(path, shapes_of(scene(), *UTM), NAMES, COLOURS, *UTM, tags={'a': 'b'})
+    assert seen[-3:]==[('sync', path.stat().st_ino), ('name', path.stat().st_ino), ('sync', tmp_path.stat().st_ino)]
+
+
+@pytest.mark.parametrize('side', [.05, .02, .01, .002])
+def test_geojson_of_fine_pixels(tmp_path, side):
+    transform = Affine(side, 0, 500000, 0, -side, 5e6)
+    report = write_polygons(tmp_path/'a.geojson', shapes_of(scene(), transform, 'EPSG:32633'), NAMES, COLOURS, transform, 'EPSG:32633')
+    frame = geopandas.read_file(tmp_path/'a.geojson')
+    assert len(frame)==report['count'] and not report['remarks'] and (frame.geom_type=='Polygon').all() and frame.is_valid.all()
+    assert np.allclose(frame.to_crs('EPSG:32633').area, frame.pixels*side**2, rtol=.1)
+    tiny = Affine(1e-9, 0, 7, 0, -1e-9, 50)
+    write_polygons(tmp_path/'b.geojson', shapes_of(scene(), tiny, None), NAMES, COLOURS, tiny, None)
+    frame = geopandas.read_file(tmp_path/'b.geojson')
+    assert frame.is_valid.all() and np.allclose(frame.area, frame.pixels*1e-18, rtol=.1)
+
+
+def test_polygons_that_collapse_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr('satseg.vectors._decimals', lambda *args: 7)
+    side = 1e-4
+    transform = Affine(side, 0, 500000, 0, -side, 5e6)
+    report = write_polygons(tmp_path/'a.geojson', shapes_of(scene(), transform, 'EPSG:32633'), NAMES, COLOURS, transform, 'EPSG:32633')
+    lost = sum(o is None or o.is_empty for o in geopandas.read_file(tmp_path/'a.geojson').geometry)
+    assert report['remarks']==([f'polygons too small for the decimals of GeoJSON, without an outline: {lost:,}'] if lost else [])
+
+
+def test_units_without_a_crs(tmp_path):
+    def remark(transform): return write_polygons(tmp_path/'a.parquet', shapes_of(scene(), transform, None), NAMES, COLOURS, transform, None)['remarks']
+    assert remark(Affine.identity())==['no CRS: polygons are in pixels (x, y from the upper left corner)']
+    assert remark(Affine(.5, 0, 4e5, 0, -.5, 5e6))==["no CRS: polygons are in the file's own units, areas in pixels"]
+
+
+@pytest.mark.parametrize('stem', ['gpkg_north', 'GPKG', 'sqlite_x', 'layer_styles', 'rtree_x', 'ogr_x', "it's \"x\" % ?#", 'Straße.1'])
+def test_any_file_name_for_a_geopackage(tmp_path, stem):
+    path = tmp_path/f'{stem}.gpkg'
+    report = write_polygons(path, shapes_of(scene(), *UTM), NAMES, COLOURS, *UTM, tags={'a': 'b'})
+    frame = geopandas.read_file(path, layer=pyogrio.list_layers(path)[0, 0])
+    assert len(frame)==report['count']>0 and 'pixels' in frame and read_tags(path)=={'a': 'b'} and [o.name for o in tmp_path.iterdir()]==[path.name]
+
+
+def test_style_is_xml_whatever_the_names():
+    import xml.dom.minidom
+    doc = xml.dom.minidom.parseString(polygon_style(['a\x00b', 'c\x1b[31m', 'd\ufffe', 'e\n"<&'], [(1, 2, 3)]*4))
+    assert [o.getAttribute('label') for o in doc.getElementsByTagName('category')]==['a?b', 'c?[31m', 'd?', 'e\n"<&']
