@@ -6,8 +6,8 @@
 __all__ = ['KINDS', 'load_folders', 'load_coco', 'load_ships', 'read_split', 'load_clouds', 'read_outlines', 'load_geotiffs',
            'load_bands', 'kind_of', 'load_dataset']
 
-# %% ../nbs/05_formats.ipynb #ab55dcc5
-import csv, difflib, inspect, io, re, unicodedata, warnings
+# %% ../nbs/05_formats.ipynb #319b29b5
+import contextlib, csv, difflib, inspect, io, re, sqlite3, unicodedata, warnings
 from pathlib import Path
 import numpy as np
 from .data import IGNORE, BadInput, Cache, Chips, load_pickle, need
@@ -557,6 +557,16 @@ def _geo_empty(path, n=0):
 # %% ../nbs/05_formats.ipynb #47001693
 _VECTORS = {'.geojson': b'{', '.json': b'{', '.gpkg': b'SQLite format 3', '.shp': b'\0\0\'\n'} # Nothing that points elsewhere
 
+def _gpkg_layer(path):
+    "Name of the one layer of polygons of a GeoPackage: a plain table, for a view may compute without end."
+    with contextlib.closing(sqlite3.connect(f'{path.absolute().as_uri()}?mode=ro&immutable=1', uri=True)) as db:
+        for kind,name,sql in db.execute("select type, name, sql from sqlite_master where type in ('table','view')"):
+            if kind == 'view' or re.search(r'CREATE\s+VIRTUAL(?!.*\bUSING\s+"?rtree\b)|\bAS\s*\(', sql or '', re.I | re.S):
+                raise BadInput(f'{path}: expected plain tables, {name!r} is computed: save its layer into a new file')
+        layers = [o for o, in db.execute("select table_name from gpkg_contents where data_type = 'features'")]
+    if len(layers) != 1: raise BadInput(f'{path}: expected one layer, found {few(layers) or "none"}: save the one wanted alone')
+    return layers[0]
+
 def _read_vectors(path):
     "A GeoDataFrame out of a GeoJSON, GeoPackage or shapefile."
     geopandas = need('geopandas', 'geo')
@@ -569,9 +579,12 @@ def _read_vectors(path):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             name = f'GeoJSON:{path}' if start == b'{' else path # By this reader only: others do what commands in a JSON say
-            return geopandas.read_file(name, engine='pyogrio')
+            layer = _gpkg_layer(path) if path.suffix.lower() == '.gpkg' else None
+            return geopandas.read_file(name, engine='pyogrio', layer=layer)
+    except BadInput: raise
     except Exception as e: raise BadInput(f'{path}: damaged, or no outlines ({" ".join(str(e).split())[:80]})') from None
 
+# %% ../nbs/05_formats.ipynb #b8da77b6
 def read_outlines(
     path:Path, # GeoJSON, GeoPackage or shapefile of polygons; nothing that points elsewhere
     column:str=None, # Property that holds the class
@@ -584,8 +597,12 @@ def read_outlines(
     kinds = [getattr(o, 'geom_type', 'empty') for o in geoms]
     bad = [f'{i} ({o})' for i,o in enumerate(kinds) if o not in ('Polygon','MultiPolygon')]
     if bad: raise BadInput(f'{path}: rows {few(bad)}: expected polygons: leave the others out')
+    shapely = need('shapely', 'geo')
+    xy,rows = shapely.get_coordinates(geoms, return_index=True)
+    lost = np.unique(rows[~np.isfinite(xy).all(1)]).tolist()
+    if lost: raise BadInput(f'{path}: rows {few(lost)}: expected numbers as coordinates: mend them, or leave them out')
     if column and column not in frame: raise BadInput(f'{path}: expected a column {column}, found {few(frame.columns.drop("geometry"))}')
-    return need('shapely', 'geo').make_valid(geoms), ([str(o) for o in frame[column]] if column else [None]*len(frame)), frame.crs
+    return shapely.make_valid(geoms), ([str(o) for o in frame[column]] if column else [None]*len(frame)), frame.crs
 
 # %% ../nbs/05_formats.ipynb #6efe18e0
 class _Ground:

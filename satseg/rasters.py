@@ -7,11 +7,12 @@ __all__ = ['CACHE', 'gdal_settings', 'check_pointer', 'open_source', 'band_files
            'Band', 'landsat_bands', 'aliases', 'file_bands', 'stac_bands', 'pick_bands', 'sentinel2_offset', 'Scene',
            'open_scene', 'compare_statistics']
 
-# %% ../nbs/15_rasters.ipynb #2e4263b0
+# %% ../nbs/15_rasters.ipynb #ce0d18de
 import glob, math, os, re, urllib.parse, urllib.request, warnings
+import xml.etree.ElementTree as ET
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from xml.sax.saxutils import unescape
 import numpy as np
 from fastcore.basics import patch
 from .data import BadInput, need
@@ -19,73 +20,123 @@ from .formats import read_outlines
 from .outputs import file_names
 from .pictures import MAX_BYTES, PICTURES, SENTINEL2, all_band_names, few, georeference, other_names, read_json, read_text
 
-# %% ../nbs/15_rasters.ipynb #791e7a12
+# %% ../nbs/15_rasters.ipynb #eddb86e4
 CACHE = 64_000_000 # Bytes of GDAL's cache
+_DRIVERS = 'GTiff','JP2OpenJPEG','PNG','JPEG','BMP','HFA','ENVI','EHdr','NITF' # These lead nowhere; COG is read as GTiff
+_STARTS = (b'II*\0',b'MM\0*',b'II+\0',b'MM\0+',b'\xff\xd8\xff',b'\x89PNG',b'\0\0\0\x0cjP  ',b'\xffO\xffQ',b'EHFA_HEADER_TAG',
+           b'NITF',b'NSIF')
 
 def gdal_settings(
     cache:int=CACHE, # Bytes of decoded tiles that GDAL keeps
 ): # Context manager (rasterio.Env)
     "How GDAL reads here: no code, no network, no list of the folder, a small cache."
     return need('rasterio', 'geo').Env(GDAL_CACHEMAX=int(cache), GDAL_DISABLE_READDIR_ON_OPEN='TRUE', GDAL_VRT_ENABLE_PYTHON='NO',
-                                       CPL_VSIL_CURL_ALLOWED_EXTENSIONS='none')
+                                       CPL_VSIL_CURL_ALLOWED_FILENAME='/vsicurl/no', GDAL_HTTP_PROXY='localhost:1')
 
-_NAMED = re.compile(r'<(?:SourceFilename|SourceDataset)\b[^<>]*>([^<>]*)</', re.I)
-_UNSAFE = re.compile(r'PixelFunction(?:Language|Code)|VRTProcessed|/vsi|<!(?:DOCTYPE|ENTITY)', re.I)
+@contextmanager
+def _guarded(path):
+    "GDAL at work on a file: by these settings, its errors in one line."
+    rasterio = need('rasterio', 'geo')
+    try:
+        with gdal_settings(), warnings.catch_warnings():
+            warnings.simplefilter('ignore', rasterio.errors.NotGeoreferencedWarning)
+            yield
+    except BadInput: raise
+    except OSError as e: raise BadInput(f'{path}: cannot be read ({_short(e)}): is it one of {" ".join(_DRIVERS)} VRT?') from None
+    except Exception as e: raise BadInput(f'{path}: damaged, or no raster ({_short(e)})') from None
 
-def _vrt_sources(path):
-    "What the text of a VRT names: file names, in order."
-    text = read_text(path)
-    if found := _UNSAFE.search(text): raise BadInput(f'{path}: refuses a VRT with {found[0]}: only plain files are read')
-    names = [unescape(o.strip(), {'&quot;': '"', '&apos;': "'"}) for o in _NAMED.findall(text)]
-    if len(re.findall('SourceFilename|SourceDataset', text, re.I)) != 2*len(names) or any('&#' in o for o in names):
-        raise BadInput(f'{path}: refuses a VRT that names its files in an unusual way: write it with gdalbuildvrt')
-    return names
+def _bytes(r): return max(np.dtype(o.replace('_int16', '64')).itemsize for o in r.dtypes) # Of one number; complex_int16 is GDAL's own
+def _short(e): return ' '.join(str(e.__cause__ or e).split())[:100]
 
-# %% ../nbs/15_rasters.ipynb #1ae17c04
+# %% ../nbs/15_rasters.ipynb #115df36a
+_TAGS = set("""vrtdataset srs geotransform metadata gcplist gcp vrtrasterband description unittype offset scale nodatavalue hidenodatavalue
+    colorinterp colortable entry categorynames category histograms histitem histmin histmax bucketcount includeoutofrange approximate
+    histcounts maskband overviewlist overview simplesource complexsource averagedsource kernelfilteredsource sourcefilename sourceband
+    sourceproperties srcrect dstrect nodata usemaskband scaleoffset scaleratio lut colortablecomponent exponent srcmin srcmax dstmin
+    dstmax clamp kernel size coefs pixelfunctiontype sourcetransfertype resampling blockxsize blockysize gdalwarpoptions warpmemorylimit
+    resamplealg workingdatatype option sourcedataset transformer approxtransformer maxerror basetransformer genimgprojtransformer
+    srcgeotransform srcinvgeotransform dstgeotransform dstinvgeotransform reprojecttransformer reprojectiontransformer sourcesrs targetsrs
+    bandlist bandmapping srcnodatareal srcnodataimag dstnodatareal dstnodataimag srcalphaband dstalphaband""".split())
+_WORDS = set("""rasterxsize rasterysize datatype band subclass relativetovrt shared blockxsize blockysize xoff yoff xsize ysize resampling
+    dataaxistosrsaxismapping coordinateepoch c1 c2 c3 c4 id info pixel line x y z projection src dst name normalized""".split())
+
+def _vrt(path):
+    "The root of a VRT, of which all is known."
+    if os.path.getsize(path) > CACHE: raise BadInput(f'{path}: {os.path.getsize(path):,} bytes are too many for a VRT: build several')
+    text = re.sub(r'^\s*<\?xml[^<>]*\?>', '', read_text(path))
+    try: root = None if re.search(r'<!|<\?|&#', text) else ET.fromstring(text) # Nothing that GDAL and Python read differently
+    except (ET.ParseError,ValueError): root = None
+    if root is None or root.tag != 'VRTDataset': raise BadInput(f'{path}: refuses a VRT in an unusual way of writing: use gdalbuildvrt')
+    todo = [root]
+    while todo:
+        o = todo.pop()
+        if o.tag.lower() == 'metadata': # Its words are data, but for these
+            strange = [v for i in o.iter() for v in i.attrib.values() if re.search('OVERVIEW_FILE|[XY]_DATASET', v, re.I)]
+        else:
+            strange = [v for v in (o.tag, *o.attrib) if v.lower() not in (_TAGS if v is o.tag else _WORDS)]
+            strange += [v for v in (o.text or '', *o.attrib.values()) if re.search('/vsi|://', v)]
+            todo += reversed(o)
+        if strange: raise BadInput(f'{path}: refuses a VRT with {strange[0].strip()[:100]!r}: only plain files are read')
+    return root
+
+def _named(node): return [o.text or '' for o in node.iter() if o.tag.lower() in ('sourcefilename','sourcedataset')]
+
+# %% ../nbs/15_rasters.ipynb #6c14657c
+def _check_plain(r, path):
+    "Refuse a file whose format or metadata lead elsewhere."
+    if r.driver not in (*_DRIVERS,'VRT'): raise BadInput(f'{path}: refuses the format {r.driver}: save it as GeoTIFF')
+    if any('OVERVIEW_FILE' in map(str.upper, r.tags(i, ns='OVERVIEWS')) for i in (0, *r.indexes)):
+        raise BadInput(f'{path}: its metadata (OVERVIEW_FILE) may lead elsewhere: save it anew with gdal_translate')
+
 def check_pointer(
     path:str|Path, # A file that is about to be opened by GDAL
     seen:tuple=(), # Files that led here
-    done:set=None, # Files already found to be fine
-):
+    done:dict=None, # Files already found to be fine
+)->list: # All files that it stands for
     "Raise `BadInput` if the file leads to anything but plain files."
-    path,done = Path(os.path.abspath(path)),set() if done is None else done
-    if path in done: return
+    path,done = Path(os.path.abspath(path)),{} if done is None else done
+    if path in done: return list(done)
     if path in seen: raise BadInput(f'{path}: refuses a VRT that names itself')
     if '.gti.' in path.name.lower(): raise BadInput(f'{path}: expected a raster, this is an index of others: write it as a VRT')
     with path.open('rb') as f: head = f.read(4096).lstrip(b'\xef\xbb\xbf \t\r\n')
-    if b'<vrtdataset' not in head.lower():
-        if head[:1] not in (b'<',b'{'): return
-        raise BadInput(f'{path}: expected a raster, this is a text that may lead elsewhere: give the file that it means')
-    for name in dict.fromkeys(_vrt_sources(path)):
-        there = [o for o in (Path(path.parent, name), Path(name)) if o.is_file()] # GDAL tries one or the other
-        if not there: raise BadInput(f'{path}: expected plain files, it names {name[:100]!r}, which is none')
-        for o in there: check_pointer(o, (*seen, path), done)
-    done.add(path)
+    inner = [Path(f'{path}{o}') for o in ('.ovr','.msk','.OVR','.MSK') if os.path.isfile(f'{path}{o}')]
+    if b'<vrtdataset' in head.lower():
+        for name in dict.fromkeys(_named(_vrt(path))):
+            there = [o for o in (Path(path.parent, name), Path(name)) if o.is_file()] # GDAL tries one or the other
+            if not there or name != name.strip() or re.match(r'\w\w+:', name):
+                raise BadInput(f'{path}: expected plain files, it names {name[:100]!r}, which is none')
+            inner += there
+    elif head[:1] in (b'<',b'{') or seen and not head.startswith(_STARTS):
+        raise BadInput(f'{path}: expected a raster, this is a text or format that may lead elsewhere: give the file that it means')
+    elif seen: # A VRT asks every driver
+        with _guarded(path), need('rasterio', 'geo').open(path) as r: _check_plain(r, path)
+    for o in inner: check_pointer(o, (*seen, path), done)
+    done.update(dict.fromkeys(o for o in (path, Path(f'{path}.aux.xml')) if o.is_file()))
+    return list(done)
 
 # %% ../nbs/15_rasters.ipynb #93b188ce
 def open_source(
     path:str|Path, # A local file
 ): # rasterio dataset, open
-    "Any raster that GDAL opens, unless it leads elsewhere or promises what no memory holds."
-    rasterio = need('rasterio', 'geo')
+    "Any raster of the usual formats, unless it leads elsewhere or promises what no memory holds."
     if re.match(r'\w[\w+.-]+://|/vsi', str(path)): raise BadInput(f'{path}: expected a local file: download it first')
     if not Path(path).is_file(): raise BadInput(f'{path}: expected a raster, found {"a folder" if Path(path).is_dir() else "no such file"}')
-    try:
+    with _guarded(path):
         check_pointer(path)
-        with gdal_settings(), warnings.catch_warnings():
-            warnings.simplefilter('ignore', rasterio.errors.NotGeoreferencedWarning)
-            r = rasterio.open(os.path.abspath(path)) # No name of a file begins like one of GDAL's commands then
-    except BadInput: raise
-    except OSError as e: raise BadInput(f'{path}: cannot be read ({_short(e)})') from None
-    except Exception as e: raise BadInput(f'{path}: damaged, or no raster ({_short(e)})') from None
+        with open(path, 'rb') as f: is_vrt = b'<vrtdataset' in f.read(4096).lower()
+        path_there = os.path.abspath(path) # No name of a file begins like one of GDAL's commands then
+        r = need('rasterio.io', 'geo').DatasetReader(path_there, driver=['VRT'] if is_vrt else list(_DRIVERS)) # `open` takes one only
+        _check_plain(r, path)
     if not r.count: raise BadInput(f'{path}: expected one raster, this holds several or none: unpack it, or save the one wanted as GeoTIFF')
     if r.height*r.width > 2**40: raise BadInput(f'{path}: {r.height:,} x {r.width:,} pixels are more than a scene may have: cut it')
     piece = max(h*w for h,w in r.block_shapes)*_bytes(r)*r.count
     if piece > MAX_BYTES: raise BadInput(f'{path}: is stored in pieces of {piece:,} bytes: write it tiled (rio cogeo create)')
     return r
 
-def _bytes(r): return max(np.dtype(o.replace('_int16', '64')).itemsize for o in r.dtypes) # Of one number; complex_int16 is GDAL's own
-def _short(e): return ' '.join(str(e.__cause__ or e).split())[:100]
+@contextmanager
+def _opened(path):
+    "`open_source`, to look at its properties."
+    with _guarded(path), open_source(path) as r: yield r
 
 # %% ../nbs/15_rasters.ipynb #257869c5
 _RASTERS = *PICTURES,'.jp2','.vrt','.npy','.img'
@@ -103,7 +154,7 @@ def band_files(
     for o in (o for s in _INSIDE for o in sorted(Path(folder).glob(s)) if _is_raster(o)):
         if m := _BAND.search(o.stem): found.append((m[1], int(m[2] or 0), o))
     if not found or found[0][2].suffix.lower() == '.npy': return {}
-    with open_source(found[0][2]) as r:
+    with _opened(found[0][2]) as r:
         if r.count != 1: return {} # Named like bands, but cells of a grid may be called B1 too
     for name,metres,o in found:
         _,old,first = res.get(name.upper(), (name,metres+1,o))
@@ -210,6 +261,7 @@ class Band(NamedTuple):
     index: int # From 1
     names: tuple # First the one to be shown; empty if nobody named it
     alpha: bool = False # Says where there is data
+    nodata: object = None # As a STAC item says it
 
 _L8 = dict(zip(range(1, 12), ('coastal','blue','green','red','NIR','SWIR1','SWIR2','pan','cirrus','thermal','thermal2')))
 _L5 = dict(zip(range(1, 9), ('blue','green','red','NIR','SWIR1','thermal','SWIR2','pan')))
@@ -228,27 +280,30 @@ def landsat_bands(
 def aliases(
     text:str, # A description such as `B4, central wavelength 665 nm`, or the stem of a file such as `T32TQM_B04_10m`
     landsat:dict|None=None, # From `landsat_bands`
+    stem:bool=False, # Of a file: its last word counts; a description means what it says in full (`std_red` is not red)
 )->tuple: # Names, the best to show first; empty if the text is none, such as `Band 4`
     "All names that a band goes by."
     text = text.strip()
     if not text or re.fullmatch(r'(band|layer|channel)?[ _-]?\d*', text, re.I): return ()
     word = re.match(r'B\d+A?\b|[^,;:(]*', text, re.I)[0].strip() # `Red (665 nm)`, but not the first word of `Red Edge`
-    token = m[1] if (m := _BAND.search(word)) and not re.search('infra', word, re.I) else word
-    number = re.fullmatch(r'B0?(\d+)', token, re.I)
+    m = _BAND.search(word) if stem else re.fullmatch(f'(?:S[RT](?=_))?{_BAND.pattern}', word, re.I)
+    token = m[1] if m and not re.search('infra', word, re.I) else word
+    number = re.fullmatch(r'B0?(\d+)(A?)', token, re.I)
     if number and landsat is None and re.match('S[RT]_B', word, re.I): return (text,) # Of a Landsat, but nobody knows of which
     if number and landsat is not None:
         names = [landsat.get(int(number[1]), f'Landsat {token}'), token, text]
-        if len(other_names(token)) > 1: names = [o for o in names if o != token] # Another satellite means a colour by it
+        other = len(other_names(token)) > 1 or token.upper() in SENTINEL2[4:] # Sentinel-2 means another colour by it
+        if other: names = [o for o in names if o != token]
         return tuple(dict.fromkeys(names))
     common = 'NIR' if landsat is not None and token.lower() == 'nir08' else _STAC.get(token.lower(), token) if landsat is None else token
-    return tuple(dict.fromkeys([token, common, word, text]))
+    padded = [f'B{number[1]}{number[2]}', f'B{number[1]:0>2}{number[2]}'] if number and len(other_names(token)) == 1 else []
+    return tuple(dict.fromkeys([token, common, word, text, *map(str.upper, padded)]))
 
 # %% ../nbs/15_rasters.ipynb #1d841c02
 def _vrt_names(path, n):
     "Stems of the files behind the bands of a VRT, where each band has one; `gdalbuildvrt -separate` keeps no other names."
-    parts = re.findall(r'<VRTRasterBand\b.*?</VRTRasterBand>', read_text(path), re.S | re.I)
-    stems = [{Path(unescape(s)).stem for s in _NAMED.findall(o)} for o in parts]
-    fine = len(parts) == n and all(len(o) == 1 and _BAND.search(next(iter(o))) for o in stems)
+    stems = [{Path(s).stem for s in _named(o)} for o in _vrt(path) if o.tag.lower() == 'vrtrasterband']
+    fine = len(stems) == n and all(len(o) == 1 and _BAND.search(next(iter(o))) for o in stems)
     return [next(iter(o)) for o in stems] if fine else ['']*n
 
 def file_bands(
@@ -259,16 +314,15 @@ def file_bands(
     path,kinds = Path(os.path.abspath(path)),[o.name for o in r.colorinterp]
     tags = ' '.join(str(v) for k,v in r.tags().items() if re.search('satellite|spacecraft|platform', k, re.I))
     landsat = landsat_bands(f'{path.stem} {path.parent.name} {tags}')
-    texts = [o or '' for o in r.descriptions]
-    if not any(texts) and r.driver == 'VRT': texts = _vrt_names(path, r.count)
-    if r.count - kinds.count('alpha') == 1 and not texts[0] and _BAND.search(path.stem): texts = [path.stem]*r.count
-    names = [aliases(o, landsat) for o in texts]
+    names = [aliases(o or '', landsat) for o in r.descriptions]
+    if r.driver == 'VRT' and not any(names): names = [aliases(o, landsat, True) for o in _vrt_names(path, r.count)]
+    if r.count - kinds.count('alpha') == 1 and not names[0] and _BAND.search(path.stem): names = [aliases(path.stem, landsat, True)]*r.count
     return [Band(str(path), i, n, k == 'alpha' and not d) for i,n,k,d in zip(r.indexes, names, kinds, r.descriptions)]
 
 # %% ../nbs/15_rasters.ipynb #a71d9432
 def _href(href, base):
     "Path of an asset; an address of the web stays one, and is refused if it is needed."
-    if href.startswith('file://'): return urllib.request.url2pathname(urllib.parse.urlparse(href).path)
+    if href.startswith('file://'): return urllib.request.url2pathname(re.sub('^file://[^/]*', '', href).replace('\0', ''))
     if '://' in href or '\0' in href: return href.replace('\0', '')
     near = Path(base, href)
     return os.path.abspath(near if near.exists() else Path(base, urllib.parse.unquote(href)))
@@ -276,6 +330,12 @@ def _href(href, base):
 def _listing(o, key):
     "The list that a JSON object has under `key`."
     return o[key] if isinstance(o.get(key), list) else []
+
+def _stac_nodata(o, i):
+    "What an asset says of band `i`: its nodata value, or None."
+    said = [b[i-1].get('nodata') for k in ('raster:bands','bands') if len(b := _listing(o, k)) >= i and isinstance(b[i-1], dict)]
+    try: return next((float(v) for v in (*said, o.get('nodata')) if isinstance(v, (int,float,str))), None)
+    except ValueError: return None
 
 def _first_come(bands):
     "`bands`, where a colour belongs to the first that claims it."
@@ -302,24 +362,26 @@ def stac_bands(
         for i,b in enumerate(listed or [{}], 1):
             texts = [key]*(len(listed) < 2) + [b.get(k) for k in ('name','common_name','eo:common_name')]
             names = tuple(dict.fromkeys(n for t in texts if isinstance(t, str) for n in aliases(t, landsat)))
-            res.append((len(listed), Band(_href(o['href'], Path(path).parent), i, names)))
+            res.append((len(listed), Band(_href(o['href'], Path(path).parent), i, names, nodata=_stac_nodata(o, i))))
     if not res: raise BadInput(f'{path}: item {item["id"]}: expected raster assets, found {few(item["assets"]) or "none"}')
     if len(res) == 1 and not res[0][0]: # A lone file: it names its bands itself
-        with open_source(res[0][1].path) as r: return file_bands(res[0][1].path, r)
+        with _opened(res[0][1].path) as r: return [b._replace(nodata=res[0][1].nodata) for b in file_bands(res[0][1].path, r)]
     return _first_come([b for _,b in sorted(res, key=lambda o: o[0] > 1)])
 
 # %% ../nbs/15_rasters.ipynb #3dc1a6b6
 def _usual(bands, wanted, picture):
     "Names for bands that have none, and what to say about it."
-    n,usual = len(bands),('R','G','B','NIR')[:len(bands)]
+    n,usual = len(bands),(*picture,'NIR')[:len(bands)]
     colours = picture and n in (3,4) and all(other_names(o) & set(usual) for o in wanted)
     names = usual if colours else tuple(wanted) if n == len(wanted) else None
+    guess = 'careful: ' if names and not colours and n > 1 else ''
     if names is None and n in (12,13): names = tuple(o for o in SENTINEL2 if n == 13 or o != 'B10') # Level 2A has no B10
     if names is None and all(o.path.endswith('.npy') for o in bands): names = all_band_names(n)
     if names is None and picture and n in (3,4): names = usual
     if names is None: return [b._replace(names=(f'band{b.index}',)) for b in bands],[]
-    remark = f'{bands[0].path}: its bands have no names, taken as {",".join(names)}: --bands says otherwise'
-    return [b._replace(names=(o,)) for b,o in zip(bands, names)],[remark]
+    guess += f'{Path(bands[0].path).name}: its bands have no names, taken as {",".join(names)}'
+    if any(b.alpha for b in bands): guess += ' (the file calls the last one alpha)'
+    return [b._replace(names=(o,)) for b,o in zip(bands, names)],[f'{guess}: --bands says otherwise']
 
 def _find(want, bands, named, numbers, source):
     "The one band that is meant by a name, or by a number where the user gave one."
@@ -340,12 +402,13 @@ def pick_bands(
     bands:list, # Of `Band`: all that are there
     wanted=None, # Names, in order; all bands unless given
     band_map=None, # Name wanted -> number (from 1) or name in the file, for those that the user says
-    picture:bool=False, # Colours by their interpretation, 8 bits
+    picture:str='', # Colours of the first three bands as the file has them: 'RGB', 'BGR'...; '' if it has none
     source='', # For the error
 )->tuple: # Bands in the order wanted, their names, remarks
     "The bands that are wanted, by name."
     band_map,named,remarks = dict(band_map or {}),[b for b in bands if not b.alpha],[]
     wanted = list(wanted or band_map)
+    if len(wanted) == len(bands) and not any(b.names for b in bands): named = list(bands) # As for chips: GDAL calls any fourth one alpha
     if lost := [o for o in band_map if o not in wanted]: raise BadInput(f'--bands: expected some of {",".join(wanted)}, got {few(lost)}')
     if len(set(wanted)) < len(wanted): raise BadInput(f'bands: expected every name once, got {",".join(wanted)}')
     if all(o in band_map for o in wanted) and wanted or any(b.names for b in named):
@@ -424,6 +487,7 @@ def _nodata(value, dtype):
     "`value` as a number of the type, None if it cannot occur or is no finite number (those are never valid)."
     if value is None or not np.isfinite(value): return None
     if dtype.kind == 'f': return dtype.type(value)
+    if dtype.kind == 'b': return bool(value) if value in (0,1) else None
     return dtype.type(value) if value == int(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max else None
 
 def _warped(r, here, grid, nodata):
@@ -433,34 +497,56 @@ def _warped(r, here, grid, nodata):
     return vrt.WarpedVRT(r, src_crs=here.crs, src_transform=here.transform, crs=grid.crs, transform=grid.transform, width=grid.width,
         height=grid.height, resampling=enums.Resampling.bilinear, src_nodata=nodata, nodata=None, add_alpha=not has, tolerance=.01)
 
+def _own_nodata(r, band, nodata):
+    "Nodata value of a band: the user's, the file's or the STAC item's."
+    if nodata is not None: return None if nodata == 'none' else nodata
+    return band.nodata if r.nodatavals[band.index-1] is None else r.nodatavals[band.index-1]
+
 # %% ../nbs/15_rasters.ipynb #fce0acaf
 class _Rasters:
     "Bands of files that GDAL reads, on one grid."
     def __init__(self, bands, nodata):
-        self.open = {o: open_source(o) for o in dict.fromkeys(b.path for b in bands)}
-        self.files,groups = [f for r in self.open.values() for f in r.files],{}
+        self.open,grids,groups = {},{},{}
+        self.files,self.has_nodata = [],False
+        for o in dict.fromkeys(b.path for b in bands):
+            with _guarded(o):
+                r = self.open[o] = open_source(o)
+                grids[o],self.files = _grid(r, o),[*self.files, *r.files, *map(str, check_pointer(o))]
+        self.grid = _finest(grids)
         for i,b in enumerate(bands):
-            r = self.open[b.path]
-            if r.dtypes[b.index-1].startswith('complex'): raise BadInput(f'{b.path}: expected plain numbers, found complex ones')
-            if r.colorinterp[b.index-1].name == 'palette':
-                raise BadInput(f'{b.path}: expected readings, its numbers are places in a palette of colours: save it as RGB')
-            groups.setdefault((b.path, np.dtype(r.dtypes[b.index-1])), []).append((i,b.index))
-        grids = {o: _grid(r, o) for o,r in self.open.items()}
-        self.grid,self.dtypes = _finest(grids),[o for _,o in groups]
-        self.parts = [self._part(path, dtype, *zip(*o), grids[path], nodata) for (path,dtype),o in groups.items()]
+            with _guarded(b.path): key = self._key(b, self.open[b.path], nodata, grids[b.path])
+            groups.setdefault(key, []).append((i,b.index))
+        self.dtypes = [np.dtype(o) for _,o,*_ in groups]
+        self.parts = [self._part(path, np.dtype(dtype), *zip(*o), float(value) if value else None, grids[path], nodata)
+                      for (path,dtype,value,_),o in groups.items()]
 
-    def _part(self, path, dtype, places, indexes, here, nodata):
-        r = self.open[path]
-        values = [r.nodatavals[i-1] if nodata is None else None if nodata == 'none' else nodata for i in indexes]
+    def _key(self, b, r, nodata, here):
+        "Bands with the same key are read together: file, type, nodata; one by one where the warper has to tell by it what is valid."
+        dtype,value = r.dtypes[b.index-1],_own_nodata(r, b, nodata)
+        if dtype.startswith('complex'): raise BadInput(f'{b.path}: expected plain numbers, found complex ones')
+        if r.colorinterp[b.index-1].name == 'palette':
+            raise BadInput(f'{b.path}: expected readings, its numbers are places in a palette of colours: save it as RGB')
+        self.has_nodata |= value is not None
+        return b.path,dtype,'' if value is None else repr(float(value)),0 if value is None or _same(here, self.grid) else b.index
+
+# %% ../nbs/15_rasters.ipynb #3208d415
+@patch
+def _part(self:_Rasters, path, dtype, places, indexes, value, here, nodata):
+    r = self.open[path]
+    with _guarded(path):
         alpha = next((i for i,o in enumerate(r.colorinterp, 1) if o.name == 'alpha'), 0)
         flags = {f.name for i in indexes for f in r.mask_flag_enums[i-1]}
-        data,masked = r,not flags & {'all_valid','nodata','alpha'} # By a mask beside it
-        if not _same(here, self.grid):
-            try: data = _warped(r, here, self.grid, values[0])
-            except Exception as e: raise BadInput(f'{path}: cannot be brought onto the grid of the finest band ({_short(e)})') from None
-            alpha,masked = alpha or data.count,False
-        elif alpha in indexes: alpha = 0 # It is a reading
-        return _Part(path, data, list(places), list(indexes), [_nodata(o, dtype) for o in values], alpha, masked)
+    masked = not flags & {'all_valid','nodata','alpha'} # By a mask beside it, or by the tag NODATA_VALUES
+    if {'per_dataset','nodata'} <= flags: masked = value is None and nodata is None
+    stored = _nodata(value, dtype)
+    if _same(here, self.grid):
+        alpha = 0 if alpha in indexes else alpha # It is a reading
+        return _Part(path, r, list(places), list(indexes), [stored]*len(indexes), alpha, masked)
+    known = value if dtype.kind == 'f' and value != value else None if stored is None else float(stored)
+    try:
+        with gdal_settings(): data = _warped(r, here, self.grid, known)
+    except Exception as e: raise BadInput(f'{path}: cannot be brought onto the grid of the finest band ({_short(e)})') from None
+    return _Part(path, data, list(places), list(indexes), [None]*len(indexes), alpha or data.count, False) # Its alpha knows all
 
 # %% ../nbs/15_rasters.ipynb #6dc24489
 def _valid(part, a, window):
@@ -534,15 +620,19 @@ def _around(grid, crs):
     if left <= right: return shapely.box(left-dx, low-dy, right+dx, high+dy)
     return shapely.box(left-1, low-dy, 180, high+dy) | shapely.box(-180, low-dy, right+1, high+dy) # Across the date line
 
+def _turns(geoms): return np.concatenate([need('shapely', 'geo').transform(geoms, lambda xy: xy + [o,0]) for o in (-360,0,360)])
+
 def _polygons(path, grid):
     "Polygons of a vector file in pixels of the scene."
     shapely,(geoms,_,crs) = need('shapely', 'geo'),read_outlines(Path(path), None)
     if grid.crs is None: raise BadInput(f'{path}: cannot be laid on a scene without coordinates: save the scene as GeoTIFF')
     try:
+        if crs.is_geographic: geoms = _turns(geoms) # East of 180 degrees is west of -180
         near = _around(grid, crs.to_wkt())
         left,low,right,high = near.bounds
         geoms = shapely.segmentize(shapely.intersection(geoms, near), max(right-left, high-low)/500)
         geoms = np.array(need('geopandas', 'geo').GeoSeries(geoms, crs=crs).to_crs(grid.crs.to_wkt()).array, object)
+        if grid.crs.is_geographic and not crs.is_geographic: geoms = _turns(geoms)
         t = ~grid.transform
         geoms = shapely.transform(geoms, lambda xy: np.stack([t.a*xy[:,0]+t.b*xy[:,1]+t.c, t.d*xy[:,0]+t.e*xy[:,1]+t.f], 1))
         geoms = shapely.intersection(shapely.make_valid(geoms), shapely.box(0, 0, grid.width, grid.height))
@@ -639,20 +729,22 @@ def cache_for(self:Scene,
 
 # %% ../nbs/15_rasters.ipynb #0c6b2f17
 def _contents(paths, item, n):
-    "Bands in a source, axis of an array (None: no array), is it a colour picture, properties of a STAC item."
+    "Bands in a source, axis of an array (None: no array), colours of a picture, properties of a STAC item."
     path,res = paths[0],[]
     if item is not None:
         about = stac_items(path)[item]
-        return stac_bands(path, about),None,False,about.get('properties')
+        return stac_bands(path, about),None,'',about.get('properties')
     if path.is_dir():
         files = [Path(os.path.abspath(o)) for o in band_files(path).values()]
-        return [Band(str(o), 1, aliases(o.stem, landsat_bands(f'{o.stem} {o.parent.name}'))) for o in files],None,False,None
-    if path.suffix.lower() == '.npy' and len(paths) == 1: return *_npy_bands(path, n),False,None
+        return [Band(str(o), 1, aliases(o.stem, landsat_bands(f'{o.stem} {o.parent.name}'), True)) for o in files],None,'',None
+    if path.suffix.lower() == '.npy' and len(paths) == 1: return *_npy_bands(path, n),'',None
     for o in paths:
-        with open_source(o) as r:
+        with _opened(o) as r:
             found = file_bands(o, r)
-            picture = len(paths) == 1 and set(r.dtypes) == {'uint8'} and [c.name for c in r.colorinterp[:3]] == ['red','green','blue']
-        if len(paths) > 1 and len(found) == 1 and not found[0].names: found = [found[0]._replace(names=(o.stem,))]
+            picture = ''.join(c.name[0].upper() for c in r.colorinterp[:3] if c.name in ('red','green','blue'))
+            if len(paths) > 1 or len(set(picture)) < 3: picture = ''
+        if len(paths) > 1 and len(found) == 1 and not found[0].names:
+            found = [found[0]._replace(names=aliases(o.stem, None, True) or (o.stem,))]
         res += found
     return res,None,picture,None
 
@@ -676,26 +768,30 @@ def _file_remarks(reader, own, scaled):
     "What the files say that is not done, or cannot be."
     res = []
     for p in reader.parts:
-        r = reader.open[p.path]
+        r,name = reader.open[p.path],Path(p.path).name
         pairs = {(r.scales[i-1],r.offsets[i-1]) for i in p.indexes} - {(1,0)}
         for scale,offset in sorted(pairs)*(not scaled):
-            res.append(f'{p.path}: has scale {scale:g} and offset {offset:g}, not applied: chips are read as stored; --scale {scale:g} '
+            res.append(f'{name}: has scale {scale:g} and offset {offset:g}, not applied: chips are read as stored; --scale {scale:g} '
                        f'--offset {offset:g} applies them')
-        if reader.grid.crs is None and r.gcps[0]: res.append(f'{p.path}: ground control points are not used: warp it first')
+        if reader.grid.crs is None and r.gcps[0]: res.append(f'{name}: ground control points are not used: warp it first')
         if own not in (None,'none') and np.isfinite(own) and None in p.nodata and p.data is r:
-            res.append(f'{p.path}: nodata {own:g} cannot occur in {r.dtypes[p.indexes[0]-1]}')
-    return res
+            res.append(f'{name}: nodata {own:g} cannot occur in {r.dtypes[p.indexes[0]-1]}')
+    return list(dict.fromkeys(res))
 
-def _shift(reader, files, props, choice):
-    "What is added to the readings, the product's metadata, remarks."
+def _shift(reader, files, props, choice, offset):
+    "What is added to the readings, is this a Sentinel-2 product as delivered, remarks."
     if choice not in ('auto','yes','no'): raise BadInput(f's2_offset: expected auto, yes or no, got {str(choice)[:20]!r}')
     shift,why,product = sentinel2_offset(files, props)
-    if choice == 'yes': return -1000,product,['s2 offset as asked for: 1000 subtracted, cut off at 0']
-    if not shift: return 0,product,[]
-    if choice == 'no': return 0,product,[f's2 {why}: readings are {-shift:g} too high, left as they are']
-    if any(o.kind == 'f' or o.itemsize < 2 for o in reader.dtypes):
-        return 0,product,[f's2 {why}: nothing subtracted, these are no readings as delivered ({reader.dtypes[0]})']
-    return shift,product,[f's2 {why}: {-shift:g} subtracted, cut off at 0 (--offset 0 leaves it)']
+    props = props if isinstance(props, dict) else {}
+    names = ' '.join([*(part for p in files for part in Path(p).parts), *(str(props.get(k)) for k in ('platform','constellation'))])
+    raw = all(o.kind in 'iu' and o.itemsize > 1 for o in reader.dtypes)
+    known = raw and bool(why or product or re.search(r'S2[A-D]_MSI|\bsentinel-2', names, re.I))
+    if choice == 'yes': return -1000,known,['s2 offset as asked for: 1000 subtracted, cut off at 0']
+    if not shift: return 0,known,[]
+    done = '--offset is what is done about it' if np.any(offset) else 'left as they are'
+    if choice == 'no': return 0,known,[f's2 {why}: readings are {-shift:g} too high, {done}']
+    if not raw: return 0,known,[f's2 {why}: nothing subtracted, these are no readings as delivered ({reader.dtypes[0]})']
+    return shift,known,[f's2 {why}: {-shift:g} subtracted, cut off at 0 (--offset 0 leaves it)']
 
 # %% ../nbs/15_rasters.ipynb #0e57273f
 def open_scene(
@@ -717,16 +813,18 @@ def open_scene(
     have,axis,picture,props = _contents(paths, item, len(bands) if bands else None)
     chosen,names,remarks = pick_bands(have, bands, band_map, picture, found[0])
     reader = _Rasters(chosen, nodata) if axis is None else _Npy(chosen, axis, nodata)
-    shift,product,said = _shift(reader, [*paths, *dict.fromkeys(b.path for b in chosen)], props, s2_offset)
-    if product and nodata is None and all(p.nodata == [None]*len(p.nodata) for p in reader.parts):
-        reader,said = _Rasters(chosen, 0),[*said, f's2 {product.name}: 0 is nodata'] # JPEG 2000 does not say so
-    factors = _numbers(scale, len(names), 'scale'),_numbers(offset, len(names), 'offset')
-    area = None if aoi is None else _Area(aoi, reader.grid)
+    shift,known,said = _shift(reader, files := [*paths, *dict.fromkeys(b.path for b in chosen)], props, s2_offset, offset)
+    if known and axis is None and nodata is None and not reader.has_nodata: # JPEG 2000 does not say so
+        reader,said = _Rasters(chosen, 0),[*said, 's2: 0 is nodata']
+    beside = [*filter(None, (aoi, item and paths[0], next(filter(None, map(_product_file, files)), None)))]
+    if aoi: beside += [Path(aoi).with_suffix(o) for o in ('.shx','.dbf','.prj','.cpg')]
+    factors = [_numbers(o, len(names), k) for o,k in ((scale,'scale'),(offset,'offset'))]
+    area = aoi and _Area(aoi, reader.grid)
     spec = dict(source=here, bands=bands and list(bands), band_map=band_map and dict(band_map), s2_offset=s2_offset,
                 scale=None if scale is None else factors[0].tolist(), offset=None if offset is None else factors[1].tolist(),
                 nodata='nan' if nodata != nodata else nodata, aoi=aoi and os.path.abspath(aoi), name=name or scene_names(found)[0])
     remarks += said + _file_remarks(reader, nodata, scale is not None or offset is not None)
-    return Scene(reader, names, area, *factors, shift, spec, remarks, [*filter(None, (aoi, product, item and paths[0]))])
+    return Scene(reader, names, area, *factors, shift, spec, remarks, beside)
 
 # %% ../nbs/15_rasters.ipynb #6550b766
 def _places(start, end, k, size):
@@ -772,6 +870,12 @@ def _orders(bands, mean, std, model_mean, model_std):
     order = linear_sum_assignment(np.minimum(cost, 1e6)**2)[1]
     return order,f'another order of bands: these look like {",".join(bands[i] for i in np.argsort(order))}: say which is which with --bands'
 
+def _swapped(bands, mean, std, model_mean, model_std, misfit):
+    "One line if the bands look like those of the training in another order, though none is far off; else ''."
+    (order,text),now = _orders(bands, mean, std, model_mean, model_std),misfit(mean, std)
+    fits = misfit(mean[order], std[order]) < min(now/3, .5) and now > 1.5
+    return f'careful: the bands {",".join(bands)} are not quite like those of the training: {text}' if fits else ''
+
 # %% ../nbs/15_rasters.ipynb #8603b15c
 def compare_statistics(
     bands, # Names
@@ -789,7 +893,8 @@ def compare_statistics(
     def misfit(m, s): return (apart(m, s) + np.abs(np.log(np.maximum(s, 1e-9)/model_std))/2).max()
     off,spread = apart(mean, std),np.exp(np.abs(np.log(std/model_std))).max()
     bits = dtype in ('uint8','int8') and (model_mean > 255).any()
-    if not np.isfinite(off).all() or off.max() <= limit and spread <= 20 and not bits: return ''
+    if not np.isfinite(off).all(): return ''
+    if off.max() <= limit and spread <= 20 and not bits: return _swapped(bands, mean, std, model_mean, model_std, misfit)
     tries = [(misfit(mean*f+o, std*f), text) for f,o,text in _CAUSES]
     if len(bands) > 1:
         order,text = _orders(bands, mean, std, model_mean, model_std)

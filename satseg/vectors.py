@@ -512,10 +512,10 @@ def _batches(shapes, schema, classes, transform, crs, min_area, simplify, report
 
 # %% ../nbs/16_vectors.ipynb #eeb0a6ac
 def _decimals(transform, crs):
-    "Decimals of GeoJSON's coordinates: seven, unless that is coarser than a few hundredths of a pixel."
+    "Decimals of GeoJSON's coordinates: seven, unless that is coarser than a hundredth of a pixel."
     steps = pixel_steps(transform, crs, [0], [0])[0]/111_320 if crs else np.array([[transform.a,transform.b],[transform.d,transform.e]])
     side = np.hypot(*steps).min()
-    return 7 if side >= 4.4e-7 else int(min(2-np.floor(np.log10(side)), 15))
+    return int(np.clip(2-np.floor(np.log10(side)), 7, 15))
 
 def _table_name(stem):
     "A name for a table of a GeoPackage, which keeps some names for itself."
@@ -631,7 +631,7 @@ def _check_written(path, kind, name, report):
     else: n,kept = _count_rows(path, name) if kind == 'GPKG' else _count_features(path)
     if n != report['count'] or kind == 'GPKG' and kept != n:
         raise OSError(f'{report["count"]:,} polygons were written, {min(n, kept):,} are there')
-    if kept < n: report['remarks'].append(f'polygons too small for the decimals of GeoJSON, without an outline: {n-kept:,}')
+    if kept < n: report['remarks'].append(f'polygons too small for the decimals of GeoJSON, now points or lines: {n-kept:,}')
 
 # %% ../nbs/16_vectors.ipynb #832b14d1
 def write_polygons(

@@ -1,5 +1,5 @@
 """Scenes of every kind opened and read; strangers' files that lead elsewhere, promise too much or are damaged; areas, offsets, statistics."""
-import json, os, struct, threading
+import http.server, json, os, re, shutil, sqlite3, struct, threading
 from pathlib import Path
 
 import numpy as np
@@ -65,9 +65,11 @@ def f(in_ar, out_ar, *args, **kw):
 def test_code_in_a_vrt_never_runs(tmp_path, monkeypatch):
     monkeypatch.setenv('GDAL_VRT_ENABLE_PYTHON', 'YES')
     (tmp_path/'a.vrt').write_text(PYTHON.format(str(tmp_path/'mark')))
-    one_line(lambda: open_source(tmp_path/'a.vrt'), 'refuses a VRT with PixelFunctionLanguage')
+    one_line(lambda: open_source(tmp_path/'a.vrt'), 'refuses a VRT')
     (tmp_path/'b.vrt').write_text(vrt(source('a.vrt')))
-    one_line(lambda: open_scene(str(tmp_path/'b.vrt')), 'PixelFunctionLanguage')
+    one_line(lambda: open_scene(str(tmp_path/'b.vrt')), 'a.vrt: refuses a VRT')
+    (tmp_path/'c.vrt').write_text(re.sub(r'<!.*\]>', '', PYTHON, flags=re.S))
+    one_line(lambda: open_source(tmp_path/'c.vrt'), "refuses a VRT with 'PixelFunctionLanguage'")
     with rasterio.open(tmp_path/'a.vrt') as r: # Our settings hold even where such a file is opened after all
         from satseg.rasters import gdal_settings
         with gdal_settings(), pytest.raises(Exception): r.read(1)
@@ -207,6 +209,113 @@ def test_random_damage_is_one_line_or_a_picture(tmp_path):
         except BadInput as e: assert '\n' not in str(e)
 
 
+# Metadata and neighbours that lead elsewhere
+
+@pytest.fixture
+def web():
+    "Addresses that were asked for on a server of this machine."
+    asked = []
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+        do_HEAD = do_GET
+        def log_message(self, *args): pass
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}', asked
+    server.shutdown()
+
+
+def overviews(value): return f'<Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">{value}</MDI></Metadata>'
+
+
+@pytest.mark.parametrize('start', ['/vsicurl/','/&#118;sicurl/',''])
+@pytest.mark.parametrize('kind', ['tag','aux','vrt','inner','ovr','msk'])
+def test_overviews_elsewhere_are_refused_before_anybody_is_asked(tmp_path, web, start, kind):
+    address = f'{start}{web[0]}/a_none'
+    path = save(tmp_path/'x_B11.tif', numbers(4, 4), size=20)
+    save(tmp_path/'x_B04.tif', numbers(8, 8))
+    if kind in ('tag','inner'):
+        with rasterio.open(path, 'r+') as r: r.update_tags(ns='OVERVIEWS', OVERVIEW_FILE=address)
+    if kind == 'aux': (tmp_path/'x_B11.tif.aux.xml').write_text(f'<PAMDataset>{overviews(address)}</PAMDataset>')
+    if kind in ('ovr','msk'): (tmp_path/f'x_B11.tif.{kind}').write_text(AWAY['wms.tif'].replace('http://127.0.0.1:9', web[0]))
+    if kind in ('vrt','inner'):
+        path = path.rename(tmp_path/'p.tif').with_name('x_B11.vrt')
+        path.write_text(vrt(source('p.tif')).replace('><VRTR', f'>{overviews(address) if kind == "vrt" else ""}<VRTR', 1))
+    one_line(lambda: whole(open_scene(str(path))))
+    one_line(lambda: whole(open_scene(str(tmp_path), ('B04','B11'))))
+    assert not web[1]
+
+
+def test_words_of_a_vrt_are_known_ones(tmp_path):
+    save(tmp_path/'a.tif', numbers(4, 4))
+    def check(text, *contains):
+        (tmp_path/'x.vrt').write_text(text)
+        one_line(lambda: open_source(tmp_path/'x.vrt'), 'x.vrt: refuses a VRT', *contains)
+    good = vrt(source('a.tif'))
+    check(good.replace('<SourceBand>', '<DEMPath>a.tif</DEMPath><SourceBand>'), 'DEMPath')
+    check(good.replace('<SimpleSource>', '<SimpleSource SourceFilename="b.tif">'), 'SourceFilename')
+    check(good.replace('<VRTR', '<SRS>http://127.0.0.1:9/a</SRS><VRTR', 1), 'http')
+    check(good.replace('<VRTR', '<Metadata domain="GEOLOCATION"><MDI key="X_DATASET">b.tif</MDI></Metadata><VRTR', 1), 'X_DATASET')
+    check(good.replace('<VRTR', '<!-- > --><VRTR', 1))
+    (tmp_path/'x.vrt').write_text('<?xml version="1.0"?>\n' + good.replace('<VRTR', '<Metadata><MDI key="see">https://a.b &amp; c</MDI></Metadata><VRTR', 1))
+    assert whole(open_scene(str(tmp_path/'x.vrt')))[1].all()
+
+
+def test_vrts_of_the_usual_tools_open(tmp_path):
+    a = numbers(16, 16)
+    path = save(tmp_path/'a.tif', a, nodata=0)
+    import rasterio.shutil
+    rasterio.shutil.copy(path, tmp_path/'b.vrt', driver='VRT')
+    assert (whole(open_scene(str(tmp_path/'b.vrt')))[0] == a).all()
+    from rasterio.vrt import WarpedVRT
+    with rasterio.open(path) as r, WarpedVRT(r, crs='EPSG:32634') as w: rasterio.shutil.copy(w, tmp_path/'c.vrt', driver='VRT')
+    assert whole(open_scene(str(tmp_path/'c.vrt')))[1].any()
+
+
+ISIS = """Object = IsisCube
+  Object = Core
+    StartByte = 1
+    ^Core = {}
+    Format = BandSequential
+    Group = Dimensions
+      Samples = 4
+      Lines = 4
+      Bands = 1
+    End_Group
+    Group = Pixels
+      Type = UnsignedByte
+      ByteOrder = Lsb
+      Base = 0.0
+      Multiplier = 1.0
+    End_Group
+  End_Object
+End_Object
+End
+"""
+
+
+@pytest.mark.parametrize('name', ['a.cub','a.tif'])
+def test_formats_that_name_other_files_are_refused(tmp_path, name):
+    (tmp_path/'secret.txt').write_text('A'*400)
+    (tmp_path/'d').mkdir()
+    (tmp_path/'d'/name).write_text(ISIS.format('../secret.txt'))
+    one_line(lambda: open_source(tmp_path/'d'/name), 'GTiff')
+    (tmp_path/'b.vrt').write_text(vrt(source(f'd/{name}')))
+    one_line(lambda: open_source(tmp_path/'b.vrt'), 'lead elsewhere')
+
+
+def test_every_file_of_a_scene_is_in_its_identity(tmp_path):
+    save(tmp_path/'a.tif', numbers(4, 4))
+    (tmp_path/'b.vrt').write_text(vrt(source('a.tif')))
+    (tmp_path/'c.vrt').write_text(vrt(source('b.vrt')))
+    shape = area(tmp_path/'s.shp', shapely.box(14, 44, 16, 46))
+    (tmp_path/'d.vrt').write_text(vrt(source('c.vrt')).replace('<VRTR', '<SRS>EPSG:32633</SRS><GeoTransform>500000,10,0,5000000,0,-10</GeoTransform><VRTR', 1))
+    names = {Path(o[0]).name for o in open_scene(str(tmp_path/'d.vrt'), aoi=shape).identity}
+    assert {'a.tif','b.vrt','c.vrt','d.vrt','s.shp','s.shx','s.dbf','s.prj'} <= names
+
+
 # Finding scenes
 
 def test_find_scenes(tmp_path, monkeypatch):
@@ -336,7 +445,9 @@ def test_half_an_order_is_none(tmp_path):
 
 def test_words_that_only_begin_like_a_colour():
     for o in 'Red Edge','Red edge 1','Near infrared','infra-red','Band 5 - red': assert not {'RED','R'} & {n.upper() for n in aliases(o)}, o
-    for o in 'Red','red (665 nm)','B4 red','B04 - whatever','mosaic_red','x-B04_10m': assert {'RED','B4','B04'} & {n.upper() for n in aliases(o)}, o
+    for o in 'Red','red (665 nm)','B4 red','B04 - whatever','B04_10m': assert {'RED','B4','B04'} & {n.upper() for n in aliases(o)}, o
+    for o in 'mosaic_red','x-B04_10m': assert {'RED','B04'} & {n.upper() for n in aliases(o, stem=True)}, o
+    for o in 'std_red','QA_red','cloud_B02','delta_B04': assert aliases(o) == (o,) # Of red or blue, but not it
     one_line(lambda: pick_bands([Band('a', 1, aliases('Red Edge'))], ('B04',)), 'found Red Edge')
 
 
@@ -425,7 +536,9 @@ def test_alpha_and_masks(tmp_path):
     x,ok = whole(open_scene(path, BGR))
     assert (~ok).sum() == 1 and not ok[2,3] and (x[:,0,0] == a[2::-1,0,0]).all()
     assert whole(open_scene(path, ('R','G','B','NIR'), dict(R=1, G=2, B=3, NIR=4)))[1].all() # The user says that it is a band
-    one_line(lambda: open_scene(path, ('R','G','B','NIR')), 'expected a band NIR')
+    one_line(lambda: open_scene(path, ('R','G','NIR')), 'expected a band NIR')
+    infra = open_scene(path, ('B02','B03','B04','B08')) # All four are wanted: as for chips, the fourth is no alpha
+    assert whole(infra)[1].all() and (whole(infra)[0] == a[[2,1,0,3]]).all() and 'calls the last one alpha' in infra.remarks[0]
     named = str(save(tmp_path/'b.tif', a, names=('red','green','blue','nir'), photometric='rgb', alpha='yes'))
     assert whole(open_scene(named, ('B08','B04')))[1].all()
     for name,inside in (('c.tif',False),('d.tif',True)):
@@ -441,6 +554,113 @@ def test_a_band_that_is_not_used_does_not_count(tmp_path):
     a[0,1,1] = 0
     path = str(save(tmp_path/'a.tif', a, names=NAMES, nodata=0))
     assert whole(open_scene(path, ('B03','B04')))[1].all() and (~whole(open_scene(path, ('B03','B02')))[1]).sum() == 1
+
+
+def fine_and_coarse(tmp_path, *bands, nodata, size=8, **kw):
+    "A scene of B04 (10 m) and coarse bands of one file; `nodata` of each."
+    save(tmp_path/'x_B04.tif', np.full((2*size,2*size), 500, bands[0].dtype))
+    save(tmp_path/'two.tif', np.stack(bands), size=20)
+    inner = ''.join(f'<VRTRasterBand dataType="{dict(uint16="UInt16", int16="Int16")[str(b.dtype)]}" band="{i}"><Description>{n}</Description><NoDataValue>{v}'
+                    f'</NoDataValue><SimpleSource>{source("two.tif").replace("<SourceBand>1", f"<SourceBand>{i}")}</SimpleSource></VRTRasterBand>'
+                    for i,(n,v,b) in enumerate(zip(('B11','B12'), nodata, bands), 1))
+    place = '<SRS>EPSG:32633</SRS><GeoTransform>500000,20,0,5000000,0,-20</GeoTransform>'
+    (tmp_path/'two.vrt').write_text(f'<VRTDataset rasterXSize="{size}" rasterYSize="{size}">{place}{inner}</VRTDataset>')
+    return open_scene(f'{tmp_path}/x_B04.tif,{tmp_path}/two.vrt', ('B04','B11','B12')[:1+len(bands)], **kw)
+
+
+@pytest.mark.parametrize('nodata', [(0,65535),(0,0)])
+def test_coarse_bands_keep_each_its_own_nodata(tmp_path, nodata):
+    a = np.full((2,8,8), 2000, np.uint16)
+    a[0,:,:2],a[1,:,5:6] = nodata
+    x,ok = whole(fine_and_coarse(tmp_path, *a, nodata=nodata))
+    want = np.ones((16,16), bool)
+    want[:,:4] = want[:,10:12] = False
+    assert (ok == want).all() and (x[1:][:,ok] == 2000).all()
+
+
+def test_what_the_warper_made_is_not_nodata(tmp_path):
+    a = np.full((8,8), 100, np.int16)
+    a[:,::2] = -300 # Between them bilinear gives 0
+    assert whole(fine_and_coarse(tmp_path, a, nodata=[0]))[1].all()
+
+
+def test_nodata_values_of_all_bands_together(tmp_path):
+    a = np.full((3,6,6), 90, np.uint8)
+    a[:,:2],a[0,3] = 0,0
+    path = save(tmp_path/'a.tif', a, photometric='rgb')
+    with rasterio.open(path, 'r+') as r: r.update_tags(NODATA_VALUES='0 0 0')
+    assert (~whole(open_scene(str(path), ('R','G','B')))[1]).sum() == 12 # Only where all three are 0
+    assert whole(open_scene(str(path), ('R','G','B'), nodata='none'))[1].all()
+
+
+def test_zero_is_nodata_of_sentinel_2_however_it_is_known(tmp_path):
+    a = np.full((4,4), 1500, np.uint16)
+    a[0] = 0
+    path = save(tmp_path/'S2A_MSIL2A_20220125T101311_N0400_R022_T32TQM_B04.tif', a)
+    assert (~whole(open_scene(str(path)))[1]).sum() == 4 and 's2: 0 is nodata' in open_scene(str(path)).remarks
+    assert whole(open_scene(str(path), nodata='none'))[1].all()
+    save(tmp_path/'b.tif', a)
+    for props in {'s2:processing_baseline': '02.00'},{'platform': 'sentinel-2a'}:
+        (tmp_path/'i.json').write_text(json.dumps(item('s', props, B04=asset('b.tif'))))
+        assert (~whole(open_scene(f'{tmp_path}/i.json#s', ('B04',)))[1]).sum() == 4
+    for more in {'raster:bands': [dict(nodata=1500)]},{'bands': [dict(name='B04', nodata=1500)]},{'nodata': 1500}:
+        (tmp_path/'i.json').write_text(json.dumps(item('s', {}, B04=asset('b.tif', **more))))
+        assert (~whole(open_scene(f'{tmp_path}/i.json#s', ('B04',)))[1]).sum() == 12
+    assert whole(open_scene(str(tmp_path/'b.tif')))[1].all() # Nobody knows
+
+
+def test_colours_that_the_file_names_count_for_every_type(tmp_path):
+    a = numbers(3, 4, 4)
+    path = str(save(tmp_path/'a.tif', a, photometric='rgb'))
+    scene = open_scene(path, BGR)
+    assert (whole(scene)[0] == a[::-1]).all() and scene.remarks[0].startswith('a.tif: its bands')
+    with rasterio.open(path, 'r+') as r: r.colorinterp = [rasterio.enums.ColorInterp[o] for o in ('blue','green','red')]
+    assert (whole(open_scene(path, BGR))[0] == a).all()
+    assert open_scene(str(save(tmp_path/'b.tif', a)), BGR).remarks[0].startswith('careful: b.tif: ')
+
+
+def test_numbers_of_bands_with_or_without_0(tmp_path):
+    path = str(save(tmp_path/'a.tif', numbers(4, 4, 4), names=('B1','B5','B09','B8A')))
+    assert (whole(open_scene(path, ('B05','B01','B9')))[0] == numbers(4, 4, 4)[[1,0,2]]).all()
+
+
+def test_hls_numbers_are_not_those_of_sentinel_2(tmp_path):
+    for i,b in enumerate(('B04','B05','B06','B09')): save(tmp_path/f'HLS.L30.T18TYN.2020.{b}.tif', np.full((4,4), i, np.uint16))
+    files = ','.join(map(str, sorted(tmp_path.glob('*.tif'))))
+    for b in 'B05','B06','B09': one_line(lambda: open_scene(files, (b,)), f'expected a band {b}')
+    assert whole(open_scene(files, ('B08','B11','B04')))[0][:,0,0].tolist() == [1,2,0]
+
+
+def test_files_that_call_their_band_band_1(tmp_path):
+    for i,b in enumerate(('x_B02','y_red')): save(tmp_path/f'{b}.tif', np.full((4,4), i, np.uint16), names=('Band 1',))
+    assert whole(open_scene(f'{tmp_path}/x_B02.tif,{tmp_path}/y_red.tif', ('B04','B02')))[0][:,0,0].tolist() == [1,0]
+
+
+def test_slips_that_were_tracebacks(tmp_path):
+    path = str(save(tmp_path/'a.tif', numbers(4, 4)))
+    ring = '[[15,45],[15.1,45],[15.1,NaN],[15,45]]'
+    (tmp_path/'nan.geojson').write_text(f'{{"type":"Feature","properties":{{}},"geometry":{{"type":"Polygon","coordinates":[{ring}]}}}}')
+    one_line(lambda: open_scene(path, aoi=str(tmp_path/'nan.geojson')), 'nan.geojson')
+    area(tmp_path/'nan.gpkg', shapely.Polygon([(15,45),(16,45),(16,np.nan),(15,45)]))
+    one_line(lambda: open_scene(path, aoi=str(tmp_path/'nan.gpkg')), 'numbers as coordinates')
+    (tmp_path/'i.json').write_text(json.dumps(item('s', {}, B04=asset('file://[x'))))
+    one_line(lambda: open_scene(f'{tmp_path}/i.json#s', ('B04',)))
+    np.save(tmp_path/'a.npy', np.eye(3, dtype=bool))
+    assert (whole(open_scene(str(tmp_path/'a.npy'), nodata=0))[1] == np.eye(3, dtype=bool)).all()
+
+
+def test_remarks_name_the_file_alone(tmp_path):
+    path = save(tmp_path/'a.tif', numbers(3, 4, 4))
+    with rasterio.open(path, 'r+') as r: r.scales = [.5]*3
+    remarks = open_scene(str(path), BGR, nodata=None).remarks + open_scene(str(path), nodata=-1).remarks
+    assert len(remarks) >= 3 and not any(str(tmp_path) in o for o in remarks)
+
+
+def test_an_offset_of_the_user_is_not_left_as_it_is(tmp_path):
+    path = str(save(tmp_path/'S2A_MSIL2A_20220125T101311_N0400_R022_T32TQM_B04.tif', np.full((2,2), 1500, np.uint16)))
+    scene = open_scene(path, s2_offset='no', offset=-1000)
+    assert whole(scene)[0].max() == 500 and 'left as they are' not in ' '.join(scene.remarks)
+    assert 'left as they are' in ' '.join(open_scene(path, s2_offset='no', offset=0).remarks)
 
 
 @pytest.mark.parametrize('h,w', [(1,1),(1,97),(97,1),(13,101)])
@@ -657,6 +877,30 @@ def test_area_across_the_date_line(tmp_path):
     assert ok.any() and open_scene(path, aoi=area(tmp_path/'b.geojson', shapely.box(-180, -80, 180, 80))).wanted((0,0,20,20))
 
 
+def test_area_across_the_date_line_in_degrees(tmp_path):
+    path = str(save(tmp_path/'a.tif', numbers(20, 40), crs='EPSG:4326', x=170, y=10, size=.5)) # To 190 degrees
+    ok = whole(open_scene(path, aoi=area(tmp_path/'a.geojson', shapely.box(-178, -80, -175, 80))))[1]
+    assert ok[:,24:30].all() and ok.sum() == 20*6
+    west = str(save(tmp_path/'b.tif', numbers(20, 40), crs='EPSG:4326', x=-190, y=10, size=.5))
+    assert whole(open_scene(west, aoi=area(tmp_path/'b.geojson', shapely.box(175, -80, 178, 80))))[1][:,10:16].all()
+
+
+def test_packages_of_several_layers_or_computed_ones(tmp_path):
+    path,square = str(save(tmp_path/'a.tif', numbers(10, 10))),shapely.box(14, 44, 16, 46)
+    for o in 'one','two': geopandas.GeoDataFrame(geometry=[square], crs=4326).to_file(tmp_path/'two.gpkg', layer=o)
+    one_line(lambda: open_scene(path, aoi=str(tmp_path/'two.gpkg')), 'expected one layer, found one, two')
+    styled = area(tmp_path/'styled.gpkg', square)
+    with sqlite3.connect(styled) as db:
+        db.execute('CREATE TABLE layer_styles (id INTEGER PRIMARY KEY, styleQML TEXT)')
+        db.execute("INSERT INTO gpkg_contents(table_name, data_type, identifier) VALUES ('layer_styles', 'attributes', 'layer_styles')")
+    assert whole(open_scene(path, aoi=styled))[1].all()
+    evil = shutil.copy(styled, tmp_path/'evil.gpkg')
+    with sqlite3.connect(evil) as db:
+        db.execute('CREATE VIEW v AS WITH RECURSIVE n(fid) AS (SELECT 1 UNION ALL SELECT fid+1 FROM n) SELECT fid, (SELECT geom FROM styled) AS geom FROM n')
+        for o in 'contents','geometry_columns': db.execute(f"UPDATE gpkg_{o} SET table_name = 'v' WHERE table_name = 'styled'")
+    one_line(lambda: open_scene(path, aoi=str(evil)), "expected plain tables, 'v' is computed")
+
+
 # The same scene elsewhere
 
 def test_identity_tells_whether_a_file_has_changed(tmp_path):
@@ -726,6 +970,12 @@ def test_the_offset_of_sentinel_2_is_told_both_ways():
     assert '--offset 0 keeps it' in compare_statistics(bands, mean, std, mean+1000, std)
 
 
+def test_another_order_is_said_though_no_band_is_far_off():
+    bands,mean,std = STATS[0][:3],STATS[1][:3],STATS[2][:3]
+    assert 'these look like B04,B03,B02' in compare_statistics(bands, mean[::-1], std[::-1], mean, std)
+    assert compare_statistics(bands, mean+std, std, mean, std) == ''
+
+
 def test_usual_scenes_pass_in_silence():
     bands,mean,std = STATS
     for m,s in ((mean,std),(mean+2*std,std*2),(mean/3,std/10),(mean+3*std,std/2)): assert compare_statistics(bands, m, s, mean, std) == ''
@@ -739,7 +989,7 @@ def test_usual_scenes_pass_in_silence():
 def test_real_scenes(real_data):
     scene = open_scene(str(real_data/'s2_builtup'/'scene.tif'), BGR)
     assert (scene.height, scene.width, scene.crs, scene.dtype) == (1500,1024,None,'uint16')
-    assert compare_statistics(BGR, *scene.statistics()[:2], [971,881,649], [186,219,297]) == ''
+    assert compare_statistics(BGR, *scene.statistics()[:2], [649,881,971], [186,219,297]) == ''
     (port,) = find_scenes(real_data/'ships_sentinel2'/'genoa')
     with open_scene(port, ('B02','B11')) as s: assert s.read((100,100,200,300))[1].all() and s.crs.to_epsg() == 3857
     assert len(find_scenes(real_data/'ships_sentinel2')) == 2 and len(find_scenes(real_data/'footprints_geotiff'/'images')) == 40

@@ -314,8 +314,7 @@ def test_pixels_kept_of_open_blobs_are_bounded():
     shapes, uncut, few = run(6, 1500)
     cut, none, _ = run(6, 10**9)
     assert (uncut, none)==(1, 0) and shapes==cut and [o[0] for o in shapes]==[96]*6+[160]*6+[64*30*6]
-    many, most = run(60, 1500)[2], run(60, 10**9)[2]
-    assert many<1.5*few and most>5*many
+    assert run(24, 1500)[2]<1.5*few
 
 
 def test_no_canvas_is_larger_than_allowed(monkeypatch):
@@ -645,17 +644,17 @@ def test_bytes_are_on_the_disk_before_the_name_is(tmp_path, suffix, monkeypatch)
     assert seen[-3:]==[('sync', path.stat().st_ino), ('name', path.stat().st_ino), ('sync', tmp_path.stat().st_ino)]
 
 
-@pytest.mark.parametrize('side', [.05, .02, .01, .002])
+@pytest.mark.parametrize('side', [.5, .05, .02, .01, .002])
 def test_geojson_of_fine_pixels(tmp_path, side):
     transform = Affine(side, 0, 500000, 0, -side, 5e6)
     report = write_polygons(tmp_path/'a.geojson', shapes_of(scene(), transform, 'EPSG:32633'), NAMES, COLOURS, transform, 'EPSG:32633')
     frame = geopandas.read_file(tmp_path/'a.geojson')
     assert len(frame)==report['count'] and not report['remarks'] and (frame.geom_type=='Polygon').all() and frame.is_valid.all()
     assert np.allclose(frame.to_crs('EPSG:32633').area, frame.pixels*side**2, rtol=.1)
-    tiny = Affine(1e-9, 0, 7, 0, -1e-9, 50)
+    tiny = Affine(1e-7, 0, 7.1, 0, -1e-7, 50.1234567)
     write_polygons(tmp_path/'b.geojson', shapes_of(scene(), tiny, None), NAMES, COLOURS, tiny, None)
     frame = geopandas.read_file(tmp_path/'b.geojson')
-    assert frame.is_valid.all() and np.allclose(frame.area, frame.pixels*1e-18, rtol=.1)
+    assert frame.is_valid.all() and np.allclose(frame.area, frame.pixels*1e-14, rtol=.1)
 
 
 def test_polygons_that_collapse_are_counted(tmp_path, monkeypatch):
@@ -663,8 +662,8 @@ def test_polygons_that_collapse_are_counted(tmp_path, monkeypatch):
     side = 1e-4
     transform = Affine(side, 0, 500000, 0, -side, 5e6)
     report = write_polygons(tmp_path/'a.geojson', shapes_of(scene(), transform, 'EPSG:32633'), NAMES, COLOURS, transform, 'EPSG:32633')
-    lost = sum(o is None or o.is_empty for o in geopandas.read_file(tmp_path/'a.geojson').geometry)
-    assert report['remarks']==([f'polygons too small for the decimals of GeoJSON, without an outline: {lost:,}'] if lost else [])
+    lost = (geopandas.read_file(tmp_path/'a.geojson').geom_type!='Polygon').sum()
+    assert report['remarks']==[f'polygons too small for the decimals of GeoJSON, now points or lines: {lost}'] and lost>0
 
 
 def test_units_without_a_crs(tmp_path):
