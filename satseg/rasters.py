@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ET
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from xml.sax.saxutils import escape
 import numpy as np
 from fastcore.basics import patch
 from .data import BadInput, need
@@ -54,11 +55,11 @@ _TAGS = set("""vrtdataset srs geotransform metadata gcplist gcp vrtrasterband de
     histcounts maskband overviewlist overview simplesource complexsource averagedsource kernelfilteredsource sourcefilename sourceband
     sourceproperties srcrect dstrect nodata usemaskband scaleoffset scaleratio lut colortablecomponent exponent srcmin srcmax dstmin
     dstmax clamp kernel size coefs pixelfunctiontype sourcetransfertype resampling blockxsize blockysize gdalwarpoptions warpmemorylimit
-    resamplealg workingdatatype option sourcedataset transformer approxtransformer maxerror basetransformer genimgprojtransformer
+    resamplealg workingdatatype options option sourcedataset transformer approxtransformer maxerror basetransformer genimgprojtransformer
     srcgeotransform srcinvgeotransform dstgeotransform dstinvgeotransform reprojecttransformer reprojectiontransformer sourcesrs targetsrs
     bandlist bandmapping srcnodatareal srcnodataimag dstnodatareal dstnodataimag srcalphaband dstalphaband""".split())
 _WORDS = set("""rasterxsize rasterysize datatype band subclass relativetovrt shared blockxsize blockysize xoff yoff xsize ysize resampling
-    dataaxistosrsaxismapping coordinateepoch c1 c2 c3 c4 id info pixel line x y z projection src dst name normalized""".split())
+    dataaxistosrsaxismapping coordinateepoch c1 c2 c3 c4 id info key pixel line x y z projection src dst name normalized""".split())
 
 def _vrt(path):
     "The root of a VRT, of which all is known."
@@ -497,10 +498,13 @@ def _warped(r, here, grid, nodata):
     return vrt.WarpedVRT(r, src_crs=here.crs, src_transform=here.transform, crs=grid.crs, transform=grid.transform, width=grid.width,
         height=grid.height, resampling=enums.Resampling.bilinear, src_nodata=nodata, nodata=None, add_alpha=not has, tolerance=.01)
 
-def _own_nodata(r, band, nodata):
-    "Nodata value of a band: the user's, the file's or the STAC item's."
-    if nodata is not None: return None if nodata == 'none' else nodata
-    return band.nodata if r.nodatavals[band.index-1] is None else r.nodatavals[band.index-1]
+def _alone(r, path, index):
+    "One band of a file as a dataset of its own."
+    check_pointer(path, (path,)) # As a VRT names it now
+    size,kind = f'rasterXSize="{r.width}" rasterYSize="{r.height}"',need('rasterio.dtypes', 'geo')._gdal_typename(r.dtypes[index-1])
+    text = (f'<VRTDataset {size}><VRTRasterBand dataType="{kind}" band="1"><SimpleSource><SourceFilename relativeToVRT="0">{escape(path)}'
+            f'</SourceFilename><SourceBand>{index}</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>')
+    return need('rasterio.io', 'geo').DatasetReader(text, driver=['VRT'])
 
 # %% ../nbs/15_rasters.ipynb #fce0acaf
 class _Rasters:
@@ -544,7 +548,10 @@ def _part(self:_Rasters, path, dtype, places, indexes, value, here, nodata):
         return _Part(path, r, list(places), list(indexes), [stored]*len(indexes), alpha, masked)
     known = value if dtype.kind == 'f' and value != value else None if stored is None else float(stored)
     try:
-        with gdal_settings(): data = _warped(r, here, self.grid, known)
+        with gdal_settings():
+            if known is not None and r.count > 1: r,indexes = _alone(r, path, indexes[0]),[1] # The warper's alpha is that of all bands
+            data = _warped(r, here, self.grid, known)
+    except BadInput: raise
     except Exception as e: raise BadInput(f'{path}: cannot be brought onto the grid of the finest band ({_short(e)})') from None
     return _Part(path, data, list(places), list(indexes), [None]*len(indexes), alpha or data.count, False) # Its alpha knows all
 
@@ -757,6 +764,11 @@ def _numbers(value, n, what):
     if a.shape not in {(1,),(n,)} or not np.isfinite(a).all():
         raise BadInput(f'{what}: expected a number{f" or {n}, one per band" if n > 1 else ""}, got {str(value)[:60]}')
     return np.broadcast_to(a, n)
+
+def _own_nodata(r, band, nodata):
+    "Nodata value of a band: the user's, the file's or the STAC item's."
+    if nodata is not None: return None if nodata == 'none' else nodata
+    return band.nodata if r.nodatavals[band.index-1] is None else r.nodatavals[band.index-1]
 
 def _nodata_wanted(value):
     "None, 'none' or a float."

@@ -120,7 +120,7 @@ def engine_of(home):
 
 def assembled(run, bs=1):
     "Probabilities (K,H,W) of a run, block by block; NaN where no block answered."
-    maker,res = B.BlockMaker(run.plan, run.scene, run.engine),None
+    maker,res = B.BlockMaker(run.plan, run.scene, run.engine, bs),None
     for k in range(0, len(run.layout), bs):
         some = [*range(k, min(k+bs, len(run.layout)))]
         for i,p in zip(some, maker.answers(some, [maker.read(j) for j in some])):
@@ -740,7 +740,7 @@ def test_workers_that_always_die_or_refuse(monkeypatch):
     import ctypes
     from satseg.data import need
     monkeypatch.setattr(B, 'compute_block', ctypes.string_at)  # Reads the memory at 1
-    with pytest.raises(BadInput, match='3 worker processes died.*--resume goes on'): [*B.compute_in_processes(1, [1, 2, 3], 2)]
+    with pytest.raises(BadInput, match='3 times worker processes died.*--resume goes on'): [*B.compute_in_processes(1, [1, 2, 3], 2)]
     monkeypatch.setattr(B, 'compute_block', need)
     with pytest.raises(BadInput, match='expected the package no_such_package'): [*B.compute_in_processes('no_such_package', [1, 2], 1)]
 

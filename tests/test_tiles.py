@@ -100,7 +100,7 @@ def test_lattice_reaches_both_ends(n, size, multiple):
     starts,side = lattice(n, size, multiple)
     padded = -(-n//multiple)*multiple
     assert starts[0] == 0 and starts[-1]+side == padded and all(o % multiple == 0 for o in starts)
-    assert all(0 < b-a <= side for a,b in zip(starts, starts[1:])) and side <= -(-size//multiple)*multiple
+    assert all(0 < b-a <= side for a,b in zip(starts, starts[1:])) and side <= max(-(-size//multiple), 2)*multiple
     assert (bell(side) > 0).all() and bell(side).max() <= 1
 
 
