@@ -70,7 +70,7 @@ def _onnxruntime(path, threads, half):
 # %% ../nbs/22_engines.ipynb #ec36e2c4
 class OpenVinoEngine(Engine):
     "OpenVINO on the CPU; `net` is its core and its model."
-    kind,overhead = 'openvino',.68
+    kind,overhead,base = 'openvino',.68,320_000_000
     def __init__(self, net, info, facts, name, options):
         super().__init__(net, info, facts, name)
         self.options,self.shape = options,None
