@@ -42,14 +42,14 @@ def make_plan(
 )->dict: # JSON values
     "What a run is: two runs with one plan give the same bytes."
     return dict(version=VERSION, model=engine.hash, engine=engine.name, scene=scene.spec, identity=scene.identity, height=scene.height, width=scene.width,
-                size=size, halo=halo, multiple=engine.facts['multiple'], chip=engine.info.chip_size, threshold=threshold,
+                window_from_memory=size, halo=halo, multiple=engine.facts['multiple'], chip=engine.info.chip_size, threshold=threshold,
                 polygons=list(polygons), probabilities=probabilities, uncertainty=uncertainty)
 
 def layout_of(
     plan:dict, # From `make_plan`
 )->Layout:
     "The blocks of a plan."
-    return Layout(plan['height'], plan['width'], plan['size'], plan['halo'] or 0, plan['multiple'])
+    return Layout(plan['height'], plan['width'], plan['window_from_memory'], plan['halo'] or 0, plan['multiple'])
 
 # %% ../nbs/23_blocks.ipynb #4521520c
 STEPS = 250 # A stored 250 means 1
@@ -314,10 +314,10 @@ def _from_cluster(client, distributed, job, todo):
             i = todo.popleft()
             waiting[f := client.submit(compute_block, job, i, key=f'satseg-{name}-{i}', pure=False)] = i
             yield f
-    done = distributed.as_completed(submit(), loop=client.loop)
+    done = distributed.as_completed(list(submit()), loop=client.loop)
     for f in done:
         yield waiting[f],f.result()
         del waiting[f]
         f.release()
-        done.update(submit())
+        done.update(list(submit())) # A list: it must not ask the cluster while `done` is locked
     with suppress(Exception): client.run(close_makers) # Politeness only

@@ -226,7 +226,9 @@ def _listed(path):
     for i,line in enumerate(read_text(path).splitlines(), 1):
         if not (line := line.strip()) or line.startswith('#'): continue
         try: res += _expand(line, path.parent, True)
-        except BadInput as e: raise BadInput(f'{path}: line {i}: {e}') from None
+        except BadInput as e:
+            if any(c in line for c in '*?#,') or os.path.lexists(path.parent/line): raise BadInput(f'{path}: line {i}: {e}') from None
+            res.append(str(path.parent/line)) # Not there, today: its own turn will say so, and the others are mapped
     return res
 
 def find_scenes(

@@ -11,9 +11,9 @@ import numpy as np
 from pathlib import Path
 
 from fastcore.basics import patch
-from fastcore.script import Param, call_parse, is_cli
+from fastcore.script import call_parse, is_cli
 from .blocks import STEPS, UNCERTAINTY, BlockMaker, compute_here, compute_in_processes, compute_on_cluster, layers_of, layout_of, make_plan
-from .data import IGNORE, BadInput, class_colours, exit_status, hyphens, number
+from .data import IGNORE, BadInput, class_colours, exit_status, hyphens, number, words
 from .engines import file_hash, load_engine, window_size
 from .maps import Journal, area_table, class_qml, plan_id, unpack, verify_finished, write_cog, write_summary
 from .outputs import hidden_folder, publish
@@ -269,7 +269,7 @@ def map_scene(
 # %% ../nbs/32_scene.ipynb #44ab1751
 def _report(run, table, found, min_area, seconds):
     "Areas, polygons and speed, as text."
-    shapes = [f'{found["count"]:,} polygons'+(f', {found["dropped_small"]:,} smaller than {min_area:g} m2 left out' if found['dropped_small'] else ''), *found['remarks']] if found else []
+    shapes = [f'{found["count"]:,} polygons'+(f', {found["dropped_small"]:,} smaller than {min_area:g} {"m2" if run.scene.crs else "pixels"} left out' if found['dropped_small'] else ''), *found['remarks']] if found else []
     inside = f', {run.maker.seconds/seconds:.0%} of it inside the net' if run.maker else ''
     return '\n'.join([table, *shapes, f'{run.scene.height*run.scene.width/1e6:,.1f} megapixels in {seconds:,.1f} s{inside}'])
 
@@ -395,10 +395,10 @@ def _run(cli, **kw):
 
 hyphens(__name__)
 
-# %% ../nbs/32_scene.ipynb #e38fa84d
+# %% ../nbs/32_scene.ipynb #579ce7c6
 @call_parse
 def main(
-    scenes:Param('Rasters, folders of single bands, globs, text files with one scene per line, STAC JSON', nargs='+'),
+    scenes:words('Rasters, folders of single bands, globs, text files with one scene per line, STAC JSON', nargs='+'),
     model:str='unet_model.pth', # Model file: .pth as training writes it, or .onnx as satseg.export does
     out:str=None, # Folder to write to
     bands:str=None, # Where the model's bands are: "B04=1,B03=2", "3,2,1", or names; found by name unless given

@@ -32,11 +32,11 @@ from fastai.optimizer import SGD, Adam, RMSProp
 from fastai.torch_core import default_device, set_seed
 from fastcore.basics import noop, patch
 from fastcore.imports import IN_NOTEBOOK
-from fastcore.script import Param, call_parse, is_cli
+from fastcore.script import call_parse, is_cli
 
 # %% ../nbs/35_training.ipynb #175c8aed
 from .augment import Augment
-from .data import IGNORE, BadInput, BandStats, Chips, band_stats, exit_status, hyphens, normalise
+from .data import IGNORE, BadInput, BandStats, Chips, band_stats, exit_status, hyphens, normalise, words
 from .inference import ObjectTally, gate_probabilities, score_rows, submission_kind, summary
 from .losses import LOSSES
 from .metrics import ProbabilityHistogram, class_table, confusion, format_table, markdown_table, plot_threshold_curve, scores
@@ -682,7 +682,7 @@ def main(
     recipe:str, # Recipe file, such as nbs/recipes/ships.yaml
     data:str=None, # Dataset: file or folder; the word sample for a painted one
     out:str=None, # Folder of the run
-    set:Param('Decisions changed: key=value key=value..., such as lr=1e-3 split.seed=2', str, nargs='*', action='extend')=None,
+    set:words('Decisions changed: key=value key=value..., such as lr=1e-3 split.seed=2', nargs='*', action='extend')=None,
     resume:bool=False, # Go on with the stopped run in --out
     overwrite:bool=False, # Replace the run in --out
     quiet:bool=False, # Print nothing but errors

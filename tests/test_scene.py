@@ -135,7 +135,7 @@ def assembled(run, bs=1):
 def a_run(path, engine, model, size=None, halo=None, memory=2e9):
     "A run, its windows at most `size` pixels wide."
     run = S.SceneRun(str(path), engine, str(model), memory, halo=halo, polygons=())
-    if size: run.plan['size'],run.layout = size,None
+    if size: run.plan['window_from_memory'],run.layout = size,None
     run.layout = B.layout_of(run.plan)
     return run
 
@@ -393,7 +393,7 @@ def test_objects_are_those_of_one_pass(scene, tmp_path, size):
     (tmp_path/'m').write_bytes(b'')
     engine = Objects()
     run = S.SceneRun(str(path), engine, str(tmp_path/'m'), 2e9)
-    run.plan['size'] = size
+    run.plan['window_from_memory'] = size
     run.layout = B.layout_of(run.plan)
     S.map_scene(run, tmp_path/'o', {}, say=lambda o: None)
     want = find_objects(np.where(valid, engine.run(a[None].astype(np.float32))[0], 0), engine.info)
