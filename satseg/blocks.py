@@ -7,15 +7,15 @@ __all__ = ['VERSION', 'UNCERTAINTY', 'STEPS', 'MAX_CACHE', 'LAYERS', 'MAX_LOSSES
            'BlockMaker', 'layers_of', 'compute_here', 'open_maker', 'close_makers', 'compute_block',
            'compute_in_processes', 'compute_on_cluster']
 
-# %% ../nbs/23_blocks.ipynb #4f2586c6
-import importlib, json, logging, math, signal, threading, time
+# %% ../nbs/23_blocks.ipynb #297fbcc5
+import importlib, json, logging, math, os, signal, threading, time
 import numpy as np
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, CancelledError, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 from fastcore.basics import patch
 from .data import IGNORE, BadInput, need
@@ -187,6 +187,7 @@ def finish(self:BlockMaker,
     if plan['polygons']: res['pieces'] = self.pieces(i, classes, pixels, probs, valid, areas)
     return [pack(res[o]) for o in layers_of(plan)]
 
+# %% ../nbs/23_blocks.ipynb #6246fdb9
 @patch
 def pieces(self:BlockMaker, i, classes, pixels, probs, valid, areas):
     "Polygons, or parts of some, of one block."
@@ -260,6 +261,12 @@ def compute_block(
         read = maker.read(i)
         return maker.finish(i, read and read[2], maker.answers([i], [read])[0])
 
+# %% ../nbs/23_blocks.ipynb #838d5986
+def _serve():
+    "A worker process leaves Ctrl-C to its parent, and ends with it."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+
 # %% ../nbs/23_blocks.ipynb #30050b41
 MAX_LOSSES = 3 # Deaths in a row, without a block finished
 _WHY = ['out of memory? in a script, call this under `if __name__ == "__main__":`', 'out of memory? take fewer --workers or a smaller --memory']
@@ -272,7 +279,7 @@ def compute_in_processes(
     "Blocks by several processes of this machine."
     todo,losses,any_done = deque(todo),0,False
     while todo:
-        pool,waiting = ProcessPoolExecutor(workers, get_context('spawn'), signal.signal, (signal.SIGINT,signal.SIG_IGN)),{} # Ctrl-C is for the parent
+        pool,waiting = ProcessPoolExecutor(workers, get_context('spawn'), _serve),{}
         try:
             while todo or waiting:
                 while todo and len(waiting) < 2*workers:
@@ -305,6 +312,7 @@ def compute_on_cluster(
         with client: yield from _from_cluster(client, distributed, job, todo)
     except lost as e: raise BadInput(f'{scheduler}: scheduler or workers are lost ({" ".join(str(e).split())[:100]}); --resume goes on') from None
 
+# %% ../nbs/23_blocks.ipynb #522eb7b8
 def _from_cluster(client, distributed, job, todo):
     "The blocks themselves: two for every thread are with the cluster at one time."
     client.wait_for_workers(1, timeout=60)

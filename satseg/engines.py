@@ -134,6 +134,7 @@ class TorchEngine(Engine):
         import torch
         if self.net[1].type == 'cuda': torch.cuda.empty_cache()
 
+# %% ../nbs/22_engines.ipynb #003898fd
 def _torch(path, threads, half, device=None):
     import torch
     from satseg.models import load_model

@@ -233,8 +233,7 @@ def _finished(out, names, made, partial, resume, overwrite):
     there = [o for o in names.values() if (out/o).exists()]
     if overwrite or resume and partial.exists() or not there and not partial.exists(): return False # Begin, or go on
     if not resume: raise BadInput(f'{out/(there[0] if there else partial.name)}: exists already; go on with --resume, replace it with --overwrite, or name another folder')
-    tags = dict(SATSEG_PLAN=plan_id(made), SATSEG_FILES=_hashes(out, names))
-    if len(there) == len(names) and verify_finished(out/names['classes'], tags): return True
+    if len(there) == len(names) and verify_finished(out/names['classes'], dict(SATSEG_PLAN=plan_id(made), SATSEG_FILES=_hashes(out, names))): return True
     raise BadInput(f'{out/there[0]}: was made with other settings, from another scene, or is damaged; replace it with --overwrite, or name another folder')
 
 # %% ../nbs/32_scene.ipynb #05b31ebd
@@ -259,7 +258,9 @@ def map_scene(
     start = time.perf_counter()
     with (Journal.resume if resume else Journal.create)(partial, plan) as journal:
         if journal.done or journal.damaged: say(f'blocks that are there: {len(journal.done)//n:,}'+(f', {journal.damaged:,} were damaged and are computed again' if journal.damaged else ''))
-        fill_journal(run, journal, dict(job, plan=plan), **kw)
+        try: fill_journal(run, journal, dict(job, plan=plan), **kw)
+        finally:
+            if not journal.done: journal.remove() # Nothing to go on with
         run.engine.free()
         paths,table,found = write_outputs(out, journal, plan, run.scene, run.engine.info, model_tags(made, run.engine.info, run.model), suffix, min_area, simplify, run.memory)
         journal.remove()
@@ -280,6 +281,7 @@ def _band_map(text, bands):
     parts = [o.strip() for o in str(text).split(',')]
     named = all('=' in o for o in parts)
     if not named and len(parts) != len(bands): raise BadInput(f'--bands: expected {len(bands)} bands for {",".join(bands)}, got {text}')
+    if named and len({o.split('=')[0] for o in parts}) < len(parts): raise BadInput(f'--bands: expected every band once, got {text}')
     return {k: int(v) if v.isdecimal() else v for k,v in (tuple(o.split('=', 1)) if named else (b,o) for b,o in zip(bands if not named else parts, parts))}
 
 def _floats(name, text):
@@ -299,6 +301,7 @@ def _check_options(out, dry_run, polygons, uncertainty, workers, scheduler, min_
     for name,v in dict(min_area=min_area, simplify=simplify).items():
         if not (isinstance(v, (int,float)) and 0 <= v < math.inf): raise BadInput(f'--{name}: expected 0 or more, got {v}')
     if scheduler and workers != 1: raise BadInput('expected --workers or --scheduler, got both')
+    if scheduler and not re.fullmatch(r'tcp://[^\s/:]+:\d+/?', str(scheduler)): raise BadInput(f'--scheduler: expected an address such as tcp://10.0.0.1:8786, got {scheduler}')
     if resume and overwrite: raise BadInput('expected --resume or --overwrite, got both')
     if memory is not None: bytes_of(memory)
 
