@@ -11,6 +11,7 @@ __all__ = ['CACHE', 'gdal_settings', 'check_pointer', 'open_source', 'band_files
 import glob, math, os, re, urllib.parse, urllib.request, warnings
 import xml.etree.ElementTree as ET
 from contextlib import contextmanager
+from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -879,9 +880,10 @@ _CAUSES = [(1,-1000,'an offset: they are 1000 too high, as Sentinel-2 readings a
 
 def _orders(bands, mean, std, model_mean, model_std):
     "The order in which the scene's bands fit the model's best, and its words."
-    from scipy.optimize import linear_sum_assignment
     cost = np.abs(mean[None]-model_mean[:,None])/model_std[:,None] + np.abs(np.log(std[None]/model_std[:,None]))
-    order = linear_sum_assignment(np.minimum(cost, 1e6)**2)[1]
+    cost = np.minimum(cost, 1e6)**2
+    if len(bands) <= 6: order = np.array(min(permutations(range(len(bands))), key=lambda o: cost[range(len(o)), o].sum()))
+    else: order = need('scipy.optimize', 'geo').linear_sum_assignment(cost)[1]
     return order,f'another order of bands: these look like {",".join(bands[i] for i in np.argsort(order))}: say which is which with --bands'
 
 def _swapped(bands, mean, std, model_mean, model_std, misfit):

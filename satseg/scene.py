@@ -314,7 +314,8 @@ def _default_memory(engine, workers):
 # %% ../nbs/32_scene.ipynb #d1ad6217
 def _settings(model, engine, device, half, workers, memory, bands):
     "Engine, bytes, bands' places and what other processes need to open the same."
-    threads = max(len(os.sched_getaffinity(0))//workers, 1) if workers > 1 else None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    threads = max(cores//workers, 1) if workers > 1 else None
     net = load_engine(model, engine, device, threads, half)
     job = dict(model=str(Path(model).resolve()), engine=net.kind, device=device, threads=threads, half=half)
     places = bands if isinstance(bands, dict) else _band_map(bands, net.info.bands)

@@ -394,9 +394,9 @@ def test_readings_in_other_units_are_remarked_on(place, tmp_path, capsys):
     save_pickle(tmp_path/'reflectance.pickle', dict(all=Chips([chips.raw(i)[0]/10000 for i in range(2)], [chips.raw(i)[1] for i in range(2)])))
     save_pickle(tmp_path/'readings.pickle', dict(all=chips))
     main(model=str(ROOT/'unet_model.pth'), dataset=str(tmp_path/'reflectance.pickle'))
-    assert 'other units' in capsys.readouterr().out
+    assert 'reflectance where the model knows readings' in capsys.readouterr().out
     main(model=str(ROOT/'unet_model.pth'), dataset=str(tmp_path/'readings.pickle'))
-    assert 'other units' not in capsys.readouterr().out
+    assert 'careful' not in capsys.readouterr().out
 
 
 # ---- every format
