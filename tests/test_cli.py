@@ -396,7 +396,7 @@ def test_readings_in_other_units_are_remarked_on(place, tmp_path, capsys):
     main(model=str(ROOT/'unet_model.pth'), dataset=str(tmp_path/'reflectance.pickle'))
     assert 'reflectance where the model knows readings' in capsys.readouterr().out
     main(model=str(ROOT/'unet_model.pth'), dataset=str(tmp_path/'readings.pickle'))
-    assert 'careful' not in capsys.readouterr().out
+    assert 'deviations off' not in capsys.readouterr().out
 
 
 # ---- every format
