@@ -228,7 +228,7 @@ def _listed(path):
         if not (line := line.strip()) or line.startswith('#'): continue
         try: res += _expand(line, path.parent, True)
         except BadInput as e:
-            if any(c in line for c in '*?#,') or os.path.lexists(path.parent/line): raise BadInput(f'{path}: line {i}: {e}') from None
+            if any(c in line for c in '*?#,\0') or os.path.lexists(path.parent/line): raise BadInput(f'{path}: line {i}: {e}') from None
             res.append(str(path.parent/line)) # Not there, today: its own turn will say so, and the others are mapped
     return res
 
@@ -254,7 +254,7 @@ def scene_names(
     def name(s):
         paths,item = _parse(s)
         if item is not None: return item
-        path = Path(os.path.abspath(paths[0].parent if len(paths) > 1 else paths[0]))
+        path = Path(os.path.abspath(paths[0].parent if len(paths) > 1 else paths[0] if paths else s)) # None: not there, today
         return path.name if path.is_dir() and path.suffix != '.SAFE' else path.stem
     return file_names(map(name, sources))
 
