@@ -7,8 +7,8 @@ __all__ = ['VERSION', 'UNCERTAINTY', 'STEPS', 'MAX_CACHE', 'LAYERS', 'MAX_LOSSES
            'BlockMaker', 'layers_of', 'compute_here', 'open_maker', 'close_makers', 'compute_block',
            'compute_in_processes', 'compute_on_cluster']
 
-# %% ../nbs/23_blocks.ipynb #297fbcc5
-import importlib, json, logging, math, os, signal, threading, time
+# %% ../nbs/23_blocks.ipynb #339a2bc2
+import importlib, json, logging, math, os, signal, sys, threading, time
 import numpy as np
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, CancelledError, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -26,7 +26,7 @@ from .rasters import open_scene
 from .tiles import Layout, blend, lattice, pad_window
 from .vectors import instance_pieces, pieces, pixel_areas
 
-# %% ../nbs/23_blocks.ipynb #96858904
+# %% ../nbs/23_blocks.ipynb #21e4060e
 VERSION = 1 # Of what a block holds
 UNCERTAINTY = 'entropy','margin'
 
@@ -41,9 +41,10 @@ def make_plan(
     uncertainty:str|None=None, # One of `UNCERTAINTY`
 )->dict: # JSON values
     "What a run is: two runs with one plan give the same bytes."
-    return dict(version=VERSION, model=engine.hash, engine=engine.name, scene=scene.spec, identity=scene.identity, height=scene.height, width=scene.width,
-                window_from_memory=size, halo=halo, multiple=engine.facts['multiple'], chip=engine.info.chip_size, threshold=threshold,
-                polygons=list(polygons), probabilities=probabilities, uncertainty=uncertainty)
+    return dict(version=VERSION, model=engine.hash, engine=engine.name, scene=scene.spec, identity=scene.identity,
+                height=scene.height, width=scene.width, window_from_memory=size, halo=halo, multiple=engine.facts['multiple'],
+                chip=engine.info.chip_size, threshold=threshold, polygons=list(polygons), probabilities=probabilities,
+                uncertainty=uncertainty)
 
 def layout_of(
     plan:dict, # From `make_plan`
@@ -71,7 +72,7 @@ def doubt(
     best = np.partition(p, -2, axis=0)
     return 1-(best[-1]-best[-2])
 
-# %% ../nbs/23_blocks.ipynb #393ec24f
+# %% ../nbs/23_blocks.ipynb #751bd8f6
 MAX_CACHE = 128_000_000 # Bytes of decoded pieces of the scene's file
 
 class BlockMaker:
@@ -80,9 +81,8 @@ class BlockMaker:
         plan:dict, # From `make_plan`
         scene, # Open; one thread at a time reads it
         engine, # An `Engine`
-        bs:int=1, # Windows that are computed together
     ):
-        self.plan,self.scene,self.engine,self.info,self.layout,self.bs = plan,scene,engine,engine.info,layout_of(plan),bs
+        self.plan,self.scene,self.engine,self.info,self.layout = plan,scene,engine,engine.info,layout_of(plan)
         self.seconds = 0. # Inside the net
         scene.cache_bytes = min(max(scene.cache_bytes, scene.cache_for(self.layout.tall)), MAX_CACHE) # Files in strips
 
@@ -98,7 +98,7 @@ class BlockMaker:
         valid = valid[r:r+block[2], c:c+block[3]]
         return (win, x, valid) if valid.any() else None
 
-# %% ../nbs/23_blocks.ipynb #f86a8bca
+# %% ../nbs/23_blocks.ipynb #a3dbf2c1
 def _span(n, chip, multiple, start, length):
     "First pixel, and the end, of the lattice windows that touch a stretch of an axis."
     starts,size = lattice(n, chip, multiple)
@@ -114,31 +114,27 @@ def _reach(self:BlockMaker, block):
 
 @patch
 def ask(self:BlockMaker, x):
-    "The net's answer to a batch, timed."
+    "The net's answer to one window (C,h,w), timed."
     start = time.perf_counter()
-    res = self.engine(x)
+    res = self.engine(x[None])[0]
     self.seconds += time.perf_counter()-start
     return res
 
-# %% ../nbs/23_blocks.ipynb #2850618b
+# %% ../nbs/23_blocks.ipynb #374e9f6c
 def _crop(probs, block, win):
     r,c = block[0]-win[0],block[1]-win[1]
     return probs[:, r:r+block[2], c:c+block[3]]
 
 @patch
-def answers(self:BlockMaker,
-    blocks:list, # Numbers
-    reads:list, # From `read`
-)->list: # (C,h,w) float32 of each block; None where there are no data
-    "Probabilities of some blocks."
-    res,some = [None]*len(blocks),[k for k,o in enumerate(reads) if o is not None]
-    if self.plan['halo'] is None:
-        for k in some: res[k] = self._blended(self.layout.block(blocks[k]), *reads[k][:2])
-    elif some:
-        many = (some*self.bs)[:self.bs] # Always as many, so that a resumed run computes the same bytes
-        probs = self.ask(np.stack([pad_window(reads[k][1], self.layout.tall, self.layout.wide) for k in many]))
-        for k,p in zip(some, probs): res[k] = _crop(p, self.layout.block(blocks[k]), reads[k][0])
-    return res
+def answer(self:BlockMaker,
+    i:int, # Number of the block
+    read, # What `read` gives for it
+)->np.ndarray|None: # (C,h,w) float32; None where there are no data
+    "Probabilities of a block."
+    if read is None: return None
+    block,(win,x,_) = self.layout.block(i),read
+    if self.plan['halo'] is None: return self._blended(block, win, x)
+    return _crop(self.ask(pad_window(x, self.layout.tall, self.layout.wide)), block, win)
 
 @patch
 def _blended(self:BlockMaker, block, win, x):
@@ -148,7 +144,7 @@ def _blended(self:BlockMaker, block, win, x):
     def answer(wins):
         for y,u,h,w in wins:
             part = x[:, y-win[0]:y-win[0]+h, u-win[1]:u-win[1]+w]
-            yield self.ask(pad_window(part, tall, wide)[None])[0][:, :h, :w]
+            yield self.ask(pad_window(part, tall, wide))[:, :h, :w]
     return blend(block, shape, chip, multiple, answer)
 
 # %% ../nbs/23_blocks.ipynb #b8c5ccae
@@ -160,19 +156,19 @@ def layers_of(
     "What is kept of every block."
     return [o for o in LAYERS if o == 'map' or o == 'pieces' and plan['polygons'] or plan.get(o)]
 
-# %% ../nbs/23_blocks.ipynb #be729d2e
+# %% ../nbs/23_blocks.ipynb #9f5d0be2
 @patch
 def finish(self:BlockMaker,
     i:int, # Number of the block
     valid, # (h,w) bool, the last of what `read` gives; None
-    probs, # From `answers`
+    probs, # From `answer`
 )->list: # One packed record for each of the plan's layers
     "From probabilities to what is kept of a block."
     block,plan,info = self.layout.block(i),self.plan,self.info
     n = len(mask_classes(info))
     if probs is None: # No data at all
-        valid,classes = np.zeros(block[2:], bool),np.full(block[2:], IGNORE, np.uint8)
-        none = self.pieces(i, classes, np.zeros(block[2:], np.float32), np.zeros((n+1,*block[2:]), np.float32), valid, 0.) if plan['polygons'] else {}
+        valid,score,classes,none = np.zeros(block[2:], bool),np.zeros(block[2:], np.float32),np.full(block[2:], IGNORE, np.uint8),{}
+        if plan['polygons']: none = self.pieces(i, classes, score, np.zeros((n+1,*block[2:]), np.float32), valid, 0.)
         return [pack({'map': dict(counts=np.zeros(n, int)), 'pieces': none}.get(o, {})) for o in layers_of(plan)]
     probs = probs[0] if len(probs) == 1 else probs
     pixels = pixel_probabilities(probs, info)
@@ -187,40 +183,39 @@ def finish(self:BlockMaker,
     if plan['polygons']: res['pieces'] = self.pieces(i, classes, pixels, probs, valid, areas)
     return [pack(res[o]) for o in layers_of(plan)]
 
-# %% ../nbs/23_blocks.ipynb #6246fdb9
+# %% ../nbs/23_blocks.ipynb #c1bb5c2f
 @patch
 def pieces(self:BlockMaker, i, classes, pixels, probs, valid, areas):
     "Polygons, or parts of some, of one block."
     info,block,shape = self.info,self.layout.block(i),(self.layout.height,self.layout.width)
     if finds_instances(info):
-        return instance_pieces(probs, valid, areas, block, shape, threshold=self.plan['threshold'], min_seed=info.min_area//4, min_area=info.min_area)
+        return instance_pieces(probs, valid, areas, block, shape, threshold=self.plan['threshold'],
+                               min_seed=info.min_area//4, min_area=info.min_area)
     score = np.where(classes == 1, pixels, 1-pixels) if pixels.ndim == 2 else pixels.max(0)
     return pieces(classes, score.astype(np.float32), areas, block, shape, self.plan['polygons'])
 
-# %% ../nbs/23_blocks.ipynb #d3f3942b
+# %% ../nbs/23_blocks.ipynb #877e3628
 def compute_here(
     maker:BlockMaker, # Of this process
     todo, # Numbers of the blocks that are missing
 ): # Yields (number, records)
     "Blocks one after the other; reading, computing and packing overlap."
-    bs = maker.bs
-    groups = iter([todo[k:k+bs] for k in range(0, len(todo), bs)])
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as packing:
-        ahead,behind = deque(),deque()
+        todo,ahead,behind = iter(todo),deque(),deque()
         def more(n):
-            for g in islice(groups, n): ahead.append((g,[reading.submit(maker.read, i) for i in g]))
+            for i in islice(todo, n): ahead.append((i,reading.submit(maker.read, i)))
         more(2)
         while ahead:
-            group,reads = ahead.popleft()
-            reads = [o.result() for o in reads]
+            i,read = ahead.popleft()
+            read = read.result()
             more(1)
-            for i,read,probs in zip(group, reads, maker.answers(group, reads)): behind.append((i,packing.submit(maker.finish, i, read and read[2], probs)))
-            while len(behind) > bs:
+            behind.append((i,packing.submit(maker.finish, i, read and read[2], maker.answer(i, read))))
+            if len(behind) > 1:
                 i,records = behind.popleft()
                 yield i,records.result()
         for i,records in behind: yield i,records.result()
 
-# %% ../nbs/23_blocks.ipynb #e008f439
+# %% ../nbs/23_blocks.ipynb #6ab98446
 _OPEN,_GUARD = {},threading.Lock() # Of a worker process: the job it works on
 
 def open_maker(
@@ -231,7 +226,8 @@ def open_maker(
     plan = job['plan']
     engine = load_engine(job['model'], job['engine'], job['device'], threads or job['threads'], job['half'])
     if engine.hash != plan['model']: raise BadInput(f'{job["model"]}: another model file than the one this run began with')
-    if engine.name != plan['engine']: raise BadInput(f'expected the engine {plan["engine"]} on this worker, got {engine.name}: install the same packages everywhere')
+    if engine.name != plan['engine']:
+        raise BadInput(f'expected the engine {plan["engine"]} on this worker, got {engine.name}: install the same packages everywhere')
     scene = open_scene(**plan['scene'])
     if scene.identity != plan['identity']: raise BadInput(f'{scene.source}: another scene than the one this run began with')
     return BlockMaker(plan, scene, engine)
@@ -247,7 +243,7 @@ def _threads_of_worker():
     try: return importlib.import_module('distributed').get_worker().state.nthreads
     except (ImportError,ValueError,AttributeError): return None
 
-# %% ../nbs/23_blocks.ipynb #40fa0763
+# %% ../nbs/23_blocks.ipynb #e6b68273
 def compute_block(
     job:dict, # See `open_maker`
     i:int, # Number of a block
@@ -259,7 +255,7 @@ def compute_block(
         if key not in _OPEN: _OPEN[key] = open_maker(job, _threads_of_worker())
         maker = _OPEN[key]
         read = maker.read(i)
-        return maker.finish(i, read and read[2], maker.answers([i], [read])[0])
+        return maker.finish(i, read and read[2], maker.answer(i, read))
 
 # %% ../nbs/23_blocks.ipynb #838d5986
 def _serve():
@@ -267,9 +263,10 @@ def _serve():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
-# %% ../nbs/23_blocks.ipynb #30050b41
+# %% ../nbs/23_blocks.ipynb #1b63be4a
 MAX_LOSSES = 3 # Deaths in a row, without a block finished
-_WHY = ['out of memory? in a script, call this under `if __name__ == "__main__":`', 'out of memory? take fewer --workers or a smaller --memory']
+_WHY = ['out of memory? in a script, call this under `if __name__ == "__main__":`',
+        'out of memory? take fewer --workers or a smaller --memory']
 
 def compute_in_processes(
     job:dict, # See `open_maker`
@@ -294,7 +291,7 @@ def compute_in_processes(
             if losses == MAX_LOSSES: raise BadInput(f'{losses} times worker processes died ({_WHY[any_done]}); --resume goes on') from None
         finally: pool.shutdown(cancel_futures=True)
 
-# %% ../nbs/23_blocks.ipynb #163f8291
+# %% ../nbs/23_blocks.ipynb #f8a565c2
 def compute_on_cluster(
     job:dict, # See `open_maker`; the paths in it must be valid on every worker
     todo, # Numbers of the blocks that are missing
@@ -306,16 +303,29 @@ def compute_on_cluster(
     try:
         if not scheduler.startswith('tcp://'): raise ValueError('expected an address such as tcp://10.0.0.1:8786')
         client = distributed.Client(scheduler, timeout='20s', set_as_default=False)
-    except (OSError,ValueError,TimeoutError) as e: raise BadInput(f'{scheduler}: no Dask scheduler answers ({" ".join(str(e).split())[:100]}): start one with `dask scheduler`') from None
+    except (OSError,ValueError,TimeoutError) as e:
+        why = ' '.join(str(e).split())[:100]
+        raise BadInput(f'{scheduler}: no Dask scheduler answers ({why}): start one with `dask scheduler`') from None
     lost = distributed.KilledWorker,distributed.comm.CommClosedError,CancelledError,TimeoutError
     try:
-        with client: yield from _from_cluster(client, distributed, job, todo)
-    except lost as e: raise BadInput(f'{scheduler}: scheduler or workers are lost ({" ".join(str(e).split())[:100]}); --resume goes on') from None
+        with client:
+            _await_worker(client, scheduler)
+            yield from _from_cluster(client, distributed, job, todo)
+    except lost as e:
+        raise BadInput(f'{scheduler}: scheduler or workers are lost ({" ".join(str(e).split())[:100]}); --resume goes on') from None
 
-# %% ../nbs/23_blocks.ipynb #522eb7b8
+# %% ../nbs/23_blocks.ipynb #6ad42864
+_WAIT = 60 # Seconds for a first worker
+
+def _await_worker(client, scheduler):
+    "Wait for a first worker, and say so if none is there."
+    for seconds in (3, _WAIT-3):
+        with suppress(TimeoutError): return client.wait_for_workers(1, timeout=seconds)
+        if seconds == 3: print(f'satseg: {scheduler} has no workers yet, waiting {_WAIT-3} s for one', file=sys.stderr)
+    raise BadInput(f'{scheduler}: no worker came within {_WAIT} s: start some with `dask worker {scheduler}`, then go on with --resume')
+
 def _from_cluster(client, distributed, job, todo):
     "The blocks themselves: two for every thread are with the cluster at one time."
-    client.wait_for_workers(1, timeout=60)
     waiting,name = {},plan_id(job)[:16]
     def submit(): # As many as the cluster, which may grow, can take
         for _ in range(min(2*max(sum(client.nthreads().values()), 1)-len(waiting), len(todo))):

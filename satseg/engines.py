@@ -16,7 +16,7 @@ from .data import BadInput, need
 from .info import OnnxNet, check_agreement, load_onnx, read_onnx
 from .prediction import batch_probabilities, is_gate, pick_device
 
-# %% ../nbs/22_engines.ipynb #0a168298
+# %% ../nbs/22_engines.ipynb #20aab08d
 NO_MEMORY = "out of memory|allocat|ALLOC|bad_alloc|Check 'ptr'|valid cuDNN algorithm"
 
 class Engine:
@@ -29,26 +29,23 @@ class Engine:
         info, # `ModelInfo`
         facts:dict, # From `satseg.reach.facts`
         name:str, # What to say
-    ): self.net,self.info,self.facts,self.name,self.most = net,info,facts,name,2**31 # Windows that fit into memory, as far as is known
+    ): self.net,self.info,self.facts,self.name = net,info,facts,name
 
     def __call__(self,
         x:np.ndarray, # (B,C,H,W) float32 raw readings
     )->np.ndarray: # (B,K,H,W) float32, 0 to 1
-        "Probabilities of a batch; one that does not fit into memory is halved, and so are all that come after it."
-        try:
-            if len(x) <= self.most: return self.run(x)
+        "Probabilities of a batch; `BadInput` where it does not fit into memory."
+        try: return self.run(x)
         except BadInput: raise
-        except Exception as e: # Every engine has a word of its own for it
-            if not isinstance(e, MemoryError) and not re.search(NO_MEMORY, str(e)): raise BadInput(f'{self.name} failed ({" ".join(str(e).split())[-150:]})') from None
-            self.free()
-            if len(x) == 1: raise BadInput(f'not enough memory for a window of {x.shape[-2]} x {x.shape[-1]} pixels: give a smaller --memory') from None
-            self.most = len(x)//2
-        n = self.most # Smaller still, perhaps, when the first part has been tried
-        return np.concatenate([self(x[i:i+n]) for i in range(0, len(x), n)])
+        except Exception as e: # Every engine has a word of its own for too little memory
+            full,why = isinstance(e, MemoryError) or re.search(NO_MEMORY, str(e)),' '.join(str(e).split())[-150:]
+        if not full: raise BadInput(f'{self.name} failed ({why})')
+        self.free()
+        raise BadInput(f'not enough memory for {len(x)} window(s) of {x.shape[-2]} x {x.shape[-1]} pixels: give a smaller --memory')
 
     def free(self): "Let go of memory that the next call will ask for again."
 
-# %% ../nbs/22_engines.ipynb #eb79ed53
+# %% ../nbs/22_engines.ipynb #d966f344
 class OnnxEngine(Engine):
     "onnxruntime on the CPU."
     kind = 'onnxruntime'
@@ -57,8 +54,10 @@ class OnnxEngine(Engine):
 def _checked(path):
     "What `read_onnx` gives, or `BadInput` unless the net gives probabilities and knows its reach."
     data,info,output,facts = read_onnx(path)
-    if output == 'classes': raise BadInput(f'{path}: expected a net that gives probabilities, this one answers with class ids: export it without --class-map')
-    if not facts and not is_gate(info): raise BadInput(f'{path}: expected a file that tells how far its net looks; write it again with satseg.export')
+    if output == 'classes':
+        raise BadInput(f'{path}: expected a net that gives probabilities, this one answers with class ids: export it without --class-map')
+    if not facts and not is_gate(info):
+        raise BadInput(f'{path}: expected a file that tells how far its net looks; write it again with satseg.export')
     return data, info, output, facts
 
 def _onnxruntime(path, threads, half):
@@ -88,11 +87,12 @@ class OpenVinoEngine(Engine):
         if x.shape != self.shape: self._compile(x.shape)
         return self.request.infer([np.ascontiguousarray(self.info.normalise(x))], share_inputs=True)[0]
 
-# %% ../nbs/22_engines.ipynb #bf782bf8
+# %% ../nbs/22_engines.ipynb #add59842
 def _with_end(model, info):
     "Put sigmoid or softmax behind an OpenVINO model that fits its description."
     import openvino as ov
-    n = model.output(0).partial_shape[1].get_length() if len(model.inputs) == len(model.outputs) == 1 and model.output(0).partial_shape.rank.get_length() == 4 else 0
+    out,n = model.output(0).partial_shape,0
+    if len(model.inputs) == len(model.outputs) == 1 and out.rank.get_length() == 4: n = out[1].get_length()
     check_agreement(info, dict(n_in=model.input(0).partial_shape[1].get_length(), n_out=n))
     ends = ov.preprocess.PrePostProcessor(model)
     def decide(out): return (ov.opset13.sigmoid(out) if n == 1 else ov.opset13.softmax(out, 1)).output(0)
@@ -110,10 +110,11 @@ def _openvino(path, threads, half):
     if threads: options['INFERENCE_NUM_THREADS'] = threads
     try: model = _with_end(core.read_model(io.BytesIO(data)), info)
     except BadInput as e: raise BadInput(f'{path}: expected an ONNX file of satseg: {e}') from None
-    except RuntimeError as e: raise BadInput(f'{path}: OpenVINO cannot run it ({" ".join(str(e).split())[-150:]}): try --engine onnxruntime') from None
+    except RuntimeError as e:
+        raise BadInput(f'{path}: OpenVINO cannot run it ({" ".join(str(e).split())[-150:]}): try --engine onnxruntime') from None
     return OpenVinoEngine((core,model), info, facts, 'OpenVINO'+(' in bfloat16' if half else ''), options)
 
-# %% ../nbs/22_engines.ipynb #7b205768
+# %% ../nbs/22_engines.ipynb #35ef3769
 class TorchEngine(Engine):
     "torch on the CPU or a GPU; `net` is the module, its device, and the type to compute in (None: float32)."
     kind,overhead,base = 'torch',1.4,900_000_000
@@ -126,7 +127,8 @@ class TorchEngine(Engine):
         if device.type == 'cuda': x = x.pin_memory()
         try:
             x = self.info.normalise(x.to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, kind) if kind else nullcontext(), torch.inference_mode(): return probabilities(model(x)).cpu().numpy()
+            with torch.autocast(device.type, kind) if kind else nullcontext(), torch.inference_mode():
+                return probabilities(model(x)).cpu().numpy()
         except torch.OutOfMemoryError: pass
         raise MemoryError
 
@@ -149,11 +151,12 @@ def _torch(path, threads, half, device=None):
     model.to(device, memory_format=torch.channels_last)
     return TorchEngine((model,device,kind), info, about, f'torch on {device}'+(f' in {str(kind)[6:]}' if kind else ''))
 
-# %% ../nbs/22_engines.ipynb #f9298e09
+# %% ../nbs/22_engines.ipynb #ae3420bb
 def cache_folder()->Path:
     "Where converted models are kept: `SATSEG_CACHE`, else ~/.cache/satseg (XDG_CACHE_HOME); made if need be."
     try: path = Path(os.environ.get('SATSEG_CACHE') or Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'satseg')
-    except RuntimeError: raise BadInput('expected a home folder for converted models, there is none: set SATSEG_CACHE to a folder of your own') from None
+    except RuntimeError:
+        raise BadInput('expected a home folder for converted models, there is none: set SATSEG_CACHE to a folder of your own') from None
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.name == 'posix' and (path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o022):
         raise BadInput(f'{path}: expected a folder that is yours and that nobody else may write to: set SATSEG_CACHE to another one')
@@ -170,7 +173,7 @@ def file_hash(
 def _hash_of(path, *_):
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
-# %% ../nbs/22_engines.ipynb #123580be
+# %% ../nbs/22_engines.ipynb #f66b8362
 def as_onnx(
     path:str|Path, # .pth, or .onnx, which is returned as it is
 )->Path: # .onnx
@@ -178,29 +181,31 @@ def as_onnx(
     path = Path(path)
     if path.suffix.lower() == '.onnx': return path
     if not path.is_file(): raise BadInput(f'{path}: no such model file; give the path of a file written by training')
-    res = cache_folder()/f'{file_hash(path)}-1.onnx' # -1: how `satseg.export` writes today
+    name = f'{file_hash(path)}-2.onnx' # -2: how `satseg.export` writes today
+    res = cache_folder()/name
     with suppress(BadInput):
         read_onnx(res)
         return res
     with tempfile.TemporaryDirectory(dir=res.parent) as tmp:
-        env = {**os.environ, 'PYTHONPATH': os.pathsep.join(o for o in sys.path if o)} # Wherever this satseg was found, and not in the current folder
-        run = subprocess.run([sys.executable, '-P', '-m', 'satseg.export', str(path.resolve()), f'{tmp}/net.onnx'], capture_output=True, text=True, env=env)
+        env = {**os.environ, 'PYTHONPATH': os.pathsep.join(o for o in sys.path if o)} # This satseg, wherever it was found
+        command = [sys.executable, '-P', '-m', 'satseg.export', str(path.resolve()), f'{tmp}/net.onnx'] # -P: not the current folder's
+        run = subprocess.run(command, capture_output=True, text=True, env=env)
         if run.returncode: raise BadInput((run.stderr.strip().splitlines() or ['the export failed'])[-1].removeprefix('satseg: '))
-        if res.name != f'{file_hash(path)}-1.onnx': raise BadInput(f'{path}: changed while it was read: wait until it is written')
+        if not name.startswith(file_hash(path)): raise BadInput(f'{path}: changed while it was read: wait until it is written')
         os.replace(f'{tmp}/net.onnx', res)
     return res
 
-# %% ../nbs/22_engines.ipynb #cc1ab025
+# %% ../nbs/22_engines.ipynb #cb35522b
 ENGINES = 'openvino','onnxruntime','torch' # Fastest first, on a CPU
 
 def _there(name): return importlib.util.find_spec(name) is not None
 
 def has_gpu()->bool:
     "Whether torch can use a GPU; on a machine without one, torch is not even imported."
-    if not (sys.platform == 'darwin' or os.path.exists('/proc/driver/nvidia') or os.path.exists('/dev/kfd') or os.path.exists('/dev/dxg') or os.name == 'nt'): return False
-    return pick_device().type != 'cpu'
+    may_be = sys.platform == 'darwin' or os.name == 'nt' or any(map(os.path.exists, ('/proc/driver/nvidia','/dev/kfd','/dev/dxg')))
+    return may_be and pick_device().type != 'cpu'
 
-# %% ../nbs/22_engines.ipynb #525b8d9e
+# %% ../nbs/22_engines.ipynb #7366586d
 def _pick_engine(onnx, device):
     "The fastest engine for an ONNX file (or a model file of torch) on a device."
     if not onnx and (has_gpu() if device is None else device != 'cpu'): return 'torch'
@@ -219,30 +224,33 @@ def load_engine(
     onnx = Path(path).suffix.lower() == '.onnx'
     if engine is None: engine = _pick_engine(onnx, device)
     if engine == 'torch' and onnx: raise BadInput(f'{path}: expected a .pth file for torch, got an .onnx file: leave --engine out')
-    if engine != 'torch' and (device or 'cpu') != 'cpu': raise BadInput(f'expected engine torch for device {device}, got {engine}: leave one of them out')
+    if engine != 'torch' and (device or 'cpu') != 'cpu':
+        raise BadInput(f'expected engine torch for device {device}, got {engine}: leave one of them out')
     if not Path(path).is_file(): raise BadInput(f'{path}: no such model file; give the path of a file written by training')
     before = file_hash(path)
-    res = _torch(path, threads, half, device) if engine == 'torch' else {'openvino': _openvino, 'onnxruntime': _onnxruntime}[engine](as_onnx(path), threads, bool(half))
+    if engine == 'torch': res = _torch(path, threads, half, device)
+    else: res = (_openvino if engine == 'openvino' else _onnxruntime)(as_onnx(path), threads, bool(half))
     res.hash = file_hash(path)
     if res.hash != before: raise BadInput(f'{path}: changed while it was read: wait until it is written')
-    if is_gate(res.info): raise BadInput(f'{path}: expected a net that gives a mask, this is a gate (one answer per chip): take a segmenter')
+    if is_gate(res.info):
+        raise BadInput(f'{path}: expected a net that gives a mask, this is a gate (one answer per chip): take a segmenter')
     return res
 
-# %% ../nbs/22_engines.ipynb #37599194
+# %% ../nbs/22_engines.ipynb #1c930646
 def window_size(
     engine:Engine, # Its `facts`, `overhead` and `base` count
     memory:float, # Bytes that the whole process may take
-    bs:int=1, # Windows computed together
     weights:int=0, # Bytes of the model file: engines keep two copies and a little
     most:int=2048, # Pixels: larger ones gain nothing
 )->int: # Side of a square window in pixels, a multiple of the net's cells; of a block, for a net whose windows are blended
     "The largest window for which there is room."
     n_in,n_out,facts = len(engine.info.bands),engine.info.arguments.get('n_out', 1),engine.facts
     inside,around = facts['memory']*engine.overhead,16*(n_in+n_out+1) # Bytes per pixel: the net's; readings and answers that wait
-    fixed,each,cell,least = engine.base+2.2*weights,(inside+around)*bs,facts['multiple'],2*(facts['halo'] or 0)+8*facts['multiple']
+    fixed,each,cell,least = engine.base+2.2*weights,inside+around,facts['multiple'],2*(facts['halo'] or 0)+8*facts['multiple']
     if facts['halo'] is None: # Windows as large as the chips it learned from, whatever the block
         cell = least = max(engine.info.chip_size, 2*facts['multiple'])
         fixed,each = fixed+inside*cell**2,around
     size = int(max((memory-fixed)/each, 0)**.5)//cell*cell
     if size >= least: return min(size, max(most//cell, 1)*cell)
-    raise BadInput(f'expected a memory of {math.ceil((least**2*each+fixed)/1e6):,} MB or more for this net (windows of {least} pixels), got {int(memory/1e6):,} MB')
+    need_mb = math.ceil((least**2*each+fixed)/1e6)
+    raise BadInput(f'expected a memory of {need_mb:,} MB or more for this net (windows of {least} pixels), got {int(memory/1e6):,} MB')

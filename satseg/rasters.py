@@ -372,7 +372,7 @@ def stac_bands(
         with _opened(res[0][1].path) as r: return [b._replace(nodata=res[0][1].nodata) for b in file_bands(res[0][1].path, r)]
     return _first_come([b for _,b in sorted(res, key=lambda o: o[0] > 1)])
 
-# %% ../nbs/15_rasters.ipynb #3dc1a6b6
+# %% ../nbs/15_rasters.ipynb #5daeae56
 def _usual(bands, wanted, picture):
     "Names for bands that have none, and what to say about it."
     n,usual = len(bands),(*picture,'NIR')[:len(bands)]
@@ -387,8 +387,8 @@ def _usual(bands, wanted, picture):
     if any(b.alpha for b in bands): guess += ' (the file calls the last one alpha)'
     return [b._replace(names=(o,)) for b,o in zip(bands, names)],[f'{guess}: --bands says otherwise']
 
-def _find(want, bands, named, numbers, source):
-    "The one band that is meant by a name, or by a number where the user gave one."
+def _find(name, want, bands, named, numbers, source):
+    "The one band for the model's band `name`: called `want` in the file, or its number where the user gave one."
     if numbers and (isinstance(want, int) or str(want).isdecimal()):
         if not 1 <= int(want) <= len(bands): raise BadInput(f'{source}: expected a band from 1 to {len(bands)}, got {want}')
         return bands[int(want)-1]
@@ -399,9 +399,9 @@ def _find(want, bands, named, numbers, source):
     names = few([b.names[0] for b in named[:40]])
     what = f'found {names}' if not found else f'{len(found)} bands go by it'
     hint = ' or give the folder of its bands' if len(bands) == 1 else ''
-    raise BadInput(f'{source}: expected a band {want}, {what}: say which with --bands {want}=NUMBER (from 1) or {want}=NAME{hint}')
+    raise BadInput(f'{source}: expected a band {want}, {what}: say which with --bands {name}=NUMBER (from 1) or {name}=NAME{hint}')
 
-# %% ../nbs/15_rasters.ipynb #e0c4a2e6
+# %% ../nbs/15_rasters.ipynb #401e64eb
 def pick_bands(
     bands:list, # Of `Band`: all that are there
     wanted=None, # Names, in order; all bands unless given
@@ -419,7 +419,7 @@ def pick_bands(
         named = [b if b.names else b._replace(names=(f'band{b.index}',)) for b in named]
     else: named,remarks = _usual(named, [] if band_map else wanted, picture) # Half said by the user: nothing goes by order
     if not wanted: return named,tuple(b.names[0] for b in named),remarks
-    found = [_find(band_map.get(o, o), bands, named, o in band_map, source) for o in wanted]
+    found = [_find(o, band_map.get(o, o), bands, named, o in band_map, source) for o in wanted]
     return found,tuple(wanted),remarks
 
 # %% ../nbs/15_rasters.ipynb #81dcb32f

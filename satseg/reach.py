@@ -65,7 +65,7 @@ def changes_by_margin(
     whole = [answer(x, full) for x in pictures]
     for m in margins: yield max(float((answer(x, m)-o).abs().max()) for x,o in zip(pictures, whole))
 
-# %% ../nbs/19_reach.ipynb #593e5e9d
+# %% ../nbs/19_reach.ipynb #a4736e78
 def enough_halo(
     model:nn.Module, # As for `radius`
     far:int, # From `radius`
@@ -75,7 +75,7 @@ def enough_halo(
     most,step = -(-far//cell)*cell,-(-16//cell)*cell
     if far <= 128: return most # Cheap enough to be exact
     margins = range(2*step, most, step)
-    changes = changes_by_margin(model, margins, min(most, -(-384//cell)*cell))
+    changes = changes_by_margin(model, margins, most) # Compared with all that it sees: a smaller picture may hide what matters
     return next((min(m+step, most) for m,o in zip(margins, changes) if o <= TOLERANCE), most)
 
 # %% ../nbs/19_reach.ipynb #1fc95635
@@ -108,10 +108,11 @@ def bytes_per_pixel(
         with torch.no_grad(), _Alive() as alive: twin(x)
     return (alive.peak+4*n_in*side*side)/side**2
 
-# %% ../nbs/19_reach.ipynb #9c290ffe
+# %% ../nbs/19_reach.ipynb #b227cbed
 def facts(
     model:nn.Module, # A net of `satseg.models` that gives a mask, in evaluation mode
 )->dict: # multiple, radius (pixels; None: the whole picture), halo (likewise), memory (bytes per pixel); plain values
     "What must be known to compute scenes with a net."
     far = None if getattr(model, 'pools_globally', False) else radius(model)
-    return dict(multiple=_cells(model), radius=far, halo=None if far is None else enough_halo(model, far), memory=round(bytes_per_pixel(model)))
+    halo = None if far is None else enough_halo(model, far)
+    return dict(multiple=_cells(model), radius=far, halo=halo, memory=round(bytes_per_pixel(model)))

@@ -426,8 +426,8 @@ def merge_instances(
         part,corner = kept['corner']
         yield from _outlined(parts, part[uncut[part]], corner[uncut[part]], layout.width)
 
-# %% ../nbs/16_vectors.ipynb #a121bbb4
-_CORNERS,_COMPARISONS = 2_000_000,5e8 # Of a polygon that can be simplified in good time: about ten seconds
+# %% ../nbs/16_vectors.ipynb #38b452b4
+_CORNERS,_COMPARISONS = 2_000_000,5e8 # Of a polygon that can be simplified in good time
 
 def too_large(
     polygons:np.ndarray, # (n,) shapely Polygons

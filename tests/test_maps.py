@@ -524,7 +524,7 @@ def test_all_files_of_a_scene_are_on_the_disk_before_its_journal_may_go(tmp_path
     for o in ('write_cog', 'write_summary'): monkeypatch.setattr(S, o, write)
     monkeypatch.setattr(S, '_write_shapes', write)
     monkeypatch.setattr(S, '_file_names', lambda *args: names)
-    monkeypatch.setattr(S, '_totals', lambda *args: (np.ones(2), np.ones(2)))
+    monkeypatch.setattr(S, '_areas', lambda *args: [])
     info = SimpleNamespace(classes=['background', 'building'], colours=(), arguments={}, head='')
     monkeypatch.setattr(S, 'mask_classes', lambda info: info.classes)
     place = SimpleNamespace(name='a', height=2, width=1, crs=None, transform=None)

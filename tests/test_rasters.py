@@ -414,6 +414,7 @@ def test_bands_by_name_in_any_order(tmp_path):
     one_line(lambda: open_scene(path, ('B02','B08')), 'expected a band B08, found B4, Green, B02', '--bands B08=NUMBER')
     one_line(lambda: open_scene(path, ('B02',), dict(B02=4)), 'from 1 to 3')
     one_line(lambda: open_scene(path, ('B02',), dict(B02=0)), 'from 1 to 3')
+    one_line(lambda: open_scene(path, ('B02','B08'), dict(B08='nir')), 'expected a band nir, found B4', '--bands B08=NUMBER (from 1) or B08=NAME')
     one_line(lambda: open_scene(path, ('B02',), dict(B03=1)), '--bands: expected some of B02, got B03')
     one_line(lambda: open_scene(path, ('B02','B02')), 'every name once')
     save(tmp_path/'b.tif', a, names=('red','red','green'))

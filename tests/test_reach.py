@@ -64,6 +64,23 @@ def test_short_reach_is_kept_exact():
     assert far <= 128 and enough_halo(net, far) == -(-far//4)*4
 
 
+@pytest.mark.parametrize('far', [200, 420, 500])
+def test_a_halo_is_never_taken_for_enough_by_comparing_it_with_itself(far):
+    "All that matters lies exactly `far` pixels away: no smaller margin, and none beyond 384 pixels, may pass for enough."
+    torch.manual_seed(0)
+    net = Plain(sizes=(3,), dilation=far).eval()
+    assert radius(net) == far == enough_halo(net, far)
+
+
+def test_a_halo_short_of_the_radius_is_found():
+    torch.manual_seed(0)
+    net = Plain(sizes=(3,)*9, dilation=16).eval()
+    with torch.no_grad():
+        for o in net.net: o.weight.mul_(.02); o.weight[0, 0, 1, 1] = 1
+    far = radius(net)
+    assert far == 144 and 32 <= enough_halo(net, far) < far
+
+
 @pytest.mark.parametrize('make', [lambda: UNet(3, 1, (4, 8), norm='group'), lambda: DeepLabV3('mobilenet_v3_large', 3, 2)], ids=['group norm', 'DeepLab'])
 def test_nets_that_look_at_everything(make):
     about = facts(built(make))

@@ -134,7 +134,7 @@ def our_probabilities(scene, model, out, memory=1e9):
     with rasterio.open(out/'probability.tif', 'w', **profile) as dst:
         for i in range(len(one.layout)):
             row,col,h,w = one.layout.block(i)
-            probs = maker.answers([i], [maker.read(i)])[0]
+            probs = maker.answer(i, maker.read(i))
             dst.write(np.full((h,w), np.nan, np.float32) if probs is None else probs[-1], 1, window=Window(col, row, w, h))
 
 
