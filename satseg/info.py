@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'VERSION', 'MAX_BYTES', 'ModelInfo', 'check_info', 'check_agreement', 'info_from', 'onnx_metadata',
-           'OnnxNet', 'read_onnx', 'load_onnx']
+           'OnnxNet', 'read_onnx', 'load_onnx', 'shipped']
 
-# %% ../nbs/07_info.ipynb #1688fd0c
+# %% ../nbs/07_info.ipynb #ddaec35f
 import json
 import os
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -157,16 +158,18 @@ def onnx_metadata(
     if graphs != 1: raise BadInput('it holds no net')
     return found
 
-# %% ../nbs/07_info.ipynb #b4e06d06
+# %% ../nbs/07_info.ipynb #29c2bb9a
 MAX_BYTES = 1_000_000_000 # An ONNX file is read whole; DeepLabV3 with ResNet-50 takes 160 MB
 
 def _no_number(text): raise ValueError(f'{text} is no number')
 
-def _onnx_info(metadata):
+def _onnx_info(metadata, outputs=('logits','classes')):
     "`ModelInfo` and kind of output out of an ONNX file's metadata."
     if metadata.get('format') != FORMAT: raise BadInput('it says nothing of bands, normalisation and classes; write it with satseg.export')
     if metadata.get('version') != str(VERSION): raise BadInput(f'expected model file version {VERSION}, got {_shown(metadata.get("version"))}; update satseg')
-    if metadata.get('output') not in ('logits','classes'): raise BadInput(f"expected an output of logits or classes, got {_shown(metadata.get('output'))}")
+    if metadata.get('output') not in outputs:
+        hint = "; this file is made for QGIS's Deepness, satseg wants the .pth or an export without --deepness" if metadata.get('output') == 'probabilities' else ''
+        raise BadInput(f"expected an output of {' or '.join(outputs)}, got {_shown(metadata.get('output'))}{hint}")
     try: d = json.loads(metadata.get('info', ''), parse_constant=_no_number)
     except (ValueError,RecursionError): raise BadInput('its description is no JSON') from None
     if type(d) is not dict: raise BadInput(f'expected a description that is a dict, got {_shown(d)}')
@@ -250,3 +253,15 @@ def load_onnx(
         check_agreement(info, {'n_in': net.n_in, 'n_out': net.n_out or info.arguments.get('n_out', 1)})
     except BadInput as e: raise BadInput(f'{path}: expected an ONNX file of satseg: {e}') from None
     return net, info
+
+# %% ../nbs/07_info.ipynb #9fc5b6cf
+def shipped(
+    name:str, # 'unet_model.pth', or 'recipes/ships.yaml' and the like
+)->Path: # Of a file that exists
+    "Where a file that comes with satseg lies on this machine."
+    package,want = Path(find_spec('satseg').origin).parent,Path(name)
+    places = package/'shipped'/want, package.parent/('nbs' if want.parts[:1] == ('recipes',) else '')/want
+    if not want.is_absolute() and '..' not in want.parts:
+        for o in places:
+            if o.is_file(): return o
+    raise BadInput(f'{name}: expected a file that comes with satseg (unet_model.pth, or recipes/NAME.yaml), there is none of this name: give the path of a file of your own')

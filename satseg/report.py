@@ -60,7 +60,7 @@ def score_chips(
         if tally is not None: tally.add(find_each_way(probs, info, threshold, min_area), chips.instances(i), chip.mask == IGNORE)
     return total, sorted(rows, key=lambda o: (2 if o['iou'] is None else o['iou'], -o['wrong']))
 
-# %% ../nbs/31_report.ipynb #c6bc90fb
+# %% ../nbs/31_report.ipynb #1145f0d1
 def average_precision(
     hist:ProbabilityHistogram, # From `evaluate` or `score_chips`
 )->float: # 0 to 1
@@ -84,10 +84,13 @@ def plot_precision_recall(
     at = hist.at(chosen) if chosen is not None else {}
     if at: ax.plot(at['recall'], at['precision'], 'o', color='#D55E00', label=f'threshold {chosen:g}')
     ax.set(xlabel='recall', ylabel='precision', xlim=(-.02,1.02), ylim=(0,1.02), title=f'Average precision {average_precision(hist):.3f}')
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc='center left') # Good nets run along the top and the right, bad ones along the bottom
     return ax
 
-# %% ../nbs/31_report.ipynb #d924b3bb
+# %% ../nbs/31_report.ipynb #76dfe08b
+_WORDS = dict(iou='IoU', dice='Dice', f1='F1', f2='F2') # As people write them; files keep the lower-case names
+
+# %% ../nbs/31_report.ipynb #4ae2c67b
 def _read_log(path):
     "Columns of a run's log.csv as lists of float, NaN where a cell is empty."
     names,want = ('epoch','train_loss','valid_loss','iou','dice'),f'{path}: expected the log.csv of a training run'
@@ -111,7 +114,7 @@ def plot_log(
     if axs is None: _,axs = plt.subplots(1, 2, figsize=(7.5,2.8), layout='constrained')
     for ax,names in zip(axs, (('train_loss','valid_loss'), ('iou','dice'))):
         for k,colour in zip(names, ('#0072B2','#D55E00')):
-            ax.plot(log['epoch'], log[k], color=colour, marker='.', label=k.replace('_', ' '))
+            ax.plot(log['epoch'], log[k], color=colour, marker='.', label=_WORDS.get(k, k.replace('_', ' ')))
         ax.set(xlabel='epoch')
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(fontsize=8)
@@ -207,7 +210,7 @@ def _facts(total, rows, info, rule, data, tta):
         yield 'Without looking', (f'"{blind["name"]}" has an accuracy of {blind["accuracy"]:.4f} and a mean IoU of {blind["iou"]:.4f}; '
                                   'a net must beat both')
 
-# %% ../nbs/31_report.ipynb #33c791d0
+# %% ../nbs/31_report.ipynb #cec19709
 def _csv(rows):
     "Rows of dicts as the text of a CSV file."
     buf = io.StringIO()
@@ -224,7 +227,7 @@ def _html_table(rows):
     def line(o):
         mark = ' class=chosen' if 'chosen' in str(next(iter(o.values()))) else ''
         return f'<tr{mark}>' + ''.join(f'<td>{cell(v)}</td>' for v in o.values()) + '</tr>\n'
-    head = ''.join(f'<th>{html.escape(k)}</th>' for k in rows[0])
+    head = ''.join(f'<th>{html.escape(_WORDS.get(k, k))}</th>' for k in rows[0])
     body = ''.join(map(line, rows))
     return f'<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>'
 

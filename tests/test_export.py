@@ -20,7 +20,7 @@ pytest.importorskip('onnxruntime')
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 import satseg.export as exporting  # noqa: E402
-from satseg.export import TOLERANCE, check_onnx, export  # noqa: E402
+from satseg.export import TOLERANCE, check_deepness, check_onnx, deepness_tiles, export  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = dict(widths=(32,16,16,8,8))
@@ -305,8 +305,12 @@ def test_command_line(tmp_path):
     done = cli(tmp_path/'net.pth', tmp_path/'net.onnx')
     assert done.returncode == 0 and done.stderr == '' and len(done.stdout.splitlines()) == 1 and 'answers with logits; onnxruntime and torch agree within' in done.stdout
     same(net, tmp_path/'net.onnx')
+    done = cli(tmp_path/'net.pth', tmp_path/'q.onnx', '--deepness', '--resolution', '0.3')
+    assert done.returncode == 0 and done.stderr == '' and len(done.stdout.splitlines()) == 1 and "answers with probabilities, for QGIS's Deepness" in done.stdout
+    assert json.loads(Deepness(tmp_path/'q.onnx').said['resolution']) == 30
+    (tmp_path/'q.onnx').unlink()
     before = (tmp_path/'net.pth').read_bytes()
-    for args,words in (((tmp_path/'net.onnx', tmp_path/'net.pth'), 'ends in .onnx'), ((tmp_path/'no.pth', tmp_path/'b.onnx'), 'no such model file')):
+    for args,words in (((tmp_path/'net.pth', tmp_path/'b.onnx', '--resolution', '3'), 'for Deepness only'), ((tmp_path/'net.onnx', tmp_path/'net.pth'), 'ends in .onnx'), ((tmp_path/'no.pth', tmp_path/'b.onnx'), 'no such model file')):
         done = cli(*args)
         assert done.returncode == 2 and done.stdout == '' and done.stderr.startswith('satseg: ') and len(done.stderr.splitlines()) == 1 and words in done.stderr
     assert (tmp_path/'net.pth').read_bytes() == before and sorted(os.listdir(tmp_path)) == ['net.onnx','net.pth']
@@ -318,3 +322,108 @@ def test_shipped_weights_as_onnx(tmp_path):
     assert export(net, info, tmp_path/'net.onnx', new=False) <= 1e-5
     assert check_onnx(net, tmp_path/'net.onnx', ((1,256,256),), seed=1) <= 1e-5
     assert load_onnx(tmp_path/'net.onnx')[1] == info
+
+
+# ---- QGIS's Deepness: what it does to a layer, after src/deepness/processing of PUTvision/qgis-plugin-deepness
+
+class Deepness:
+    "A file as Deepness uses it: settings from the metadata, readings in, class ids out."
+    def __init__(self, path):
+        import onnxruntime
+        self.session = onnxruntime.InferenceSession(path)
+        (ins,),(outs,),said = self.session.get_inputs(),self.session.get_outputs(),self.session.get_modelmeta().custom_metadata_map
+        self.name,self.bands,self.side = ins.name,ins.shape[1],ins.shape[3]
+        assert type(self.side) is int and ins.shape[2] == self.side == json.loads(said['tile_size']) == json.loads(said['tiles_size'])  # It puts the side into a box of numbers
+        assert type(ins.shape[0]) is str and outs.shape[2:] == ins.shape[2:] and len(outs.shape) == 4
+        assert json.loads(said['model_type']) == 'Segmentor'
+        names = sorted(json.loads(said['class_names']).items(), key=lambda o: int(o[0]))
+        assert [int(k) for k,_ in names] == list(range(outs.shape[1]))
+        self.classes,self.said = [v for _,v in names],said
+        overlap = int(self.side*json.loads(said['tiles_overlap'])/100*2)//2
+        self.stride,self.margin = self.side-overlap,overlap//2
+
+    def tile(self, layer, threshold=None, standardise=True):
+        "(H,W,C) readings of one tile -> (H,W) ids."
+        x = np.float32(layer[None,:,:,:self.bands]*1./255.)
+        if standardise: x = (x - np.float32(json.loads(self.said['standardization_mean'])))/np.float32(json.loads(self.said['standardization_std']))
+        res = self.session.run(None, {self.name: np.transpose(x, (0,3,1,2))})[0]
+        res[res < (json.loads(self.said['seg_thresh']) if threshold is None else threshold)] = 0.
+        return res.argmax(1)[0]
+
+    def layer(self, layer):
+        "A layer of any size, tile by tile; beyond its right and lower edge there are zeros."
+        (h,w),s = layer.shape[:2],self.side
+        rows,cols = (1+max(0, -(-(n-s)//self.stride)) for n in (h, w))
+        full = np.pad(layer, ((0, (rows-1)*self.stride+s-h), (0, (cols-1)*self.stride+s-w), (0,0)))
+        out = np.full(full.shape[:2], 99)
+        for i in range(rows):
+            for j in range(cols):
+                y,x = i*self.stride,j*self.stride
+                got = self.tile(full[y:y+s, x:x+s])
+                a,b,c,d = (m if inner else 0 for m,inner in ((self.margin, i > 0), (self.margin, i < rows-1), (self.margin, j > 0), (self.margin, j < cols-1)))
+                out[y+a:y+s-b, x+c:x+s-d] = got[a:s-b, c:s-d]
+        return out[:h,:w]
+
+
+def ours(net, info, layer):
+    "Our own class ids of a layer (H,W,C) in one pass."
+    from satseg.prediction import batch_probabilities, class_ids
+    probs = batch_probabilities(net, torch.from_numpy(info.normalise(layer.transpose(2,0,1)[None])))[0].numpy()
+    return class_ids(probs[0] if len(probs) == 1 else probs, info.threshold)
+
+
+@pytest.mark.parametrize('kind', ['uint8','uint16'])
+def test_deepness_gives_our_class_map(kind, tmp_path, monkeypatch):
+    "The shipped net on sample chips: no pixel differs, with and without the standardization step, whatever threshold up to 0.5 is set in Deepness."
+    from satseg.models import load_model
+    from satseg.sample import sample_chips
+    monkeypatch.setattr(exporting, 'deepness_tiles', lambda *_: (256,20))
+    net,info = load_model(ROOT/'unet_model.pth')
+    scale = 16 if kind == 'uint8' else 1
+    info.mean,info.std = [o/scale for o in info.mean],[o/scale for o in info.std]  # As if trained on a layer of bytes
+    export(net, info, tmp_path/'q.onnx', deepness=True, resolution=10, new=False)
+    plugin = Deepness(tmp_path/'q.onnx')
+    assert plugin.classes == info.classes and json.loads(plugin.said['resolution']) == 1000
+    for chip in sample_chips(2, 256, seed=5):
+        layer = np.clip(np.round(chip.image/scale), 0, np.iinfo(kind).max).astype(kind).transpose(1,2,0)
+        want = ours(net, info, layer)
+        assert .01 < want.mean() < .9
+        for kw in ({}, dict(standardise=False), dict(threshold=.5), dict(threshold=.2)): assert (plugin.tile(layer, **kw) != want).sum() == 0
+
+
+@pytest.mark.parametrize('n_out', [1,3])
+def test_deepness_leaves_no_seams(n_out, tmp_path):
+    "Tiles fit together: a layer that they cover without rest is as in one pass; else only what sees the zeros beyond the edge may differ."
+    net = alive(lambda: UNet(4, n_out, (4,8,8)))
+    info = describes(net, mean=[100.,90.,80.,120.], std=[40.,30.,50.,0.], threshold=.37 if n_out == 1 else None)
+    export(net, info, tmp_path/'q.onnx', deepness=True)
+    plugin,rng = Deepness(tmp_path/'q.onnx'),np.random.default_rng(0)
+    halo = plugin.margin
+    full = plugin.side+plugin.stride
+    layer = rng.integers(0, 256, (full,full,4), np.uint8)
+    assert plugin.stride < plugin.side and (plugin.layer(layer) != ours(net, info, layer)).sum() <= 2  # Random nets have pixels on the very border
+    small = layer[:full-31,:full-77]
+    off = plugin.layer(small) != ours(net, info, small)
+    assert off[:-halo,:-halo].sum() <= 2 and off.mean() < .2 and 'resolution' not in plugin.said
+
+
+def test_deepness_tiles():
+    for cell,halo in ((2,6),(16,96),(32,160),(8,40)):
+        side,percent = deepness_tiles(dict(multiple=cell, halo=halo))
+        overlap = int(side*percent/100*2)//2
+        assert overlap//2 >= halo and (side-overlap)%cell == 0 and side%cell == 0 and side <= 1024
+    assert deepness_tiles(dict(multiple=8, halo=None), 300) == (304,25) and deepness_tiles(dict(multiple=32, halo=600)) == (1024,50)
+
+
+def test_deepness_refusals(tmp_path):
+    net = alive(lambda: UNet(3, 1, (4,8)))
+    out = tmp_path/'q.onnx'
+    for kw,words in ((dict(class_map=True), 'leave one out'), (dict(resolution=0), 'metres per pixel'), (dict(deepness=False, resolution=10), 'for Deepness only')):
+        with pytest.raises(BadInput, match=words): export(net, describes(net), out, **{'deepness': True, **kw})
+    gate = alive(NETS['classifier'])
+    with pytest.raises(BadInput, match='gives a mask'): export(gate, describes(gate), out, deepness=True)
+    assert list(tmp_path.iterdir()) == []
+    export(net, describes(net), out, deepness=True)
+    with pytest.raises(BadInput, match="made for QGIS's Deepness"): load_onnx(out)
+    other = alive(lambda: UNet(3, 1, (4,4)))
+    with pytest.raises(BadInput, match='the export is wrong'): check_deepness(other, out)
