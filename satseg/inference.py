@@ -6,7 +6,7 @@
 __all__ = ['find_each_way', 'ObjectTally', 'gate_probabilities', 'choose_gate', 'f2_by_chip', 'summary', 'score_rows',
            'reader_options', 'match_classes', 'unlike_training', 'submission_kind', 'main']
 
-# %% ../nbs/30_inference.ipynb #2674f6d0
+# %% ../nbs/30_inference.ipynb #7715fdcb
 import importlib.util, json, re, sys
 import numpy as np
 from contextlib import nullcontext
@@ -16,6 +16,7 @@ from fastcore.script import call_parse, is_cli
 
 from .data import IGNORE, BadInput, exit_status, hyphens, number, true_colour
 from .formats import KINDS, kind_of, load_dataset
+from .info import shipped
 from .masks import mask_to_polygons, validate, write_building_csv, write_ship_csv
 from .metrics import EDGES, ProbabilityHistogram, class_table, confusion, format_table, metrics_rows, scores
 from .objects import ObjectCounts, image_f2, match_objects, object_scores
@@ -359,10 +360,10 @@ def _written(out, run):
     table = f', submission.csv ({run.submission})' if run.submission else ''
     return f'wrote {out}: metrics.json, {n} masks ({"0 and 255" if two else "class ids"}), {n} overlays ({marks}){table}'
 
-# %% ../nbs/30_inference.ipynb #9a2c7570
+# %% ../nbs/30_inference.ipynb #313894ab
 def _check_slips(model, dataset, kind, gate, out, min_area, bs, overwrite):
     "All that can be said without PyTorch; gives the kind of the dataset."
-    _find(model, 'model file', 'give --model, a file written by training')
+    _find(model, 'model file', 'give --model, a file written by training, or leave it out for the model that comes with satseg')
     if gate is not None: _find(gate, 'model file of a gate', 'give --gate, a Classifier')
     kind = _find_dataset(dataset, kind)
     if out is not None: check_free(out, overwrite)
@@ -400,12 +401,13 @@ def _data(dataset, kind, split, info, ignore, options):
     seen = seen if dataset and split in ('train','all') and chips.has_masks else ''
     return chips,split,[o for o in (known, remark, seen, unlike_training(info, chips)) if o]
 
-# %% ../nbs/30_inference.ipynb #c1c3ce21
+# %% ../nbs/30_inference.ipynb #1110d8e2
 def _run(model, dataset, kind, split, out, gate, threshold, min_area, device, bs, tta, ignore, options, overwrite, quiet):
     "What `main` does, with exceptions for errors."
     say = (lambda *args: None) if quiet else print
-    kind,options = _check_slips(model, dataset, kind, gate, out, min_area, bs, overwrite),reader_options(options)
-    net,info,door,about,threshold,rule = _nets(model, gate, device, threshold)
+    path,model = (shipped('unet_model.pth'), 'unet_model.pth') if model is None else (model, str(model))
+    kind,options = _check_slips(path, dataset, kind, gate, out, min_area, bs, overwrite),reader_options(options)
+    net,info,door,about,threshold,rule = _nets(path, gate, device, threshold)
     chips,split,remarks = _data(dataset, kind, split, info, ignore, options)
     say('\n'.join([f'{model}: {info.architecture} for {",".join(info.bands)}, {rule}', *remarks]))
     with write_folder(out, overwrite) if out is not None else nullcontext() as folder:
@@ -415,7 +417,7 @@ def _run(model, dataset, kind, split, out, gate, threshold, min_area, device, bs
         run = _Pass(net, info, chips, threshold, min_area, kind, passed, folder, bs=bs, device=device, tta=tta, progress=progress)
         _go(run)
         gate = _gate_facts(run, gate, about.threshold) if door is not None else None
-        res = dict(model=str(model), dataset=dataset and str(dataset), kind=kind, split=split, n=len(chips), tta=tta, gate=gate,
+        res = dict(model=model, dataset=dataset and str(dataset), kind=kind, split=split, n=len(chips), tta=tta, gate=gate,
                    **(dict(threshold=threshold) if run.total is None else summary(run.total, threshold, mask_classes(info))),
                    **(dict(min_area=int(info.min_area if min_area is None else min_area), objects=run.tally.scores()) if run.tally and run.total is not None else {}))
         res.update({k: v for k,v in dict(options=options, ignore=ignore, remarks=remarks[1:]).items() if v})
@@ -425,12 +427,12 @@ def _run(model, dataset, kind, split, out, gate, threshold, min_area, device, bs
     say(_written(out, run) if out is not None else 'nothing written; --out FOLDER writes masks, overlays and metrics.json')
     return res
 
-# %% ../nbs/30_inference.ipynb #06acf723
+# %% ../nbs/30_inference.ipynb #5d037721
 hyphens(__name__)
 
 @call_parse
 def main(
-    model:str='unet_model.pth', # Model file: .pth as training writes it, or .onnx as satseg.export does
+    model:str=None, # Model file: .pth as training writes it, or .onnx as satseg.export does; the one that comes with satseg unless given
     dataset:str=None, # Pickle, folder, COCO or CSV file; without it, a built-in sample of painted scenes
     kind:str=None, # pickle, folders, coco, ships, clouds, geotiffs or bands; recognised unless given
     split:str=None, # Part of the dataset: train, val, test or all; val unless given, else test, else the only part

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['MAX_CHARS', 'MAX_DEPTH', 'LOSS_ARGUMENTS', 'WEIGHT_ARGUMENTS', 'MODEL_ARGUMENTS', 'OPTIMISERS', 'SCHEDULES', 'TURNS',
            'RUN_FILES', 'RUN_FOLDERS', 'read_yaml', 'entry', 'Data', 'Split', 'Target', 'Model', 'Loss', 'Sampling',
-           'Augmentation', 'Logging', 'Training', 'Recipe', 'recipe_from', 'read_recipe', 'write_yaml', 'recipe_text',
-           'change', 'settings', 'dataset', 'write_sample_of', 'split_chips', 'with_target', 'remembered', 'windows',
-           'Material', 'material', 'class_counts', 'oversampling_weights', 'undersample', 'write_text', 'differences',
-           'check_run', 'clear_run', 'main']
+           'Augmentation', 'Logging', 'Training', 'Recipe', 'recipe_from', 'shipped_recipes', 'find_recipe',
+           'read_recipe', 'write_yaml', 'recipe_text', 'change', 'settings', 'dataset', 'write_sample_of',
+           'split_chips', 'with_target', 'remembered', 'windows', 'Material', 'material', 'class_counts',
+           'oversampling_weights', 'undersample', 'write_text', 'differences', 'check_run', 'clear_run', 'main']
 
-# %% ../nbs/34_recipes.ipynb #1a339b11
+# %% ../nbs/34_recipes.ipynb #c87a731d
 import difflib, inspect, math, os, random, re, shutil, sys
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -24,6 +24,7 @@ from fastcore.script import call_parse, is_cli
 
 from .data import IGNORE, BadInput, Cache, Chips, _shown, exit_status, hyphens, split_groups
 from .formats import KINDS, load_dataset
+from .info import shipped
 
 # %% ../nbs/34_recipes.ipynb #58352b04
 MAX_CHARS,MAX_DEPTH = 100_000,20 # More is no recipe
@@ -353,16 +354,32 @@ def recipe_from(
     for path,what in (*_class_quarrels(res), *_quarrels(res)): raise BadInput(f'{where(path)}: {what}')
     return res
 
-# %% ../nbs/34_recipes.ipynb #528fe0c1
+# %% ../nbs/34_recipes.ipynb #9aa1657b
+def shipped_recipes()->dict: # Name -> `Path`
+    "The recipes that come with satseg."
+    return {o.stem: o for o in sorted(shipped('recipes/buildings.yaml').parent.glob('*.yaml'))}
+
+def find_recipe(
+    path:str|Path, # A .yaml file; or a name such as 'ships'
+)->Path: # Of a file that exists
+    "The file that is meant; `BadInput` says which there are."
+    path = Path(path)
+    bare = str(path) == path.name and path.suffix in ('','.yaml','.yml')
+    for o in (path, Path(f'{path.stem}.yaml')) if bare else (path,):
+        if o.is_file(): return o
+    if bare and path.stem in shipped_recipes(): return shipped_recipes()[path.stem]
+    known = sorted(o.stem for o in path.parent.glob('*.yaml')) if path.parent.is_dir() else []
+    near = _near(path.stem, [*known, *(shipped_recipes() if bare else ())])
+    hint = near or (f': there are {", ".join(known[:12])}' if known else '')
+    if bare: hint += f'{" Or" if near else "; or"} one that comes with satseg: {", ".join(shipped_recipes())}'
+    raise BadInput(f'{path}: expected a recipe, found {"a folder" if path.is_dir() else "no such file"}{hint}')
+
+# %% ../nbs/34_recipes.ipynb #0e6b7b90
 def read_recipe(
-    path:str|Path, # A .yaml file, as in nbs/recipes
+    path:str|Path, # See `find_recipe`
 )->Recipe: # Complete and checked
     "The recipe in a file; `BadInput` names file, line and key."
-    path = Path(path)
-    if not path.is_file():
-        beside = sorted(o.stem for o in path.parent.glob('*.yaml')) if path.parent.is_dir() else []
-        hint = _near(path.stem, beside) or (f': there are {", ".join(beside[:12])}' if beside else '')
-        raise BadInput(f'{path}: expected a recipe, found {"a folder" if path.is_dir() else "no such file"}{hint}')
+    path = find_recipe(path)
     try:
         if path.stat().st_size > 4*MAX_CHARS: raise BadInput(f'expected at most {MAX_CHARS:,} characters: this is no recipe')
         values,lines = read_yaml(path.read_text('utf-8-sig'))
@@ -618,12 +635,12 @@ def clear_run(
         elif (out/o).is_dir(): shutil.rmtree(out/o)
     (out/RUN_FILES[-1]).unlink(missing_ok=True)
 
-# %% ../nbs/34_recipes.ipynb #c63180a5
+# %% ../nbs/34_recipes.ipynb #d1b7193a
 hyphens(__name__)
 
 @call_parse
 def main(
-    recipe:str, # Recipe file (YAML)
+    recipe:str, # Recipe file (YAML), or the name of one that comes with satseg, such as ships
 ):
     "Check a recipe and print every decision in it, defaults included."
     if not is_cli(main): return print(recipe_text(read_recipe(recipe)), end='')

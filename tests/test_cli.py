@@ -336,6 +336,17 @@ def test_model_file_of_the_repository(cli):
     assert res['iou'] > res['trivial']['all foreground']['iou']
 
 
+def test_the_shipped_model_is_the_default(cli, place, tmp_path):
+    "Whatever lies in the current folder under its name."
+    (place/'unet_model.pth').write_bytes(b'not this one')
+    try: rc, out, err = cli('--device', 'cpu', '--out', tmp_path/'maps')
+    finally: (place/'unet_model.pth').unlink()
+    assert rc == 0 and err == '' and out.startswith('unet_model.pth: UNet for B02,B03,B04, threshold 0.34')
+    assert json.loads((tmp_path/'maps'/'metrics.json').read_text())['model'] == 'unet_model.pth'
+    rc, out, err = cli('--model', 'unet_model.pth')
+    assert rc == 2 and 'leave it out for the model that comes with satseg' in err and err.count('\n') == 1
+
+
 # ---- the functions
 
 def test_main_is_a_function(place, capsys):

@@ -11,8 +11,9 @@ import yaml
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from satseg.data import BadInput, Chips
-from satseg.recipes import (LOSS_ARGUMENTS, MODEL_ARGUMENTS, OPTIMISERS, SCHEDULES, WEIGHT_ARGUMENTS, Data, Recipe, Split, Target, change, check_run, clear_run,
-    dataset, differences, material, read_recipe, read_yaml, recipe_from, recipe_text, remembered, settings, split_chips, windows, with_target, write_yaml)
+from satseg.recipes import (LOSS_ARGUMENTS, MODEL_ARGUMENTS, OPTIMISERS, SCHEDULES, WEIGHT_ARGUMENTS, Data, Recipe, Split, Target, change, check_run,
+    clear_run, dataset, differences, find_recipe, material, read_recipe, read_yaml, recipe_from, recipe_text, remembered, settings, split_chips, windows,
+    with_target, write_yaml)
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted((ROOT/'nbs'/'recipes').glob('*.yaml'))
@@ -199,6 +200,8 @@ def test_the_command_line_prints_a_whole_recipe_or_one_line(tmp_path):
     assert done.returncode == 0 and recipe_from(yaml.safe_load(done.stdout)) == read_recipe(RECIPES[0])
     done = run('nbs/recipes/ship.yaml')
     assert done.returncode == 2 and not done.stdout and done.stderr == 'satseg: nbs/recipes/ship.yaml: expected a recipe, found no such file: did you mean ships?\n'
+    done = run('trees')
+    assert done.returncode == 2 and f'or one that comes with satseg: {", ".join(o.stem for o in RECIPES)}' in done.stderr and done.stderr.count('\n') == 1
     (tmp_path/'b.yaml').write_bytes(b'\xff\xfe\x00')
     assert run(tmp_path/'b.yaml').stderr.count('\n') == 1
 
@@ -206,3 +209,13 @@ def test_the_command_line_prints_a_whole_recipe_or_one_line(tmp_path):
 def test_a_recipe_is_checked_without_torch():
     code = f'import sys; from satseg.recipes import read_recipe; read_recipe({str(RECIPES[0])!r}); sys.exit("torch" in sys.modules or "fastai" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
+
+
+def test_a_bare_name_is_a_file_here_or_a_recipe_that_comes_with_satseg(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'ships').mkdir() # Data of that name are no recipe
+    for o in ('ships','ships.yaml'): assert read_recipe(o) == read_recipe(ROOT/'nbs'/'recipes'/'ships.yaml')
+    for o in ('./nbs/ships.yaml','recipes/ships','ships.csv'):
+        with pytest.raises(BadInput, match='found no such file'): find_recipe(o)
+    (tmp_path/'ships.yaml').write_text('name: mine')
+    for o in ('ships','ships.yaml'): assert find_recipe(o) == Path('ships.yaml') and read_recipe(o).name == 'mine'

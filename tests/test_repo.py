@@ -10,6 +10,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
@@ -81,6 +82,15 @@ def test_notebook_is_small_and_holds_no_trace_of_one_machine(path):
     for src in code(path): assert len(src.splitlines()) <= 32, src[:80]
 
 
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_imports_stand_in_cells_of_their_own(path):
+    "nbdev_docs runs every cell with an import, and that cell alone: what else stands there fails, and the page is left out."
+    for src in code(path):
+        if re.search(r'^#\|\s*(export|eval: false)|^\s*%pip', src, re.M): continue
+        kinds = {isinstance(o, (ast.Import, ast.ImportFrom)) for o in ast.parse(re.sub(r'^[%!].*', '', src, flags=re.M)).body}
+        assert len(kinds) < 2, src[:200]
+
+
 @pytest.mark.parametrize('path', CHAPTERS, ids=lambda p: p.stem)
 def test_chapter_opens_and_ends_as_chapters_do(path):
     first,last = cells(path)[0],cells(path)[-1]
@@ -103,10 +113,48 @@ def test_environment_yml_gives_what_settings_ini_asks_for():
         name,ranges = requirement(o); asked.setdefault(name, set()).update(ranges)
     given = {}
     for o in re.findall(r'^\s+- ([a-z][\w.-]*(?:[<>=].*)?)$', (ROOT/'environment.yml').read_text(), re.M):
-        name,ranges = requirement(o); given[{'pytorch':'torch','matplotlib-base':'matplotlib'}.get(name, name)] = ranges
+        name,ranges = requirement(o); given[{'pytorch':'torch','matplotlib-base':'matplotlib','python-build':'build'}.get(name, name)] = ranges
     given = {k: v for k,v in given.items() if k not in ('python','pip')}
     assert set(given) == set(asked)
     for name,ranges in given.items(): assert ranges <= asked[name] and {o[0] for o in ranges} == {o[0] for o in asked[name]}, name
+
+
+def pages(contents):
+    "Notebooks named in a sidebar, in order."
+    for o in contents:
+        if isinstance(o, str): yield o
+        elif 'section' in o: yield from pages(o['contents'])
+        else: yield o['href']
+
+
+def test_the_site_lists_every_notebook_in_reading_order():
+    site = yaml.safe_load((ROOT/'nbs'/'_quarto.yml').read_text())
+    assert 'sidebar.yml' in site['metadata-files'] and 'custom_sidebar = True' in (ROOT/'settings.ini').read_text() # Else nbdev_docs writes its own
+    got = list(pages(yaml.safe_load((ROOT/'nbs'/'sidebar.yml').read_text())['website']['sidebar']['contents']))
+    here = [p.relative_to(ROOT/'nbs').as_posix() for p in NOTEBOOKS]
+    order = lambda o: ['index.ipynb' != o, not o.startswith('tutorials/'), o.startswith('benchmarks/'), o]
+    assert got == sorted(here, key=order)
+
+
+def test_workflows_do_what_ci_run_does():
+    test,docs = (yaml.safe_load((ROOT/'.github'/'workflows'/f'{o}.yml').read_text())['jobs'][o] for o in ('test','docs'))
+    assert [o['run'] for o in test['steps'] if 'run' in o] == ['./.ci/run'] and test['container'].startswith('python:3.11') # .ci/run brings Chromium
+    assert 'nbdev_docs' in [o.get('run') for o in docs['steps']] and any('quarto' in o.get('uses', '') for o in docs['steps'])
+    subprocess.run(['bash', '-n', ROOT/'.ci'/'run'], check=True)
+    text = (ROOT/'.ci'/'run').read_text()
+    assert 'nbdev_test' in text and 'pytest' in text and 'apt-get' in text and os.access(ROOT/'.ci'/'run', os.X_OK)
+
+
+def test_citation_is_a_valid_cff_and_agrees_with_settings_ini():
+    "Keys and required keys of the Citation File Format 1.2.0, for software by an entity."
+    cfg = ConfigParser(delimiters=['='], interpolation=None); cfg.read(ROOT/'settings.ini'); cfg = cfg['DEFAULT']
+    cff = yaml.safe_load((ROOT/'CITATION.cff').read_text())
+    assert {'cff-version','message','title','authors'} <= set(cff) <= {'abstract','authors','cff-version','commit','contact','date-released','doi','identifiers',
+        'keywords','license','license-url','message','preferred-citation','references','repository','repository-artifact','repository-code','title','type','url','version'}
+    assert cff['cff-version'] == '1.2.0' and cff['type'] == 'software' and cff['license'] == 'Apache-2.0'
+    assert [set(o) - {'name','email','website'} for o in cff['authors']] == [set()]
+    assert (cff['version'], cff['authors'][0]['name'], cff['repository-code']) == (cfg['version'], cfg['author'], cfg['git_url'])
+    assert cff['keywords'] == cfg['keywords'].split() and f"## {cfg['version']}" in (ROOT/'CHANGELOG.md').read_text()
 
 
 def test_a_notebook_imported_as_a_module_offers_what_its_module_offers():
