@@ -19,8 +19,8 @@ from satseg.inference import evaluate
 from satseg.models import Classifier, UNet, load_model
 from satseg.recipes import read_recipe, recipe_from
 from satseg.sample import sample_chips, write_sample
-from satseg.training import (Pooled, chip_loaders, class_weights, judge_gate, main, oversampling_weights, present, run_recipe, segmentation_learner, train,
-    undersample)
+from satseg.training import (Pooled, Tell, chip_loaders, class_weights, find_lr, judge_gate, main, oversampling_weights, present, run_recipe, segmentation_learner,
+    train, undersample)
 from fastai.callback.core import Callback
 
 CHIPS = sample_chips(10, size=32, seed=11)
@@ -185,6 +185,94 @@ def test_bfloat16_on_a_cpu(tmp_path):
     assert torch.isfinite(weights(learn).float()).all()
 
 
+# Stopped at a wish
+
+
+@pytest.mark.parametrize('epoch, training, rows', [(0, True, 0), (0, False, 0), (1, True, 1), (2, False, 2)])
+@pytest.mark.parametrize('keep_best', [True, False])
+def test_stopped_at_a_batch_keeps_whole_epochs_and_resumes(tmp_path, epoch, training, rows, keep_best):
+    now,kw = [],{**KW, 'bs':2, 'keep_best':keep_best, 'threshold':None if keep_best else .5}
+    def told(event, learn):
+        if event == 'batch' and (learn.epoch, learn.training) == (epoch, training): now.append(1)
+    learn,info = train(CHIPS[:6], CHIPS[6:], tmp_path/'cut', small, cbs=[Tell(told)], stop=lambda: now, **kw)
+    assert learn.stopped and len(log(tmp_path/'cut')) == rows and (tmp_path/'cut'/'model.pth').exists() == (rows > 0)
+    if rows:
+        kept = load_model(tmp_path/'cut'/'model.pth')[0].state_dict()
+        now.clear()
+        short,_ = train(CHIPS[:6], CHIPS[6:], tmp_path/'cut', small, cbs=[Tell(lambda *args: None)], stop=lambda: True, resume=True, **kw)
+        again = load_model(tmp_path/'cut'/'model.pth')[0].state_dict() # Stopped again at once: nothing is lost
+        assert short.stopped and all(torch.equal(v, again[k]) for k,v in kept.items())
+    resumed,_ = train(CHIPS[:6], CHIPS[6:], tmp_path/'cut', small, resume=True, **kw)
+    whole,_ = train(CHIPS[:6], CHIPS[6:], tmp_path/'whole', small, **kw)
+    assert not resumed.stopped and torch.equal(weights(whole), weights(resumed)) and len(log(tmp_path/'cut')) == 4
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU takes the place of the CPU')
+def test_a_stop_leaves_no_mixed_precision_behind(tmp_path):
+    calls = iter(range(9))
+    train(CHIPS[:6], CHIPS[6:], tmp_path, small, stop=lambda: next(calls) == 2, precision='bf16', **KW)
+    assert not torch.is_autocast_enabled('cpu') and (torch.ones(2,2) @ torch.ones(2,2)).dtype == torch.float32
+
+
+def test_a_stopped_search_for_a_rate_gives_none_and_leaves_nothing(tmp_path, data):
+    calls = iter(range(99))
+    assert find_lr(recipe_from(TINY), data, stop=lambda: next(calls) > 8) is None
+    res = run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, lr='find', stop=lambda: (tmp_path/'run').exists())
+    assert res['model'] is None and 'nothing to keep' in res['stopped'] and not list((tmp_path/'run').iterdir())
+
+
+def test_a_stopped_grid_keeps_what_is_there(tmp_path, data):
+    ends = []
+    res = run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, lr_grid=[1e-3,1e-2,1e-1], cbs=[Tell(lambda event, _: ends.append(1) if event == 'end' else None)],
+                     stop=lambda: ends)
+    assert res['model'] == 'model.pth' and not (tmp_path/'run'/'grid'/'lr 0.1').exists()
+    done = run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, lr_grid=[1e-3,1e-2,1e-1], resume=True)
+    assert len(done['lr_grid']) == 3
+
+
+# Pictures for fastai's users
+
+
+def shown(learn):
+    "Titles of what show_batch and show_results drew, and the figures' sizes."
+    import matplotlib.pyplot as plt
+    plt.close('all')
+    learn.dls.show_batch(max_n=3, figsize=(6,3))
+    with learn.no_bar(): learn.show_results(max_n=2)
+    figs = [plt.figure(i) for i in plt.get_fignums()]
+    assert len(figs) == 2 and figs[0].get_size_inches().tolist() == [6,3]
+    res = [[ax.get_title() for ax in fig.axes if ax.images] for fig in figs]
+    plt.close('all')
+    return res
+
+
+def test_batches_and_results_are_drawn_for_every_kind_of_job():
+    from satseg.jobs import sample_clouds, sample_landcover
+    for chips,net in ((CHIPS, small()), (sample_landcover(6, 64), UNet(3, 6, (8,16))), (sample_clouds(6, 64), UNet(8, 3, (8,16)))):
+        learn = segmentation_learner(chip_loaders(chips[:4], chips[4:], 4, device='cpu'), net, loss='bce_dice' if len(chips.classes) == 2 else 'combined')
+        batch,results = shown(learn)
+        assert len(batch) == 3 and results == ['truth','prediction']*2
+
+
+def test_a_gate_answers_in_words_and_weighted_loaders_show_too():
+    chips = gate_chips(8)
+    learn = segmentation_learner(chip_loaders(chips[:4], chips[4:], 4, weights=np.ones(4), device='cpu'), Classifier(None, 3, 1, (8,16)), loss='bce')
+    batch,results = shown(learn)
+    assert set(batch) <= {'ship','no ship'} and results[0] in ('truth: ship','truth: no ship') and 'ship (0.' in results[1]
+
+
+def test_axes_of_ones_own_are_drawn_on_and_a_threshold_counts():
+    import matplotlib.pyplot as plt
+    learn = segmentation_learner(chip_loaders(CHIPS[:6], CHIPS[6:], 4, device='cpu'), small())
+    fig,axs = plt.subplots(1, 2)
+    with learn.no_bar(): learn.show_results(max_n=1, ctxs=axs, threshold=0)
+    truth,all_of_it = (ax.images[0].get_array() for ax in axs)
+    assert plt.get_fignums() == [fig.number] and truth.shape == all_of_it.shape == (32,32,3) and (truth != all_of_it).any()
+    learn.dls.valid.show_batch(unique=True, max_n=2, ctxs=axs, augment=Augment(scale=None, gain=0, offset=0))
+    assert len(learn.dls.show_batch(show=False)) == 3
+    plt.close('all')
+
+
 # Schedules
 
 
@@ -298,6 +386,14 @@ def test_a_run_that_never_began_leaves_nothing_to_resume(tmp_path, data):
     with pytest.raises(BadInput, match="'full' or 'bf16' on a CPU"): run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, precision='half')
     assert not (tmp_path/'run').exists()
     run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True)
+
+
+def test_a_slip_leaves_an_earlier_run_alone_even_without_its_checkpoint(tmp_path, data):
+    run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, epochs=1)
+    (tmp_path/'run'/'checkpoint.pth').unlink()
+    before = files(tmp_path/'run')
+    with pytest.raises(BadInput, match="'full' or 'bf16' on a CPU"): run_recipe(recipe_from(TINY), data, tmp_path/'run', overwrite=True, quiet=True, precision='half')
+    assert files(tmp_path/'run') == before
 
 
 def test_nothing_is_chosen_without_chips_to_watch(tmp_path, data):
