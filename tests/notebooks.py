@@ -4,6 +4,8 @@
     python tests/notebooks.py readme                         write README.md from nbs/index.ipynb
     python tests/notebooks.py readme --check                 exit 1 if README.md is not what index.ipynb gives
     python tests/notebooks.py picture                        draw README's picture: a sample scene and what unet_model.pth says
+    python tests/notebooks.py page                           photograph the page with the sample on it for README (needs Chromium)
+    python tests/notebooks.py alone nbs/11_losses.ipynb ...  run each notebook in an empty folder, as in Colab, where only the notebook is there
 
 `fill` uses sample scenes only (real images must not end up in stored outputs). It leaves out cells flagged `#| eval: false`, `#| slow` and `#| cuda`, as `nbdev_test` does, and keeps their stored outputs.
 """
@@ -15,6 +17,7 @@ from pathlib import Path
 from execnb.nbio import read_nb, write_nb
 
 ROOT = Path(__file__).resolve().parent.parent
+WIDGET = 'application/vnd.jupyter.widget-view+json' # A stored one says only that its model is gone; what it drew stays
 SKIP = re.compile(r'^\s*#\s*\|\s*(eval:\s*false|slow|cuda)\b', re.M)
 
 
@@ -33,7 +36,7 @@ def fill(path):
     shell.run_all(nb, exc_stop=True, preproc=lambda cell: cell.cell_type != 'code' or cell.id in kept)
     if shell.exc: raise SystemExit(f'{path.name}: {type(shell.exc).__name__}: {shell.exc}')
     for cell in nb.cells:
-        if cell.cell_type == 'code' and cell.id in kept: cell['outputs'] = kept[cell.id]
+        if cell.cell_type == 'code': cell['outputs'] = kept[cell.id] if cell.id in kept else [o for o in cell.outputs if WIDGET not in o.get('data', {})]
     clean_nb(nb)
     write_nb(nb, path)
     print(f'{path.name}: {path.stat().st_size/1000:.0f} kB')
@@ -79,6 +82,31 @@ def picture():
     fig.savefig(ROOT/'nbs'/'images'/'overview.jpg', dpi=100)
 
 
+def page():
+    "nbs/images/page.jpg: the page as it opens, in a real browser."
+    from browser import browser_page, serve
+    from test_app import address
+    with serve(['python', '-m', 'satseg.app', '--port', '{port}', '--no-browser'], 'http://127.0.0.1:{port}/') as server, \
+            browser_page(harmless=['403 .Forbidden']) as sheet:
+        sheet.goto(address(server))
+        sheet.locator('.satseg-panels[data-drawn]').wait_for(state='attached')
+        sheet.get_by_role('button', name='Stop').first.wait_for(state='hidden')
+        sheet.locator('.satseg-app').screenshot(path=ROOT/'nbs'/'images'/'page.jpg', type='jpeg', quality=80)
+
+
+def alone(path):
+    "Run a copy of the notebook at `path` with nothing beside it, in a kernel that finds this satseg. Seconds, or the error's last lines."
+    import shutil, subprocess, tempfile, time
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(path, folder)
+        env = dict(os.environ, PYTHONPATH=str(ROOT), SATSEG_DATA=os.environ.get('SATSEG_DATA', 'absent'), OMP_NUM_THREADS='1')
+        cmd = [sys.executable, '-m', 'jupyter', 'nbconvert', '--to', 'notebook', '--execute', '--output', 'done', Path(path).name]
+        start = time.monotonic()
+        done = subprocess.run(cmd, cwd=folder, env=env, capture_output=True, text=True)
+        print(f'{Path(path).name:24} {time.monotonic()-start:4.0f} s', 'ok' if done.returncode == 0 else 'FAILED\n' + done.stderr[-1500:], flush=True)
+        return done.returncode
+
+
 if __name__ == '__main__':
     what, *rest = sys.argv[1:] or ['help']
     if what == 'fill' and rest:
@@ -88,4 +116,6 @@ if __name__ == '__main__':
         if '--check' not in rest: target.write_text(readme(), encoding='utf-8')
         elif target.read_text(encoding='utf-8') != readme(): raise SystemExit('README.md is stale: python tests/notebooks.py readme')
     elif what == 'picture': picture()
+    elif what == 'page': page()
+    elif what == 'alone' and rest: sys.exit(any([alone(p) for p in rest]))
     else: raise SystemExit(__doc__)
