@@ -284,7 +284,7 @@ def export(
         finally: tmp.unlink(missing_ok=True)
     raise BadInput(f'{path}: {type(model).__name__} cannot be exported, nothing is written ({"; ".join(reasons)})')
 
-# %% ../nbs/21_export.ipynb #2d351c80
+# %% ../nbs/21_export.ipynb #1accaa60
 def _plain_text(
     o, # Anything out of a file
     most:int=1000, # Characters; the rest is cut
@@ -292,8 +292,8 @@ def _plain_text(
     "`o` as text that is no markup: no tags, links, images, formulas, table borders or mentions."
     text = ''.join(c if c.isprintable() else ' ' for c in str(o))
     text = text if len(text) <= most else f'{text[:most]}…'
-    text = text.replace('\\', '\uff3c').replace('$', '\uff04') # Wide twins: a formula could hold a link, and is looked for after Markdown is done
-    text = re.sub(r'([`*_\[\]|#~!{}@^])', r'\\\1', text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;'))
+    for sign,wide in zip('\\$@', '\uff3c\uff04\uff20'): text = text.replace(sign, wide) # Formulas and mentions are looked for after Markdown is done
+    text = re.sub(r'([`*_\[\]|#~!{}^])', r'\\\1', text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;'))
     return re.sub(r'(?i)(www)\.|:(?=//)', lambda m: f'{m[1]}&#46;' if m[1] else '&#58;', text) # No address becomes a link by itself
 
 # %% ../nbs/21_export.ipynb #7ccf4ec6
@@ -319,7 +319,7 @@ def _scores_table(scores):
         blind |= bool(trivial)
     return _table([['data and split', *_SCORES.values()], *rows], len(_SCORES)), blind
 
-# %% ../nbs/21_export.ipynb #64c9f438
+# %% ../nbs/21_export.ipynb #c42aa6d2
 def _onnx_weights(data):
     "How many numbers the tensors of an ONNX file hold."
     graph, = (v for k,v in _message(memoryview(data)) if k == 7)
@@ -334,7 +334,7 @@ def _onnx_weights(data):
                 while i < len(v):
                     d,i = _varint(v, i)
                     dims.append(d)
-        total += math.prod(dims)
+        total += math.prod(dims) if len(dims) < 9 else math.inf # The product of a million numbers would take hours
         if total > len(data): raise ValueError('more numbers than bytes')
     return total
 
@@ -400,7 +400,7 @@ _GATE = "from satseg.prediction import load_net\nnet,info = load_net('NAME')"
 _USE = dict(logits="from satseg.prediction import load_net, predict\nnet,info = load_net('NAME')\nfor chip,probabilities in predict(net, info, chips): ... # chips: satseg.data.Chips",
             probabilities="# In QGIS: Plugins > Deepness > Model file: NAME > Load default parameters > Run")
 
-# %% ../nbs/21_export.ipynb #daaca9ee
+# %% ../nbs/21_export.ipynb #f711aea9
 class ModelCard(str):
     "The card as Markdown; Jupyter shows it as a page."
     def _repr_markdown_(self): return self.split('---\n', 2)[-1]
@@ -424,7 +424,9 @@ def _details(info, path, output, n, radius):
 {_table(rows, 2)}
 {_table(classes)}"""
 
-def _file_name(path): return path.name if re.fullmatch(r'[\w.+-]{1,100}', path.name) else f'model{path.suffix.lower()}'
+def _file_name(path): # A name is a stranger's text too, its suffix included
+    if re.fullmatch(r'[\w.+-]{1,100}', path.name): return path.name
+    return 'model.onnx' if path.suffix.lower() == '.onnx' else 'model.pth'
 
 # %% ../nbs/21_export.ipynb #b90cc611
 def model_card(

@@ -811,9 +811,9 @@ def _scene_arrays(folders, chosen, labels, classes, has_ignore):
     rows = [_scene_objects(o, g[2:]) for o,g in zip(folders, grids)]
     return images,masks,None if None in rows else Cache(lambda i: _draw(rows[i], grids[i][2:]), len(folders), 2e8)
 
-# %% ../nbs/05_formats.ipynb #538161c5
+# %% ../nbs/05_formats.ipynb #a6e2c61b
 def _load_pickle(path, bands=None, classes=None, has_ignore=False):
-    "Chapter 00's reader; a folder means the one pickle in it."
+    "The reader of `data`; a folder means the one pickle in it."
     path = Path(path)
     if path.is_dir():
         found = [o for o in sorted(path.iterdir()) if o.suffix.lower() in ('.pickle','.pkl')]

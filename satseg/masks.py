@@ -386,16 +386,18 @@ def border_mask(
     res[(mask == IGNORE)|((mask == 1)&(ids == 0))] = IGNORE # A building of no known object: nobody knows
     return res.astype(np.uint8)
 
-# %% ../nbs/04_masks.ipynb #cfc1f8db
+# %% ../nbs/04_masks.ipynb #98c55625
 def drop_small(
     instances:np.ndarray, # (H,W) int ids
     min_area:int, # Pixels that an object must have
 )->np.ndarray: # (H,W) int32, numbered anew from 1
     "Instances without the small ones."
     instances = _ids(instances)
-    ids,place,area = np.unique(instances, return_inverse=True, return_counts=True)
-    keep = (ids > 0) & (area >= min_area)
-    return (keep.cumsum()*keep)[place].reshape(instances.shape).astype(np.int32)
+    if instances.max(initial=0) > instances.size: # Ids far apart: their places instead
+        instances = np.unique(np.append(instances, 0), return_inverse=True)[1][:-1].reshape(instances.shape)
+    keep = np.bincount(instances.ravel(), minlength=1) >= max(min_area, 1)
+    keep[0] = False
+    return (keep.cumsum()*keep)[instances].astype(np.int32)
 
 def _grow(height, seeds, mask, min_area):
     "Watershed of `height` from `seeds` (numbered) inside `mask`; parts of the mask without a seed are seeds themselves."

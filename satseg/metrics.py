@@ -195,7 +195,7 @@ def markdown_table(
     lines = ['| '+' | '.join(t.replace('|', r'\|') for t in o)+' |' for o in _texts(rows)]
     return '\n'.join([*lines[:1],'|---'+'|--:'*(len(rows[0])-1)+'|',*lines[1:]]) if rows else ''
 
-# %% ../nbs/12_metrics.ipynb #8f379a4e
+# %% ../nbs/12_metrics.ipynb #3d40b07d
 def plot_threshold_curve(
     hist:ProbabilityHistogram,
     ax=None, # matplotlib axes; None makes a figure
@@ -203,7 +203,7 @@ def plot_threshold_curve(
 ): # The axes
     "IoU, precision and recall against the threshold."
     import matplotlib.pyplot as plt
-    ax = ax or plt.subplots(figsize=(6,4))[1]
+    ax = ax or plt.subplots(figsize=(5.6,3.6), layout='constrained')[1]
     res = hist.sweep()
     for k,label,colour in [('iou','IoU','#0072B2'),('precision','precision','#D55E00'),('recall','recall','#009E73')]:
         ax.plot(res['threshold'], res[k], color=colour, label=label)

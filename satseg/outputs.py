@@ -43,7 +43,7 @@ def errors(
     res[known & (pred > 0) & (pred == targ)] = 1
     return res
 
-# %% ../nbs/06_outputs.ipynb #227e77b0
+# %% ../nbs/06_outputs.ipynb #4a5675e6
 _CLEAR = 'background','clear'
 
 def shown_classes(
@@ -65,8 +65,11 @@ def paint(
         raise BadInput(f'expected ids of the shape of the picture {rgb.shape[:2]}, got {ids.shape}: crop one of them')
     table,strength = np.zeros((256,3), np.float32),np.zeros((256,1), np.float32)
     for i,c in colours.items(): table[i],strength[i] = c,alpha
-    ids = ids.astype(np.uint8)
-    return np.round(rgb*(1-strength[ids]) + (table*strength)[ids]).astype(np.uint8)
+    ids,res = ids.astype(np.uint8).ravel(),rgb.reshape(-1, 3).copy()
+    at = np.flatnonzero((strength[:,0] > 0)[ids]) # Most pixels stay as they are
+    k = ids[at]
+    res[at] = np.round(res[at]*(1-strength[k]) + (table*strength)[k]).astype(np.uint8)
+    return res.reshape(rgb.shape)
 
 # %% ../nbs/06_outputs.ipynb #9be1215c
 def paint_errors(

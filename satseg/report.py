@@ -60,7 +60,7 @@ def score_chips(
         if tally is not None: tally.add(find_each_way(probs, info, threshold, min_area), chips.instances(i), chip.mask == IGNORE)
     return total, sorted(rows, key=lambda o: (2 if o['iou'] is None else o['iou'], -o['wrong']))
 
-# %% ../nbs/31_report.ipynb #1145f0d1
+# %% ../nbs/31_report.ipynb #76f6fbd5
 def average_precision(
     hist:ProbabilityHistogram, # From `evaluate` or `score_chips`
 )->float: # 0 to 1
@@ -84,22 +84,24 @@ def plot_precision_recall(
     at = hist.at(chosen) if chosen is not None else {}
     if at: ax.plot(at['recall'], at['precision'], 'o', color='#D55E00', label=f'threshold {chosen:g}')
     ax.set(xlabel='recall', ylabel='precision', xlim=(-.02,1.02), ylim=(0,1.02), title=f'Average precision {average_precision(hist):.3f}')
-    ax.legend(fontsize=8, loc='center left') # Good nets run along the top and the right, bad ones along the bottom
+    ax.legend(fontsize=8) # Where it covers least of the curve
     return ax
 
 # %% ../nbs/31_report.ipynb #76dfe08b
 _WORDS = dict(iou='IoU', dice='Dice', f1='F1', f2='F2') # As people write them; files keep the lower-case names
 
-# %% ../nbs/31_report.ipynb #4ae2c67b
+# %% ../nbs/31_report.ipynb #f257dd9f
 def _read_log(path):
     "Columns of a run's log.csv as lists of float, NaN where a cell is empty."
     names,want = ('epoch','train_loss','valid_loss','iou','dice'),f'{path}: expected the log.csv of a training run'
     if not Path(path).is_file(): raise BadInput(f'{want}, found no such file')
     try:
+        if Path(path).stat().st_size > 1e7: raise BadInput(f'{want}, this file is too large for one')
         with open(path, newline='', encoding='utf-8') as f: log = list(csv.DictReader(f))
         missing = [o for o in names if not log or o not in log[0]]
         if missing: raise BadInput(f'{want} with at least one epoch, found no column {missing[0]}')
         return {k: [float(o[k] or 'nan') for o in log] for k in names}
+    except OSError as e: raise BadInput(f'{want}, this file cannot be read ({e.strerror})') from None
     except BadInput: raise
     except (ValueError,csv.Error):
         raise BadInput(f'{want}, this one is damaged: a cell is no number; leave log out, or mend the file') from None
@@ -122,13 +124,17 @@ def plot_log(
     axs[1].set(ylabel='score', title='Validation, threshold 0.5', ylim=(0,1))
     return axs
 
-# %% ../nbs/31_report.ipynb #443a9749
+# %% ../nbs/31_report.ipynb #21561abd
 def _difference(grey, pred, targ, two):
     "What is right and wrong, on grey."
     if two: return paint(grey, errors(pred, targ), dict(enumerate(ERROR_COLOURS.values(), 1)), .85)
     return paint(grey, (pred != targ) & (targ != IGNORE), {1: ERROR_COLOURS['miss']}, .85)
 
-# %% ../nbs/31_report.ipynb #2e7bf62d
+def _letters(name):
+    "A name for matplotlib, which takes what stands between two dollars for a formula."
+    return str(name).replace('$', r'\$')
+
+# %% ../nbs/31_report.ipynb #090886ec
 def plot_chips(
     pairs, # (`Chip` with mask, (H,W) predicted class ids), one row each
     bands, # Names of the chips' bands
@@ -152,10 +158,10 @@ def plot_chips(
         for ax,(title,img) in zip(row, images.items()):
             ax.imshow(img, interpolation='nearest')
             ax.set(xticks=[], yticks=[], title=title if i == 0 else '')
-        row[0].set_ylabel(captions[i] if captions else chip.name, fontsize=8)
+        row[0].set_ylabel(_letters(captions[i] if captions else chip.name), fontsize=8)
     wrong = ERROR_COLOURS if two else {'wrong class': ERROR_COLOURS['miss']}
     marks = [*shown.values(), *((f'difference: {k}', c) for k,c in wrong.items())]
-    handles = [Patch(color=np.array(c)/255, label=o) for o,c in marks]
+    handles = [Patch(color=np.array(c)/255, label=_letters(o)) for o,c in marks]
     fig.legend(handles=handles, loc='outside lower center', ncols=min(len(marks), 5), fontsize=8, frameon=False)
     return fig
 
@@ -250,7 +256,7 @@ def _img(data, alt):
     kind = 'jpeg' if data.startswith(b'\xff\xd8') else 'png'
     return f'<img alt="{html.escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
 
-# %% ../nbs/31_report.ipynb #115935ef
+# %% ../nbs/31_report.ipynb #6deb2c2f
 def _curves(total, threshold, classes):
     "Figures of the counts: name -> (title, sentence, matplotlib Figure)."
     from matplotlib.figure import Figure
@@ -272,8 +278,9 @@ def _curves(total, threshold, classes):
         ax.imshow(share, vmin=0, vmax=1, cmap='cividis')
         for (i,j),v in np.ndenumerate(share):
             ax.text(j, i, f'{v:.2f}', ha='center', va='center', fontsize=8, color='black' if v > .5 else 'white')
-        ax.set(xticks=range(len(classes)), yticks=range(len(classes)), yticklabels=classes, xlabel='prediction', ylabel='truth')
-        ax.set_xticklabels(classes, rotation=45, ha='right')
+        names,places = [_letters(o) for o in classes],range(len(classes))
+        ax.set(xticks=places, yticks=places, yticklabels=names, xlabel='prediction', ylabel='truth')
+        ax.set_xticklabels(names, rotation=45, ha='right')
         yield 'confusion','Confusion','Where the pixels of every true class went: each row adds up to 1.',fig
 
 # %% ../nbs/31_report.ipynb #56c0780e

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MAX_SIDE', 'MAX_PIXELS', 'NO_DATA', 'UNKNOWN', 'SEAM', 'open_model', 'Source', 'open_source', 'Viewer', 'run_curves']
 
-# %% ../nbs/36_viewer.ipynb #46dd24c5
-import io, re, tempfile, zipfile
+# %% ../nbs/36_viewer.ipynb #82d84b20
+import io, os, re, tempfile, zipfile
 import numpy as np
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,22 +34,28 @@ from .report import pick_chips, plot_chips, plot_log, score_rows
 from .tiles import Layout, blend
 from .vectors import instance_pieces, merge, merge_instances, pieces, pixel_areas, write_polygons
 
-# %% ../nbs/36_viewer.ipynb #22d63059
+# %% ../nbs/36_viewer.ipynb #efbd27d3
+def _there(path, want):
+    "`path`, if something is there."
+    try:
+        if str(path).strip() and Path(path).exists(): return Path(path)
+    except (ValueError,OSError): pass
+    raise BadInput(f'{str(path)[:200]!r}: expected {want}, found nothing there')
+
 def open_model(
     path:str|Path|None=None, # .pth or .onnx; the model that comes with satseg unless given
     device=None, # See `prediction.pick_device`
 )->tuple: # The net, its `ModelInfo`
     "A net that gives masks."
-    path = Path(path or shipped('unet_model.pth'))
-    if not path.is_file():
-        raise BadInput(f'{path}: expected a model file (.pth or .onnx), found {"a folder" if path.is_dir() else "no such file"}')
+    path = _there(path or shipped('unet_model.pth'), 'a model file (.pth or .onnx)')
+    if not path.is_file(): raise BadInput(f'{path}: expected a model file (.pth or .onnx), found {"a folder" if path.is_dir() else "no file"}')
     net,info = load_net(path, device)
     if is_gate(info): raise BadInput(f'{path}: expected a net that gives a mask, this is a gate (one answer per chip): take a segmenter')
     return net, info
 
-# %% ../nbs/36_viewer.ipynb #84dcbb66
+# %% ../nbs/36_viewer.ipynb #19b29050
 MAX_SIDE = 1024 # Pixels of a side of what is looked at
-MAX_PIXELS = 2**25 # Of a source: at most 10 bytes are kept of each
+MAX_PIXELS = 2**25 # Of a source: at most 15 bytes are kept of the answer for each
 
 def _edges(n):
     "Where the pieces of an axis begin, and its end."
@@ -121,7 +127,7 @@ def _source(whole, shapes, read, places, words, **kw):
     return Source(chips=chips, places=[_moved(places[p], win) for p,win in views], words='; '.join(o for o in (line, *words) if o),
                   pictures=whole.names, shapes=shapes, views=views, read=read, **kw)
 
-# %% ../nbs/36_viewer.ipynb #ea9e2e3a
+# %% ../nbs/36_viewer.ipynb #6014813e
 def _plain(text):
     "A remark without the options of a command line."
     text = re.sub(r'--options (?=\w+=)', '', ' '.join(text.split()))
@@ -129,8 +135,9 @@ def _plain(text):
 
 def _called(text, path, name):
     "`text` with the name that the user knows."
-    for o in (str(path.absolute()), str(path)): text = text.replace(o, name)
-    text = text.replace(f'{path.absolute().parent}: ', f'beside {name}: ') # Where a table's pictures were looked for
+    if not path.name: return text
+    text = text.replace(str(path), name)
+    text = text.replace(f'{path.parent}: ', f'beside {name}: ') # Where a table's pictures were looked for
     return re.sub(rf'(?<![\w./-]){re.escape(path.name)}(?![\w-])', lambda m: name, text)
 
 # %% ../nbs/36_viewer.ipynb #6c07b5ac
@@ -270,7 +277,7 @@ def _array(path):
         raise BadInput(f'{path}: expected numbers (H,W,C), found something else')
     return a[...,None] if a.ndim == 2 else a
 
-# %% ../nbs/36_viewer.ipynb #6eb7e77e
+# %% ../nbs/36_viewer.ipynb #b2590332
 _DATASETS = '.pickle','.pkl','.csv','.json','.geojson','.gpkg','.shp'
 
 def _kind(path):
@@ -285,14 +292,7 @@ def _kind(path):
         if found and label is None: return 'picture'
     return kind
 
-def _there(path):
-    "`path`, if something is there."
-    try:
-        if str(path).strip() and Path(path).exists(): return Path(path)
-    except (ValueError,OSError): pass
-    raise BadInput(f'{str(path)[:200]!r}: expected a picture, a GeoTIFF, a pickle or a folder of a dataset, found nothing there')
-
-# %% ../nbs/36_viewer.ipynb #f46aea52
+# %% ../nbs/36_viewer.ipynb #dc150ace
 def open_source(
     path:str|Path='sample', # 'sample', or a file or folder: pickle, picture, GeoTIFF, any dataset of `05_formats`
     info=None, # `ModelInfo`: bands and classes; those of the model that comes with satseg unless given
@@ -303,8 +303,9 @@ def open_source(
     "Something to look at, found out and opened; nothing in it is run."
     info = info or open_model()[1]
     if str(path) == 'sample': return _dataset(None, 'sample', info, split, name or 'sample', options)
-    path = _there(path)
-    name = name or path.name
+    path = _there(path, 'a picture, a GeoTIFF, a pickle or a folder of a dataset')
+    path = Path(os.path.abspath(path)) # `.` has no name
+    name = name or path.name or str(path)
     try:
         kind = _kind(path)
         if kind != 'picture': return _dataset(path, kind, info, split, name, options)
@@ -803,16 +804,14 @@ def download(self:Viewer,
         raise BadInput(f'expected a download out of {", ".join(self.downloads())}, got {kind!r}: {why}')
     return getattr(self, f'_{kind}')(i, file_names([self.names[i]])[0])
 
-# %% ../nbs/36_viewer.ipynb #75c3ee9e
+# %% ../nbs/36_viewer.ipynb #8e432275
 def run_curves(
     folder:str|Path, # Of a run, with its log.csv
 )->tuple: # Bytes of a PNG; one line about it
     "The training curves of a run."
     from matplotlib.figure import Figure
-    try: there = bool(str(folder).strip()) and Path(folder).exists()
-    except (ValueError,OSError): there = False
-    if not there: raise BadInput(f'{str(folder)[:200]!r}: expected the folder of a training run, found nothing there')
-    path = Path(folder)/'log.csv' if Path(folder).is_dir() else Path(folder)
+    path = _there(folder, 'the folder of a training run')
+    path = path/'log.csv' if path.is_dir() else path
     log,fig,buf = _read_log(path),Figure(figsize=(9,3.2), layout='constrained'),io.BytesIO()
     plot_log(path, fig.subplots(1, 2))
     fig.savefig(buf, format='png', dpi=100)

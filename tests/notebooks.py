@@ -89,7 +89,7 @@ def page():
     with serve(['python', '-m', 'satseg.app', '--port', '{port}', '--no-browser'], 'http://127.0.0.1:{port}/') as server, \
             browser_page(harmless=['403 .Forbidden']) as sheet:
         sheet.goto(address(server))
-        sheet.locator('.satseg-panels[data-drawn]').wait_for(state='attached')
+        sheet.locator('.satseg-title:visible').first.wait_for()
         sheet.get_by_role('button', name='Stop').first.wait_for(state='hidden')
         sheet.locator('.satseg-app').screenshot(path=ROOT/'nbs'/'images'/'page.jpg', type='jpeg', quality=80)
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from satseg.data import (IGNORE, BadInput, BandStats, Chip, Chips, _shown, band_stats, class_colours, class_shares, drop_neighbours, load_pickle,
-                         normalise, overlay, save_pickle, show_chips, spatial_blocks, split_groups, true_colour)
+                         normalise, overlay, save_pickle, show_chips, show_pictures, spatial_blocks, split_groups, true_colour)
 
 RNG = np.random.default_rng(0)
 IMAGES = [RNG.integers(0, 3000, (h, 8, 3)).astype(t) for h, t in zip((6, 7, 8, 9, 10), ('f8', 'u2', 'i4', '>f4', 'i8'))]
@@ -307,7 +307,8 @@ def test_class_colours_differ():
 def test_show_chips():
     chips = Chips(IMAGES, MASKS, classes=('background', 'road', 'house'), names=list('vwxyz'))
     fig = show_chips(chips, preds=[m.astype(int) for m in MASKS], n=3)
-    assert [ax.get_title() for ax in fig.axes] == [f'{o}: {head}' for o in 'vwx' for head in ('image', 'truth', 'prediction')]
+    assert [ax.get_title() for ax in fig.axes] == ['image', 'truth', 'prediction'] + ['']*6 # Once, above all rows
+    assert [ax.get_ylabel() for ax in fig.axes[::3]] == list('vwx')
     assert [t.get_text() for t in fig.legends[0].get_texts()] == ['road', 'house']
     assert [np.round(np.array(p.get_facecolor()[:3])*255).astype(int).tolist() for p in fig.legends[0].get_patches()] == [list(c) for c in class_colours(3)[1:]]
     shown = fig.axes[1].images[0].get_array()
@@ -317,7 +318,15 @@ def test_show_chips():
 def test_show_chips_without_masks_has_no_legend():
     fig = show_chips(Chips(IMAGES), n=2)
     assert len(fig.axes) == 2 and not fig.legends
-    assert [ax.get_title() for ax in show_chips(Chips(IMAGES), [m > 0 for m in MASKS], n=1).axes] == ['chip[0]: image', 'chip[0]: prediction']
+    assert [ax.get_title() for ax in show_chips(Chips(IMAGES), [m > 0 for m in MASKS], n=1).axes] == ['image', 'prediction']
+
+
+def test_show_pictures():
+    import matplotlib.pyplot as plt
+    fig = show_pictures({k: np.zeros((8, 16, 3), np.uint8) for k in 'abc'}, dict(road=(255, 0, 0)), cols=2)
+    assert [ax.get_title() for ax in fig.axes] == ['a', 'b', 'c', ''] and not fig.axes[3].axison
+    assert [t.get_text() for t in fig.legends[0].get_texts()] == ['road'] and not plt.get_fignums()
+    with pytest.raises(BadInput, match='at least one picture'): show_pictures({})
 
 
 def test_show_chips_refuses_and_leaves_no_figure():

@@ -74,10 +74,18 @@ def test_card_says_the_same_of_onnx_without_torch(tmp_path):
 def test_card_disarms_what_strangers_write(tmp_path):
     mistune = pytest.importorskip('mistune')
     *_,path = saved(tmp_path, bands=['B04', HOSTILE[:90]], classes=['background', HOSTILE[:90]], trained_on=HOSTILE, scores={HOSTILE: {'iou': .5, 'trivial': {HOSTILE: {'iou': 10**400}}}, 'b': 7, 'c': {'iou': 'x|y'}})
-    path = path.rename(tmp_path/'a`b](x).pth')
-    html = mistune.create_markdown(plugins=['table','url'], escape=False)(model_card(path)._repr_markdown_())
-    for bad in ('<script', '<img', '<a ', 'href', '$', '\\'): assert bad not in html
-    assert html.count('alert(1)') >= 4 and 'evil' in html and 'a`b' not in html  # Shown, as text
+    for name in ('a`b](x).pth', 'a.pth<img src=x onerror=alert(2)>'):  # A file's name comes from strangers too, its suffix included
+        path = path.rename(tmp_path/name)
+        html = mistune.create_markdown(plugins=['table','url'], escape=False)(model_card(path)._repr_markdown_())
+        for bad in ('<script', '<img', '<a ', 'href', '$', '\\', '@', 'onerror', 'a`b'): assert bad not in html
+        assert html.count('alert(1)') >= 4 and 'evil' in html  # Shown, as text
+
+
+def test_a_tensor_of_a_million_sides_is_refused_at_once():
+    from satseg.export import _onnx_weights
+    def varint(n): return bytes([n & 127 | 128]) + varint(n >> 7) if n > 127 else bytes([n])
+    def field(k, data): return varint(k << 3 | 2) + varint(len(data)) + data
+    with pytest.raises(ValueError, match='more numbers than bytes'): _onnx_weights(field(7, field(5, field(1, varint(2**62)*200_000))))  # 95 s
 
 
 @pytest.mark.parametrize('content, words', [(None, 'no such model file'), (b'', 'damaged'), (b'GIF89a', 'damaged')])

@@ -166,6 +166,11 @@ def test_damaged_log_is_one_line(tmp_path, tail):
     assert '\n' not in str(e.value)
 
 
+def test_log_of_absurd_size_is_not_read(tmp_path):
+    with open(tmp_path/'log.csv', 'wb') as f: f.truncate(20_000_000)
+    with pytest.raises(BadInput, match='too large'): plot_log(tmp_path/'log.csv')
+
+
 def test_log_may_be_short_of_cells(tmp_path):
     from matplotlib.figure import Figure
     (tmp_path/'log.csv').write_text(LOG + '\n2,0.4\n')
@@ -252,3 +257,15 @@ def test_figures_of_several_classes_show_what_is_wrong():
     wrong = fig.axes[3].images[0].get_array()
     assert (wrong[:, 1] != wrong[:, 0]).any() and (wrong[:, 2] == wrong[:, 0]).all() and (wrong[:, 3] == wrong[:, 0]).all()
     assert 'difference: wrong class' in [o.get_text() for o in fig.legends[0].get_texts()]
+
+
+def test_names_with_dollars_are_no_formulas():
+    from io import BytesIO
+    from satseg.data import Chip
+    from satseg.report import _curves
+    mask = np.eye(8, dtype=np.uint8)
+    bad = r'a$\frac$b'
+    fig = plot_chips([(Chip(np.ones((3, 8, 8), np.float32), mask, bad), mask)], ('B02','B03','B04'), ['background', bad])
+    fig.savefig(BytesIO(), format='png')  # Raised ValueError: no such formula
+    assert fig.axes[0].get_ylabel() == bad.replace('$', r'\$')
+    for *_, fig in _curves(np.eye(3), None, ['background', bad, 'c']): fig.savefig(BytesIO(), format='png')
