@@ -57,7 +57,7 @@ class Status:
         "Ask the work that is going on to end; it does at its next step."
         self.turn += 1
 
-# %% ../nbs/40_app.ipynb #b0b89a0f
+# %% ../nbs/40_app.ipynb #31568f4c
 def _busy(self, on):
     for o in (self.bar, self.button): o.layout.display = None if on else 'none'
 
@@ -76,15 +76,16 @@ def run(self:Status,
     text:str, # What is going on
     job, # Called with `progress(done, total)`
     then, # Called with what `job` gives, under `lock`
-    fail=lambda: '', # Called if there is nothing to give; what it returns is said too
+    fail=lambda: '', # Called if there is nothing to give, under `lock`; what it returns is said too
 ):
     "Do `job` in a thread; `BadInput` and other errors become a line."
-    before,self.turn = self.thread,self.turn+1
-    turn = self.turn
-    self.thread = threading.Thread(target=lambda: self._do(before, turn, text, job, then, fail), daemon=True)
-    self.thread.start()
+    with self.lock: # Not while the work before puts its result on the page
+        before,self.turn = self.thread,self.turn+1
+        turn = self.turn
+        self.thread = threading.Thread(target=lambda: self._do(before, turn, text, job, then, fail), daemon=True)
+        self.thread.start()
 
-# %% ../nbs/40_app.ipynb #d66d37d7
+# %% ../nbs/40_app.ipynb #9555005c
 @patch
 def _do(self:Status, before, turn, text, job, then, fail):
     "The thread: wait for the one before, work, tell."
@@ -99,10 +100,10 @@ def _do(self:Status, before, turn, text, job, then, fail):
             self.say('')
             then(res)
     except Stopped:
-        fail()
+        with self.lock: fail()
         if threading.current_thread() is self.thread: self.say('Stopped.')
     except Exception as e:
-        self.say(f'{complaint(e)} {fail() or ""}'.strip(), 'problem')
+        with self.lock: self.say(f'{complaint(e)} {fail() or ""}'.strip(), 'problem')
         if not isinstance(e, (BadInput,OSError,MemoryError)): traceback.print_exc()
     finally:
         if threading.current_thread() is self.thread: _busy(self, False)
@@ -112,7 +113,7 @@ def wait(self:Status):
     "Until nothing is going on."
     while self.thread and self.thread.is_alive(): self.thread.join()
 
-# %% ../nbs/40_app.ipynb #dfb17c55
+# %% ../nbs/40_app.ipynb #f877b374
 class Chooser:
     "A list of things to open, a field for a path, and a button to upload."
     def __init__(self,
@@ -138,13 +139,13 @@ class Chooser:
         self.open.on_click(lambda _: self._typed())
 
     def _typed(self):
-        path = self.path.value.strip()
+        path = os.path.expanduser(self.path.value.strip())
         if path and not self.quiet: self._choose(path)
 
     def _choose(self, value):
         self.on_choice(value)
 
-# %% ../nbs/40_app.ipynb #8801e573
+# %% ../nbs/40_app.ipynb #19bce291
 @patch
 def settle(self:Chooser,
     value, # What is open now
@@ -159,8 +160,11 @@ def settle(self:Chooser,
     self.quiet = False
 
 @patch
-def back(self:Chooser):
-    "Show again what is open: the last choice failed."
+def back(self:Chooser,
+    wanted=None, # A path that somebody has chosen since
+):
+    "Show again what is open: the last choice failed, and goes if it was uploaded."
+    self.upload.keep(self.value, wanted)
     self.quiet = True
     self.list.value = self.value
     self.quiet = False
@@ -176,7 +180,7 @@ def offer(self:Chooser,
     self.list.options,self.list.value = (*self.list.options, (words, value)),self.value
     self.quiet = False
 
-# %% ../nbs/40_app.ipynb #dceb8d49
+# %% ../nbs/40_app.ipynb #1a3531e8
 _HEADS = dict(iou='IoU', dice='Dice')
 
 def table_html(
@@ -189,7 +193,7 @@ def table_html(
         text = '\u2013' if v is None else f'{v:,}' if isinstance(v, int) else str(v)
         return f'<td>{html.escape(text)}</td>'
     def line(o):
-        mark = ' class=satseg-chosen' if '(chosen)' in str(next(iter(o.values()))) else ''
+        mark = ' class=satseg-chosen' if '(chosen' in str(next(iter(o.values()))) else ''
         return f'<tr{mark}>{"".join(map(cell, o.values()))}</tr>'
     if not rows: return ''
     head = ''.join(f'<th>{html.escape(_HEADS.get(k, str(k)))}</th>' for k in rows[0])
@@ -209,7 +213,7 @@ def _row(*kids, cls='row'):
     box.add_class(f'satseg-{cls}s')
     return box
 
-# %% ../nbs/40_app.ipynb #9aeec1be
+# %% ../nbs/40_app.ipynb #ead28c92
 class LookTab:
     "Pictures, threshold, numbers and files of a source of chips and a model."
     def __init__(self,
@@ -224,7 +228,7 @@ class LookTab:
         self.model = Chooser('Model', [('shipped model', '')], lambda o: self.load(model=o), accept=('.pth','.onnx'),
             hint='path of a model file', tip='a .pth or .onnx file that satseg wrote', **kw)
         self.part = w.Dropdown(layout=w.Layout(width='110px'), tooltip='Part of the data')
-        self.by = w.Dropdown(options=[('worst first', 'worst'), ('as given', 'given')], layout=w.Layout(width='110px'))
+        self.by = w.Dropdown(layout=w.Layout(width='110px'), tooltip='Order of the chips, at the threshold that was set when they were put into it')
         self.chip = w.Dropdown(layout=w.Layout(width='190px'))
         self.back,self.next = (w.Button(description=o, tooltip=f'{p} chip', layout=w.Layout(width='36px'))
             for o,p in (('\u25c0','Previous'), ('\u25b6','Next')))
@@ -236,7 +240,7 @@ class LookTab:
         self._connect()
         self.load(data=data, model=model)
 
-# %% ../nbs/40_app.ipynb #61ab7476
+# %% ../nbs/40_app.ipynb #f5acd561
 @patch
 def _lay_out(self:LookTab):
     def named(text, o): return _row(w.Label(text), o, cls='pair')
@@ -254,7 +258,10 @@ def _lay_out(self:LookTab):
 @patch
 def _connect(self:LookTab):
     "Say what follows from what."
-    def on(o, act, name='value'): o.observe(lambda change: self.quiet or act(), name)
+    def on(o, act, name='value'):
+        def changed(_):
+            with self.status.lock: self.quiet or act()
+        o.observe(changed, name)
     on(self.part, lambda: self.load(part=self.part.value))
     on(self.by, self._sort)
     for o in (self.threshold, self.area, self.chip): on(o, self.draw)
@@ -262,7 +269,7 @@ def _connect(self:LookTab):
     self.back.on_click(lambda _: self._step(-1))
     self.next.on_click(lambda _: self._step(1))
 
-# %% ../nbs/40_app.ipynb #8d3eedf6
+# %% ../nbs/40_app.ipynb #b1880a9a
 @patch
 def load(self:LookTab,
     data=None, # What to look at; as before unless given
@@ -270,24 +277,29 @@ def load(self:LookTab,
     part=None, # Part of the data, such as 'val'; its own choice unless given
 ):
     "Open data or a model, and run the net, in a thread."
-    old,data,model = self.viewer,data or self.data.value,self.model.value if model is None else model
-    known = self.net[1] if self.net and self.net[0] == model else None
-    asked,made = (data,model,part),[]
-    if asked == self.asked and self.status.thread.is_alive(): return # Enter and a click on Open are one wish
-    self.asked = asked
+    last = self.asked or (self.data.value,self.model.value) # What is on its way counts, or else what is open
+    kept,asked,made,old = model is None,(data or last[0],last[1] if model is None else model,part),[],self.viewer
+    if asked == self.asked: return # Enter and a click on Open are one wish
+    (data,model,_),self.asked = asked,asked
+    known = self.net[1] if self.net and kept and self.net[0] == model else None # Its file may have changed
+    def over():
+        if self.asked == asked: self.asked = None
     def job(progress):
         made.append(known or open_model(model or None))
         viewer = Viewer(*made[0], open_source(data, info=made[0][1], split=part))
         self.status.say(f'The net runs once over {len(viewer)} chip{"s"*(len(viewer) > 1)}', 'work')
         return viewer.compute(progress)
     def then(viewer):
+        over()
         self.data.settle(data)
         self._take(model, made[0])
         if known and old: viewer.threshold,viewer.min_area = old.threshold,old.min_area
         self.show(viewer)
     def fail():
-        self.data.back()
-        if known or not made: return self.model.back()
+        over()
+        later = self.asked or (None,None)
+        self.data.back(later[0])
+        if known or not made: return self.model.back(later[1])
         self._take(model, made[0])
         self.viewer,self.main.layout.visibility = None,'hidden' # What is on the page is by another model
         return 'The model is open: choose data that it can read.'
@@ -321,7 +333,7 @@ def show(self:LookTab,
     self.main.layout.visibility = 'visible'
     self.status.say(source.words, 'careful' if 'careful' in source.words else 'note')
 
-# %% ../nbs/40_app.ipynb #ce5ffacd
+# %% ../nbs/40_app.ipynb #8d3e29db
 @patch
 def _sort(self:LookTab):
     "List the chips anew; the first one is shown."
@@ -335,8 +347,9 @@ def _sort(self:LookTab):
 @patch
 def _step(self:LookTab, by):
     "To the chip before or after this one."
-    place = self.order.index(self.chip.value)+by
-    if 0 <= place < len(self.order): self.chip.value = self.order[place]
+    with self.status.lock:
+        place = self.order.index(self.chip.value)+by
+        if 0 <= place < len(self.order): self.chip.value = self.order[place]
 
 # %% ../nbs/40_app.ipynb #425a99fe
 def _legend(v, i):
@@ -375,7 +388,7 @@ def _make(self:LookTab, kind, give):
         self.status.say(f'{res[0]}, {size_text(len(res[2]))}, is in your downloads.')
     self.status.run(f'Making {_FILES[kind][0]}', lambda progress: v.download(kind, i), then, give)
 
-# %% ../nbs/40_app.ipynb #a95ac82f
+# %% ../nbs/40_app.ipynb #65f3c98f
 class CurvesTab:
     "Training curves of a run folder."
     def __init__(self,
@@ -394,13 +407,11 @@ class CurvesTab:
         path, # A run folder, or the log.csv in one
     ):
         "Draw the curves."
-        folder = Path(path).parent if Path(path).suffix == '.csv' else Path(path)
-        uploaded = self.upload.folder and folder.parent == Path(self.upload.folder.name)
-        if uploaded: Path(path).replace(folder/'log.csv') # Whatever its name was
+        self.upload.keep(path)
         def then(res):
             self.image.value,self.image.layout.display = res[0],None
             self.status.say(res[1])
-        self.status.run('Drawing', lambda progress: run_curves(folder), then)
+        self.status.run('Drawing', lambda progress: run_curves(path), then)
 
 # %% ../nbs/40_app.ipynb #9960691f
 _BUTTONS = '''<style>
@@ -434,7 +445,7 @@ _STYLE = '''<style>
 .satseg-facts {flex: 1 1 240px; gap: 8px} .satseg-words {line-height: 1.45; overflow-wrap: anywhere}
 </style>'''
 
-# %% ../nbs/40_app.ipynb #7edc27c2
+# %% ../nbs/40_app.ipynb #67dd0fd4
 class App:
     "The page: look at predictions, train, see the curves of past runs."
     def __init__(self,
@@ -458,10 +469,13 @@ class App:
 
     def offer(self,
         path, # A model file that training has just written
-    ):
+    )->str: # For the page
         "Let the first tab offer a new model."
-        self.look.model.offer(str(path), f'trained: {Path(path).parent.name}')
-        self.look.status.say(f'A new model is in the list: {path}')
+        path,look = str(path),self.look
+        with look.status.lock:
+            if path == look.model.value: look.load(model=path) # Trained anew while it was open
+            else: look.model.offer(path, f'trained: {Path(path).parent.name}')
+        return 'The model is in the list of the tab Look.'
 
     def _ipython_display_(self):
         from IPython.display import display

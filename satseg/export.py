@@ -338,7 +338,7 @@ def _onnx_weights(data):
         if total > len(data): raise ValueError('more numbers than bytes')
     return total
 
-# %% ../nbs/21_export.ipynb #746dc8e5
+# %% ../nbs/21_export.ipynb #32f8d55b
 def _look(path):
     "What a card needs of a model file: info, kind of answer, numbers in the net, how far it looks (None: not known)."
     if path.suffix.lower() == '.onnx':
@@ -350,9 +350,10 @@ def _look(path):
         except (ValueError,KeyError,IndexError,TypeError,AttributeError) as e:
             raise BadInput(f'{path}: expected a model file of satseg: {e if isinstance(e, BadInput) else "damaged, or another kind of file"}') from None
     from satseg.models import load_model
-    from satseg.reach import facts
+    from satseg.reach import radius
     net,info = load_model(path)
-    return info, 'logits', sum(o.numel() for o in net.parameters()), None if info.architecture == 'Classifier' else facts(net)['radius']
+    far = None if info.architecture == 'Classifier' or getattr(net, 'pools_globally', False) else radius(net)
+    return info, 'logits', sum(o.numel() for o in net.parameters()), far
 
 # %% ../nbs/21_export.ipynb #3099e2a8
 _CARD = """---

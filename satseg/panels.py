@@ -50,7 +50,7 @@ const button = (text, title, act) => {
 }
 '''
 
-# %% ../nbs/37_panels.ipynb #021f67f6
+# %% ../nbs/37_panels.ipynb #2d240538
 _PANEL = '''
 const panel = (zoom, point) => {
   const canvas = make('canvas', 'canvas'), cross = make('div', 'cross'), title = make('figcaption', 'title')
@@ -58,6 +58,7 @@ const panel = (zoom, point) => {
   const place = e => { const r = frame.getBoundingClientRect(); return [(e.clientX-r.left)/r.width, (e.clientY-r.top)/r.height] }
   let last = null
   frame.tabIndex = 0
+  frame.setAttribute('role', 'group')
   frame.addEventListener('wheel', e => {
     if (e.deltaY > 0 && zoom.s === 1) return
     e.preventDefault()

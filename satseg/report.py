@@ -90,7 +90,7 @@ def plot_precision_recall(
 # %% ../nbs/31_report.ipynb #76dfe08b
 _WORDS = dict(iou='IoU', dice='Dice', f1='F1', f2='F2') # As people write them; files keep the lower-case names
 
-# %% ../nbs/31_report.ipynb #f257dd9f
+# %% ../nbs/31_report.ipynb #c114d80a
 def _read_log(path):
     "Columns of a run's log.csv as lists of float, NaN where a cell is empty."
     names,want = ('epoch','train_loss','valid_loss','iou','dice'),f'{path}: expected the log.csv of a training run'
@@ -106,6 +106,7 @@ def _read_log(path):
     except (ValueError,csv.Error):
         raise BadInput(f'{want}, this one is damaged: a cell is no number; leave log out, or mend the file') from None
 
+# %% ../nbs/31_report.ipynb #cad3c2ec
 def plot_log(
     path:str|Path, # A run's log.csv: epoch, train_loss, valid_loss, iou, dice
     axs=None, # Two matplotlib axes; None makes a figure

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['shipped_recipes', 'telling_chips', 'Watched', 'plot_lr_curve', 'Trainer', 'free_folder', 'TrainTab']
 
-# %% ../nbs/38_trainer.ipynb #b210a734
+# %% ../nbs/38_trainer.ipynb #924f5365
 import html, io, threading, time
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fastcore.basics import noop, patch
 from .data import IGNORE, BadInput, need, normalise, true_colour
 from .info import shipped
 from .recipes import Recipe, change, check_run, class_counts, read_recipe
-from .report import plot_chips, plot_log
+from .report import _letters, plot_chips, plot_log
 
 # %% ../nbs/38_trainer.ipynb #f0fc80cb
 def shipped_recipes()->dict: # Name -> path
@@ -87,13 +87,13 @@ def figure(self:Watched,
     captions = [_caption(chip, note, pred, len(names)) for chip,note,pred in zip(self.chips, self.notes, preds)]
     return plot_chips(list(zip(self.chips, preds)), self.source.bands, names, captions, colours, size=1.35)
 
-# %% ../nbs/38_trainer.ipynb #d2553e3a
+# %% ../nbs/38_trainer.ipynb #ce6aac6e
 @patch
 def _answers(self:Watched, probs):
     "Pictures with a gate's answers below them."
     from matplotlib.figure import Figure
     fig = Figure(figsize=(5.7,2.6), layout='constrained')
-    what = ' or '.join(self.source.classes[1:])
+    what = _letters(' or '.join(self.source.classes[1:]))
     for ax,chip,note,p in zip(fig.subplots(1, len(self.chips), squeeze=False)[0], self.chips, self.notes, probs):
         ax.imshow(true_colour(chip.image, self.source.bands))
         there = ((chip.mask > 0) & (chip.mask != IGNORE)).any()
@@ -218,16 +218,18 @@ def train(self:Trainer,
         self.words = _verdict(self.result, self.out)
     self._start(job)
 
-# %% ../nbs/38_trainer.ipynb #8d34354c
+# %% ../nbs/38_trainer.ipynb #b28cce98
+def _epochs(n): return f'{n} epoch{"s"*(n != 1)}'
+
 def _verdict(res, out):
     "How a run ended, in a line."
     if 'stopped' in res:
         if not res['model']: return res['stopped']
-        return (f'stopped after {res["epochs"]} epochs; model.pth holds the weights of epoch {res["best_epoch"]} (the first is 0) and their threshold; '
-                'you can go on with this run')
+        return (f'stopped after {_epochs(res["epochs"])}; model.pth holds the weights as they were after {_epochs(res["best_epoch"]+1)}, '
+                'and their threshold; you can go on with this run')
     blind = max(res['trivial'].items(), key=lambda o: o[1]['iou'])
     return (f'done: IoU {res["iou"]:.3f} on {res["dataset"]}, {res["split"].split(", ")[-1].replace(" to be judged on", "")} that had no say in training '
-            f'("{blind[0]}" has {blind[1]["iou"]:.3f}); weights of epoch {res["best_epoch"]} (the first is 0); report in {out/"report"}')
+            f'("{blind[0]}" has {blind[1]["iou"]:.3f}); the weights are those after {_epochs(res["best_epoch"]+1)}; report in {out/"report"}')
 
 @patch
 def _told(self:Trainer, event, learn):
@@ -242,9 +244,10 @@ def _told(self:Trainer, event, learn):
         self.words = f'{first} of {learn.n_epoch} epochs done{batch}'
         if event == 'begin': self.watched = Watched(learn)
         if event != 'batch': self.pictures[first] = _png(self.watched.figure(self.watched.predict(learn.model)))
+        if len(self.pictures) > 200: self.pictures = dict(list(self.pictures.items())[::2]) # Some 40 MB, however long it takes
     self.changed(event)
 
-# %% ../nbs/38_trainer.ipynb #c0100987
+# %% ../nbs/38_trainer.ipynb #e40ffe20
 _OWN = 'a file of my own'
 _KEEP,_GO_ON,_REPLACE = 'leave it alone','go on with it','replace it'
 
@@ -260,7 +263,7 @@ def free_folder(
 class TrainTab:
     "Settings, curves and three chips; `box` is the widget."
     def __init__(self,
-        on_model=None, # Called with the path of a model file when a training has written one
+        on_model=None, # Called with the path of a model file when a training has written one; what it returns is said too
         folder:str|Path='runs', # Where runs lie
     ):
         self.on_model,self.folder,self.trainer = on_model,Path(folder).absolute(),Trainer(self._changed)
@@ -274,22 +277,22 @@ class TrainTab:
         from IPython.display import display
         display(self.box)
 
-# %% ../nbs/38_trainer.ipynb #b60c425a
+# %% ../nbs/38_trainer.ipynb #fcfbb120
 @patch
 def _make_controls(self:TrainTab):
     "Everything that can be set or pressed."
     w = need('ipywidgets', 'app')
     wide,style = dict(width='318px'),dict(description_width='92px')
     def make(kind, description, **kw): return kind(description=description, layout=wide, style=style, **kw)
-    self.recipe = make(w.Dropdown, 'recipe', options=[*self.recipes, _OWN], value='buildings')
-    self.recipe_path = make(w.Text, 'recipe file', placeholder='path of a .yaml file', continuous_update=False)
-    self.data = make(w.Dropdown, 'data', options=['painted sample', _OWN])
-    self.data_path = make(w.Text, 'file or folder', placeholder='path of a dataset', continuous_update=False)
-    self.epochs = make(w.BoundedIntText, 'epochs', min=1, max=100_000)
-    self.bs = make(w.BoundedIntText, 'batch size', min=1, max=65_536)
-    self.lr = make(w.Text, 'learning rate', placeholder='a number, or the word find', continuous_update=False)
-    self.out = make(w.Text, 'new folder', continuous_update=False)
-    self.existing = make(w.Dropdown, 'existing run', options=[_KEEP, _GO_ON, _REPLACE])
+    self.recipe = make(w.Dropdown, 'Recipe', options=[*self.recipes, _OWN], value='buildings')
+    self.recipe_path = make(w.Text, 'Recipe file', placeholder='path of a .yaml file', continuous_update=False)
+    self.data = make(w.Dropdown, 'Data', options=['built-in sample', _OWN])
+    self.data_path = make(w.Text, 'File or folder', placeholder='path of a dataset', continuous_update=False)
+    self.epochs = make(w.BoundedIntText, 'Epochs', min=1, max=100_000)
+    self.bs = make(w.BoundedIntText, 'Batch size', min=1, max=65_536)
+    self.lr = make(w.Text, 'Learning rate', placeholder='a number, or the word find', continuous_update=False)
+    self.out = make(w.Text, 'Folder of run', continuous_update=False)
+    self.existing = make(w.Dropdown, 'If it exists', options=[_KEEP, _GO_ON, _REPLACE])
     def button(text, tip, act, **kw):
         res = w.Button(description=text, tooltip=tip, layout=dict(width='auto', flex='1 1 auto'), **kw)
         res.on_click(lambda _: self._try(act))
@@ -302,7 +305,7 @@ def _make_controls(self:TrainTab):
     self.lr.observe(lambda _: self._try(self._draw_rate), 'value')
     self.existing.observe(lambda _: self._try(self._name_button), 'value')
 
-# %% ../nbs/38_trainer.ipynb #01b9d5b7
+# %% ../nbs/38_trainer.ipynb #8523b835
 @patch
 def _make_views(self:TrainTab):
     "Everything that only shows."
@@ -316,7 +319,7 @@ def _make_views(self:TrainTab):
     self.rate = picture('<b>lr_find</b>: the loss against the learning rate, with a suggestion. Press “Find the rate”, or train with the rate “find”.')
     self.losses = picture('<b>Losses and scores</b> after every epoch of a training.')
     self.chips = picture('<b>Three chips</b>, always the same, before training and after every epoch: image, truth, prediction and difference.')
-    self.after = w.IntSlider(min=0, max=0, description='after epochs', style=dict(description_width='92px'), layout=dict(width='100%', display='none'))
+    self.after = w.IntSlider(min=0, max=0, description='After epochs', style=dict(description_width='92px'), layout=dict(width='100%', display='none'))
     self.after.observe(lambda _: self._try(self._draw_chips), 'value')
 
 @patch
@@ -330,7 +333,7 @@ def _arrange(self:TrainTab): # The root widget
     right = w.VBox([self.message, self.bar, w.HBox([curves, chips], layout=dict(flex_flow='row wrap'))], layout=dict(flex='1 1 0', min_width='0', margin='0 0 0 14px'))
     return w.HBox([left, right], layout=dict(width='100%', align_items='flex-start'))
 
-# %% ../nbs/38_trainer.ipynb #b956737c
+# %% ../nbs/38_trainer.ipynb #eb169423
 @patch
 def _say(self:TrainTab, text, bad=False):
     "One line on the page, which has no command line."
@@ -348,9 +351,9 @@ def _try(self:TrainTab, act):
 def _read(self:TrainTab)->Recipe:
     "The chosen recipe, as its file says."
     if self.recipe.value == _OWN and not self.recipe_path.value.strip(): raise BadInput('recipe file: expected the path of a .yaml file')
-    return read_recipe(self.recipe_path.value.strip() if self.recipe.value == _OWN else self.recipes[self.recipe.value])
+    return read_recipe(Path(self.recipe_path.value.strip()).expanduser() if self.recipe.value == _OWN else self.recipes[self.recipe.value])
 
-# %% ../nbs/38_trainer.ipynb #9c7a549e
+# %% ../nbs/38_trainer.ipynb #58534af6
 @patch
 def _forget_rate(self:TrainTab):
     "A curve is of one recipe and its data; and show the paths that are asked for."
@@ -368,9 +371,10 @@ def _choose(self:TrainTab):
     self.about.value = f'<div style="line-height:1.35;color:#444;margin:0 0 4px 4px;width:310px">{html.escape(r.about or r.name)}</div>'
     self.epochs.value,self.bs.value,self.lr.value = r.training.epochs,r.training.bs,f'{r.training.lr:g}' if r.training.lr != 'find' else 'find'
     self.out.value,self.existing.value = str(free_folder(self.folder, r.name)),_KEEP
-    self._say('Press Train; or look for a learning rate first.')
+    self._say('Press Train; or look for a learning rate first. Closing the page ends a training; '
+              'with its folder and “go on with it” it goes on after its last whole epoch.')
 
-# %% ../nbs/38_trainer.ipynb #ea08aadd
+# %% ../nbs/38_trainer.ipynb #6ab54538
 @patch
 def settings(self:TrainTab)->dict: # Arguments of `Trainer.train`
     "What the page says, checked."
@@ -381,7 +385,10 @@ def settings(self:TrainTab)->dict: # Arguments of `Trainer.train`
     if lr != 'find': kw['lr_grid'] = []
     data,out = self.data_path.value.strip() if self.data.value == _OWN else 'sample',self.out.value.strip()
     if not data: raise BadInput('data: expected the path of a file or folder')
-    if not out: raise BadInput('new folder: expected the path of a folder to write')
+    if data != 'sample':
+        data = Path(data).expanduser()
+        if not data.exists(): raise BadInput(f'{data}: expected a dataset, found no such file or folder')
+    if not out: raise BadInput('folder: expected the path of a folder to write')
     return dict(recipe=change(self._read(), **kw), data=data, out=Path(out).expanduser(), resume=self.existing.value == _GO_ON, overwrite=self.existing.value == _REPLACE)
 
 @patch
@@ -393,7 +400,11 @@ def _find(self:TrainTab):
 def _train(self:TrainTab): self.trainer.train(**self.settings())
 
 @patch
-def _name_button(self:TrainTab): self.train_button.description = 'Go on' if self.existing.value == _GO_ON else 'Train'
+def _name_button(self:TrainTab):
+    "A run goes on as its own recipe says: what the page says of it counts for nothing."
+    goes_on = self.existing.value == _GO_ON
+    self.train_button.description = 'Go on' if goes_on else 'Train'
+    for o in (self.recipe, self.recipe_path, self.epochs, self.bs, self.lr, self.find_button): o.disabled = goes_on
 
 # %% ../nbs/38_trainer.ipynb #2ec26ab3
 @patch
@@ -419,11 +430,11 @@ def _draw_losses(self:TrainTab):
     plot_log(log, axs)
     self._show(self.losses, _png(fig, 130))
 
-# %% ../nbs/38_trainer.ipynb #a35cb9a7
+# %% ../nbs/38_trainer.ipynb #085d59c9
 @patch
 def _draw_chips(self:TrainTab):
     "The chips as they were when the slider says; 0: before training."
-    seen = self.trainer.pictures
+    seen = dict(self.trainer.pictures) # Its thread adds to them
     if seen: self._show(self.chips, seen[max([o for o in seen if o <= self.after.value], default=min(seen))])
 
 @patch
@@ -457,13 +468,14 @@ def _draw(self:TrainTab, event):
     if event in ('epoch','end','over') and t.out: self._draw_losses()
     if event == 'over': self._over()
 
-# %% ../nbs/38_trainer.ipynb #f59f5e1e
+# %% ../nbs/38_trainer.ipynb #c06ee567
 @patch
 def _enable(self:TrainTab, free):
     "While training only Stop can be pressed."
     for o in (self.recipe, self.recipe_path, self.data, self.data_path, self.epochs, self.bs, self.lr, self.out, self.existing, self.find_button,
               self.train_button): o.disabled = not free
     self.stop_button.disabled = free
+    if free: self._name_button()
 
 @patch
 def _over(self:TrainTab):
@@ -473,4 +485,5 @@ def _over(self:TrainTab):
     stopped,model = 'stopped' in t.result,t.result['model']
     if stopped and model: self.existing.value = _GO_ON
     if not stopped: self.existing.value,self.out.value = _KEEP,str(free_folder(self.folder, self._read().name))
-    if model and self.on_model: self.on_model(t.out/model)
+    more = self.on_model(t.out/model) if model and self.on_model else None
+    if more: self._say(f'{t.words}. {more}')

@@ -21,7 +21,7 @@ SETTINGS = ConfigParser(delimiters=['='], interpolation=None)
 SETTINGS.read(ROOT/'settings.ini')
 SETTINGS = SETTINGS['DEFAULT']
 SOURCES = ('LICENSE','README.md','CHANGELOG.md','MANIFEST.in','setup.py','pyproject.toml','settings.ini','unet_model.pth','nbs/recipes','satseg','tests/conftest.py',
-           'nbs/index.ipynb')
+           'nbs/index.ipynb','.github')
 SMALL = 'epochs=1','lr=1e-3','data.size=64','bs=4','precision=full','augmentation.scale=null','model.arguments.widths=[4,8]'
 
 
@@ -94,7 +94,7 @@ def test_every_way_of_building_gives_the_same(built, wheel):
     a,b = zipfile.ZipFile(wheel),zipfile.ZipFile(other)
     assert names(wheel) == names(other) and all(a.read(o) == b.read(o) for o in names(wheel) if not o.endswith('RECORD'))
     inside = tarfile.open(next((built/'archive').glob('*.tar.gz'))).getnames()
-    for o in ('setup.py','settings.ini','unet_model.pth','nbs/recipes/ships.yaml','nbs/index.ipynb','tests/conftest.py','CHANGELOG.md'):
+    for o in ('setup.py','settings.ini','unet_model.pth','nbs/recipes/ships.yaml','nbs/index.ipynb','tests/conftest.py','CHANGELOG.md','.github/workflows/test.yml'):
         assert any(p.endswith(f'/{o}') for p in inside), o
     assert not [o for o in names(next((built/'editable').glob('*.whl'))) if 'shipped' in o]
 

@@ -330,12 +330,29 @@ def test_hostile_and_broken_files(model, tmp_path):
     (tmp_path/'evil.pth').write_bytes(evil)
     for k in ('evil.pth','good.tif','m.pickle'):
         with pytest.raises(BadInput, match='model file'): open_model(tmp_path/k)
-    with pytest.raises(BadInput, match='no such file'): open_model(tmp_path/'no.pth')
+    for o in (tmp_path/'no.pth', 'x'*5000, ' ', '\0'):
+        with pytest.raises(BadInput, match='found nothing there'): open_model(o)
     with pytest.raises(BadInput, match='found a folder'): open_model(tmp_path)
     assert not (tmp_path/'pwned').exists()
     with pytest.raises(BadInput, match='expected a split out of train, val'):
         save_pickle(tmp_path/'p.pickle', dict(train=sample_chips(1, size=64), val=sample_chips(1, size=64)))
         open_source(tmp_path/'p.pickle', info, split='tset')
+
+
+def test_a_folder_may_be_called_a_dot(model, tmp_path, monkeypatch):
+    "Whose name would be '' and whose dots would go from every word."
+    (tmp_path/'mine').mkdir()
+    np.save(tmp_path/'mine'/'a.npy', sample_scene(64, 5)[0])
+    for place,path in ((tmp_path/'mine', '.'), (tmp_path, 'mine/../mine')):
+        monkeypatch.chdir(place)
+        source = open_source(path, model[1])
+        assert source.name == 'mine' and 'a.npy: its bands' in source.words and str(tmp_path) not in source.words
+
+
+def test_names_with_dollars_give_a_report(model):
+    view = Viewer(*model, open_source('sample', model[1]))
+    view.source.chips.names[:] = [rf'{i}$\frac$b' for i in range(len(view))]
+    assert view.download('report', 0)[2][:2] == b'PK'
 
 
 def test_a_folder_of_bands_is_a_raster_unless_it_has_a_mask(model, tmp_path):
