@@ -145,7 +145,7 @@ class Chooser:
     def _choose(self, value):
         self.on_choice(value)
 
-# %% ../nbs/40_app.ipynb #19bce291
+# %% ../nbs/40_app.ipynb #8782e62d
 @patch
 def settle(self:Chooser,
     value, # What is open now
@@ -159,6 +159,7 @@ def settle(self:Chooser,
     self.list.options,self.list.value,self.path.value = items,value,''
     self.quiet = False
 
+# %% ../nbs/40_app.ipynb #a58b253f
 @patch
 def back(self:Chooser,
     wanted=None, # A path that somebody has chosen since
@@ -213,7 +214,7 @@ def _row(*kids, cls='row'):
     box.add_class(f'satseg-{cls}s')
     return box
 
-# %% ../nbs/40_app.ipynb #ead28c92
+# %% ../nbs/40_app.ipynb #da65ff50
 class LookTab:
     "Pictures, threshold, numbers and files of a source of chips and a model."
     def __init__(self,
@@ -228,7 +229,8 @@ class LookTab:
         self.model = Chooser('Model', [('shipped model', '')], lambda o: self.load(model=o), accept=('.pth','.onnx'),
             hint='path of a model file', tip='a .pth or .onnx file that satseg wrote', **kw)
         self.part = w.Dropdown(layout=w.Layout(width='110px'), tooltip='Part of the data')
-        self.by = w.Dropdown(layout=w.Layout(width='110px'), tooltip='Order of the chips, at the threshold that was set when they were put into it')
+        self.by = w.Dropdown(options=[('worst first', 'worst'), ('as given', 'given')], layout=w.Layout(width='110px'),
+            tooltip='Order of the chips; it stays when the threshold moves')
         self.chip = w.Dropdown(layout=w.Layout(width='190px'))
         self.back,self.next = (w.Button(description=o, tooltip=f'{p} chip', layout=w.Layout(width='36px'))
             for o,p in (('\u25c0','Previous'), ('\u25b6','Next')))
@@ -269,7 +271,7 @@ def _connect(self:LookTab):
     self.back.on_click(lambda _: self._step(-1))
     self.next.on_click(lambda _: self._step(1))
 
-# %% ../nbs/40_app.ipynb #b1880a9a
+# %% ../nbs/40_app.ipynb #05fc0455
 @patch
 def load(self:LookTab,
     data=None, # What to look at; as before unless given
@@ -278,10 +280,16 @@ def load(self:LookTab,
 ):
     "Open data or a model, and run the net, in a thread."
     last = self.asked or (self.data.value,self.model.value) # What is on its way counts, or else what is open
-    kept,asked,made,old = model is None,(data or last[0],last[1] if model is None else model,part),[],self.viewer
+    kept,asked = model is None,(data or last[0],last[1] if model is None else model,part)
     if asked == self.asked: return # Enter and a click on Open are one wish
-    (data,model,_),self.asked = asked,asked
-    known = self.net[1] if self.net and kept and self.net[0] == model else None # Its file may have changed
+    self.asked = asked
+    self._open(asked, self.net[1] if self.net and kept and self.net[0] == asked[1] else None) # Its file may have changed
+
+# %% ../nbs/40_app.ipynb #12e1f596
+@patch
+def _open(self:LookTab, asked, known):
+    "Do what was asked; `known`: the net and its facts, if they are there."
+    (data,model,part),made,old = asked,[],self.viewer
     def over():
         if self.asked == asked: self.asked = None
     def job(progress):
@@ -445,7 +453,7 @@ _STYLE = '''<style>
 .satseg-facts {flex: 1 1 240px; gap: 8px} .satseg-words {line-height: 1.45; overflow-wrap: anywhere}
 </style>'''
 
-# %% ../nbs/40_app.ipynb #67dd0fd4
+# %% ../nbs/40_app.ipynb #03f69c02
 class App:
     "The page: look at predictions, train, see the curves of past runs."
     def __init__(self,
@@ -467,19 +475,21 @@ class App:
         self.train = TrainTab(on_model=self.offer)
         self.tabs.children = (self.tabs.children[0], self.train.box, self.tabs.children[2])
 
-    def offer(self,
-        path, # A model file that training has just written
-    )->str: # For the page
-        "Let the first tab offer a new model."
-        path,look = str(path),self.look
-        with look.status.lock:
-            if path == look.model.value: look.load(model=path) # Trained anew while it was open
-            else: look.model.offer(path, f'trained: {Path(path).parent.name}')
-        return 'The model is in the list of the tab Look.'
-
     def _ipython_display_(self):
         from IPython.display import display
         display(self.box)
+
+# %% ../nbs/40_app.ipynb #aeffa844
+@patch
+def offer(self:App,
+    path, # A model file that training has just written
+)->str: # For the page
+    "Let the first tab offer a new model."
+    path,look = str(path),self.look
+    with look.status.lock:
+        if path == look.model.value: look.load(model=path) # Trained anew while it was open
+        else: look.model.offer(path, f'trained: {Path(path).parent.name}')
+    return 'The model is in the list of the tab Look.'
 
 # %% ../nbs/40_app.ipynb #c7b2dc66
 _CELL = 'import os\nos.chdir({folder!r})\nfrom satseg.app import App\nApp(max_upload={limit})'

@@ -756,11 +756,15 @@ def overlay(
         if i: res[mask==i] = np.round((1-alpha)*rgb[mask==i] + alpha*np.array(colour))
     return res
 
-# %% ../nbs/00_data.ipynb #1beaaf86
+# %% ../nbs/00_data.ipynb #8ff660ea
+def _letters(name):
+    "A name for matplotlib, which takes what stands between two dollars for a formula."
+    return str(name).replace('$', r'\$')
+
 def _legend(fig, names, colours):
     "The names of colours (r,g,b) below all pictures of `fig`."
     from matplotlib.patches import Patch
-    handles = [Patch(facecolor=np.array(c)/255, edgecolor='grey', linewidth=.5, label=o) for o,c in zip(names, colours)]
+    handles = [Patch(facecolor=np.array(c)/255, edgecolor='grey', linewidth=.5, label=_letters(o)) for o,c in zip(names, colours)]
     if handles: fig.legend(handles=handles, loc='outside lower center', ncols=min(len(handles), max(2, int(1.2*fig.get_figwidth()))), fontsize=8, frameon=False)
 
 def show_pictures(
@@ -780,12 +784,12 @@ def show_pictures(
     for ax,(title,picture) in zip(axs.flat, pictures.items()):
         ax.imshow(picture, **how)
         ax.set(xticks=[], yticks=[])
-        ax.set_title(title, fontsize=10)
+        ax.set_title(_letters(title), fontsize=10)
     if legend: _legend(fig, legend, legend.values())
     plt.close(fig) # The returned figure is shown by Jupyter: once, not twice
     return fig
 
-# %% ../nbs/00_data.ipynb #6adff5d1
+# %% ../nbs/00_data.ipynb #8f2b6795
 def show_chips(
     chips:Chips, # What to show; slice it to choose
     preds=None, # One (H,W) mask of class ids per chip
@@ -808,7 +812,7 @@ def show_chips(
         for ax,mask in zip(row, [None] + [chip.mask]*chips.has_masks + [pred]):
             ax.imshow(rgb if mask is None else overlay(rgb, mask, colours, alpha))
             ax.set(xticks=[], yticks=[])
-        row[0].set_ylabel(chip.name, fontsize=8)
+        row[0].set_ylabel(_letters(chip.name), fontsize=8)
     for ax,head in zip(axs[0], heads): ax.set_title(head, fontsize=10)
     if len(heads) > 1: _legend(fig, chips.classes[1:], colours[1:])
     plt.close(fig)

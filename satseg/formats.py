@@ -826,7 +826,7 @@ KINDS = dict(pickle=_load_pickle, folders=load_folders, coco=load_coco, ships=lo
 _SUFFIXES = {'.pickle': 'pickle', '.pkl': 'pickle', '.csv': 'ships', '.json': 'coco', '.geojson': 'geotiffs', '.gpkg': 'geotiffs',
              '.shp': 'geotiffs'}
 
-# %% ../nbs/05_formats.ipynb #22d3a12a
+# %% ../nbs/05_formats.ipynb #64cbaa3d
 def _kind_of_folder(path):
     "Kind of a folder, by the names in it; the most telling first."
     names = [o for o in sorted(path.iterdir()) if not o.name.startswith('.')]
@@ -852,8 +852,9 @@ def kind_of(
     path = Path(path)
     kind = _kind_of_folder(path) if path.is_dir() else _SUFFIXES.get(path.suffix.lower()) if path.is_file() else None
     if kind: return kind
-    what = 'a folder of another kind' if path.is_dir() else 'another file' if path.is_file() else 'nothing'
-    raise BadInput(f'{path}: expected a dataset ({", ".join(KINDS)}), found {what}: say which with kind= (--kind)')
+    if not path.exists(): raise BadInput(f'{path}: expected a dataset, found no such file or folder')
+    what,hint = ('a folder','') if path.is_dir() else ('a file',', or give a single image to satseg-scene')
+    raise BadInput(f'{path}: expected a dataset ({", ".join(KINDS)}), found {what} of another kind: say which with kind= (--kind){hint}')
 
 # %% ../nbs/05_formats.ipynb #5ee93879
 def load_dataset(

@@ -246,7 +246,7 @@ def _pick_split(parts, split, source):
     if split in parts: return split
     raise BadInput(f'{source}: expected a split out of {", ".join(parts)}, got {"none" if split is None else split}')
 
-# %% ../nbs/30_inference.ipynb #83223937
+# %% ../nbs/30_inference.ipynb #b5469482
 def unlike_training(
     info, # `ModelInfo`
     chips, # `Chips`
@@ -256,8 +256,8 @@ def unlike_training(
     "What is odd about the readings of `chips`."
     places = np.linspace(0, len(chips)-1, min(n, len(chips))).astype(int)
     x = np.concatenate([chips[int(i)].image.reshape(len(chips.bands), -1) for i in places], axis=1)
-    text = compare_statistics(info.bands, x.mean(1), x.std(1), info.mean, info.std, limit)
-    return re.sub(r': (say which is which with )?--.*', '', text) # What scenes have options for must be put right in a dataset
+    text = compare_statistics(info.bands, x.mean(1), x.std(1), info.mean, info.std, limit, str(chips.raw(0)[0].dtype))
+    return re.sub(r': (say which is which with )?--.*', ': mend the dataset, or map its rasters one by one with satseg-scene, which has --scale, --offset and --bands', text)
 
 # %% ../nbs/30_inference.ipynb #91e99418
 def submission_kind(

@@ -112,12 +112,13 @@ def __add__(self:ProbabilityHistogram, other):
     for k in ('positives','negatives','sums'): setattr(res, k, getattr(self, k)+getattr(other, k))
     return res
 
-# %% ../nbs/12_metrics.ipynb #d80522a8
+# %% ../nbs/12_metrics.ipynb #599986c5
 def _step(threshold):
     "The bin that starts at `threshold`."
     thr = float(threshold)
     if not 0<=thr<=1 or abs(round(thr*BINS)/BINS-thr)>1e-6:
-        raise BadInput(f"expected a threshold from 0 to 1 in steps of {1/BINS}, got {thr:g}: round it to three decimals")
+        hint = 'round it to three decimals' if 0<=thr<=1 else 'it is a probability, such as 0.5'
+        raise BadInput(f"expected a threshold from 0 to 1 in steps of {1/BINS}, got {thr:g}: {hint}")
     return round(thr*BINS)
 
 @patch

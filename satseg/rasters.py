@@ -892,7 +892,7 @@ def _swapped(bands, mean, std, model_mean, model_std, misfit):
     fits = misfit(mean[order], std[order]) < min(now/3, .5) and now > 1.5
     return f'careful: the bands {",".join(bands)} are not quite like those of the training: {text}' if fits else ''
 
-# %% ../nbs/15_rasters.ipynb #8603b15c
+# %% ../nbs/15_rasters.ipynb #53846c9e
 def compare_statistics(
     bands, # Names
     mean, # (C,) of the scene
@@ -916,10 +916,10 @@ def compare_statistics(
         order,text = _orders(bands, mean, std, model_mean, model_std)
         tries.append((misfit(mean[order], std[order]), text))
     best,text = min(tries)
-    if best > min(limit, misfit(mean, std)/2):
-        if off.max() <= limit and not bits: return ''
-        text = '8 bits where the model knows more: use the readings as delivered'
-        if not bits: text = 'other units, an offset, or another order of bands?'
+    if bits: text = 'an 8-bit picture, made for the eye; the model knows the readings as delivered, before they were stretched to 0..255: use those'
+    elif best > min(limit, misfit(mean, std)/2):
+        if off.max() <= limit: return ''
+        text = 'other units, an offset, or another order of bands?'
     i = int(off.argmax())
     return (f'careful: {bands[i]} averages {mean[i]:.4g} here and {model_mean[i]:.4g} in training, {off[i]:.1f} deviations off '
             f'(deviation {std[i]:.3g} and {model_std[i]:.3g}): {text}')

@@ -6,13 +6,13 @@
 __all__ = ['chip_row', 'counts_objects', 'score_chips', 'average_precision', 'plot_precision_recall', 'plot_log', 'plot_chips',
            'pick_chips', 'Report', 'report']
 
-# %% ../nbs/31_report.ipynb #1aa2b808
+# %% ../nbs/31_report.ipynb #296d6de3
 import base64, csv, html, importlib.util, io
 import numpy as np
 from dataclasses import dataclass
 from pathlib import Path
 
-from .data import IGNORE, BadInput, true_colour
+from .data import IGNORE, BadInput, true_colour, _letters
 from .inference import ObjectTally, find_each_way, match_classes, score_rows, summary
 from .metrics import ProbabilityHistogram, class_table, confusion, markdown_table, plot_reliability, plot_threshold_curve, scores
 from .outputs import ERROR_COLOURS, errors, paint, shown_classes, write_folder
@@ -106,7 +106,7 @@ def _read_log(path):
     except (ValueError,csv.Error):
         raise BadInput(f'{want}, this one is damaged: a cell is no number; leave log out, or mend the file') from None
 
-# %% ../nbs/31_report.ipynb #cad3c2ec
+# %% ../nbs/31_report.ipynb #af9204cf
 def plot_log(
     path:str|Path, # A run's log.csv: epoch, train_loss, valid_loss, iou, dice
     axs=None, # Two matplotlib axes; None makes a figure
@@ -122,18 +122,14 @@ def plot_log(
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(fontsize=8)
     axs[0].set(ylabel='loss', title='Loss', ylim=(0,None))
-    axs[1].set(ylabel='score', title='Validation, threshold 0.5', ylim=(0,1))
+    axs[1].set(ylabel='score', title='Validation', ylim=(0,1))
     return axs
 
-# %% ../nbs/31_report.ipynb #21561abd
+# %% ../nbs/31_report.ipynb #da19cf2f
 def _difference(grey, pred, targ, two):
     "What is right and wrong, on grey."
     if two: return paint(grey, errors(pred, targ), dict(enumerate(ERROR_COLOURS.values(), 1)), .85)
     return paint(grey, (pred != targ) & (targ != IGNORE), {1: ERROR_COLOURS['miss']}, .85)
-
-def _letters(name):
-    "A name for matplotlib, which takes what stands between two dollars for a formula."
-    return str(name).replace('$', r'\$')
 
 # %% ../nbs/31_report.ipynb #090886ec
 def plot_chips(

@@ -40,7 +40,7 @@ from fastcore.basics import noop, patch
 from fastcore.imports import IN_NOTEBOOK
 from fastcore.script import call_parse, is_cli
 
-# %% ../nbs/35_training.ipynb #d282457c
+# %% ../nbs/35_training.ipynb #d967796d
 from .augment import Augment
 from .data import IGNORE, BadInput, BandStats, Cache, Chips, band_stats, exit_status, hyphens, normalise, true_colour, words
 from .inference import ObjectTally, gate_probabilities, score_rows, submission_kind, summary
@@ -52,7 +52,7 @@ from satseg.prediction import (add_counts, find_objects, finds_instances, mask_c
     true_mask)
 from .recipes import (SCHEDULES, TURNS, WEIGHT_ARGUMENTS, Recipe, change, check_run, class_counts, clear_run, dataset, material,
     oversampling_weights, read_recipe, recipe_text, remembered, settings, undersample, windows, with_target, write_text)
-from .report import plot_log, report
+from .report import _letters, plot_log, report
 
 # %% ../nbs/35_training.ipynb #46b8572c
 class ChipDataset:
@@ -70,7 +70,7 @@ class ChipDataset:
         chip = self.chips[i]
         return torch.from_numpy(normalise(chip.image, self.stats)).float(), torch.from_numpy(np.asarray(chip.mask, dtype=np.int64))
 
-# %% ../nbs/35_training.ipynb #fc093cab
+# %% ../nbs/35_training.ipynb #b92925b9
 def _grid(n, across, nrows, ncols, figsize, size=2.3):
     "A figure, and axes for `n` rows of `across` pictures, as many beside each other as fastai would put there."
     import matplotlib.pyplot as plt
@@ -80,7 +80,7 @@ def _grid(n, across, nrows, ncols, figsize, size=2.3):
     for ax in axs.flat: ax.set_axis_off()
     return fig,list(axs.flat)
 
-def _there(yes, names): return f'{"" if yes else "no "}{" or ".join(names[1:])}'
+def _there(yes, names): return f'{"" if yes else "no "}{_letters(" or ".join(names[1:]))}'
 
 def _answer(out, targ, names, threshold):
     "Logits (C,H,W) of a chip as class ids (H,W), and titles for truth and answer; of a gate (1,1,1) ids are None."
@@ -88,7 +88,7 @@ def _answer(out, targ, names, threshold):
     prob = float(out.sigmoid())
     return None,(f'truth: {_there(((targ > 0) & (targ != IGNORE)).any(), names)}', f'{_there(prob >= threshold, names)} ({prob:.2f})')
 
-# %% ../nbs/35_training.ipynb #caf8a875
+# %% ../nbs/35_training.ipynb #c4d93ec3
 class ChipLoader(TfmdDL):
     "fastai's `TfmdDL` over a `ChipDataset`, with pictures."
     def _draw(self, axs, x, masks, titles):
@@ -104,7 +104,7 @@ class ChipLoader(TfmdDL):
 
     def _legend(self, fig):
         from matplotlib.patches import Patch
-        handles = [Patch(color=np.array(c)/255, label=o) for o,c in self._shown().values()]
+        handles = [Patch(color=np.array(c)/255, label=_letters(o)) for o,c in self._shown().values()]
         fig.legend(handles=handles, loc='outside lower center', ncols=4, fontsize=8, frameon=False)
 
 # %% ../nbs/35_training.ipynb #4d990512

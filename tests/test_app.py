@@ -324,6 +324,31 @@ def test_curves_of_a_run(page):
     page.get_by_text('Look', exact=True).click()
 
 
+@needs_browser('voila', 'anywidget')
+def test_trains_stops_and_uses_the_model(page, files):
+    from satseg.recipes import recipe_from, recipe_text
+    tiny = dict(name='tiny', split=dict(watch=.35), model=dict(arguments=dict(widths=[8, 16])), training=dict(lr=1e-2, bs=2, epochs=500))
+    (files/'tiny.yaml').write_text(recipe_text(recipe_from(tiny)))
+    write_sample(files/'small.pickle', 6, 2, 32)
+    page.get_by_text('Train', exact=True).first.click()
+    for place,path in (('path of a .yaml file', 'tiny.yaml'), ('path of a dataset', 'small.pickle')):
+        page.locator('select:visible').nth(int(place.endswith('dataset'))).select_option(label='a file of my own')
+        page.get_by_placeholder(place).fill(path)
+        page.keyboard.press('Tab')
+    page.wait_for_function("[...document.querySelectorAll('input')].some(o => o.value.endsWith('runs/tiny'))")
+    page.get_by_role('button', name='Train', exact=True).click()
+    page.get_by_text(re.compile('^[2-9] of 500 epochs done')).wait_for()
+    shot(page, 'app_training')
+    page.get_by_role('button', name='Stop').and_(page.locator(':visible')).click()
+    page.get_by_text('in the list of the tab Look').wait_for()
+    assert 'stopped after' in page.get_by_text('in the list of the tab Look').inner_text()
+    assert page.get_by_role('button', name='Go on').is_enabled() and (files/'runs'/'tiny'/'model.pth').is_file()
+    page.get_by_text('Look', exact=True).click()
+    choose(page, 'Model', 'trained: tiny')
+    assert said(page).startswith('16 chips')
+    choose(page, 'Model', 'shipped model')
+
+
 def status(url, headers={}):
     "What a plain request gets."
     class Stay(urllib.request.HTTPRedirectHandler):
@@ -404,6 +429,58 @@ def test_training_offers_its_model_and_bad_data_leave_the_page():
     assert ('trained: buildings', 'runs/buildings/model.pth') in app.look.model.list.options and app.look.model.list.value == ''
     app.open_training()
     assert app.tabs.children[1] is app.train.box
+
+
+def test_a_model_trained_anew_replaces_the_one_that_is_open(tmp_path, files):
+    pytest.importorskip('anywidget')
+    import shutil
+    from satseg.app import App
+    run = tmp_path/'run'
+    run.mkdir()
+    shutil.copy(files/'three.pth', run/'model.pth')
+    look = (app := App(data=files/'three.pickle', model=run/'model.pth')).look
+    look.status.wait()
+    old = look.net[1][1].mean
+    net = UNet(n_in=3, n_out=3, widths=(4, 8))
+    save_model(run/'model.pth', net, ModelInfo('UNet', net.arguments, ['B02', 'B03', 'B04'], [800.]*3, [300.]*3, ['field', 'forest', 'water'], threshold=None))
+    app.offer(run/'model.pth')
+    look.status.wait()
+    assert list(old) == [900.]*3 and list(look.viewer.info.mean) == [800.]*3
+
+
+def test_two_choices_in_a_row_both_count(files):
+    pytest.importorskip('anywidget')
+    from satseg.app import LookTab
+    look = LookTab(data='nothing.tif')
+    look.status.wait()
+    look.load(model=str(files/'three.pth'))
+    look.load(data=str(files/'three.pickle')) # Before the model is there
+    look.status.wait()
+    assert look.viewer and len(look.viewer.classes) == 3 and look.model.value == str(files/'three.pth') and look.asked is None
+
+
+def test_uploads_that_cannot_be_opened_go(files):
+    pytest.importorskip('anywidget')
+    from satseg.app import LookTab
+    look = LookTab(data='nothing.tif')
+    for _ in range(2):
+        look.data.upload.hear(dict(kind='start', name='torn.png', size=4))
+        look.data.upload.hear(dict(kind='piece'), [b'torn'])
+        look.status.wait()
+    assert 'torn.png' in look.status.line.value and not list(Path(look.data.upload.folder.name).iterdir())
+
+
+def test_curves_of_a_file_of_any_name(tmp_path):
+    pytest.importorskip('anywidget')
+    from satseg.app import CurvesTab
+    head,row = 'epoch,train_loss,valid_loss,iou,dice\n','0,1,1,.1,.2\n'
+    (tmp_path/'log.csv').write_text(head+row)
+    (tmp_path/'other.csv').write_text(head+row+row.replace('0', '1', 1))
+    curves = CurvesTab()
+    for path,want in ((tmp_path, '1 epoch'), (tmp_path/'other.csv', '2 epochs')):
+        curves.load(str(path))
+        curves.status.wait()
+        assert want in curves.status.line.value
 
 
 @pytest.mark.parametrize('options,want', ((['--port', '0'], 'expected 1 to 65535'), (['--max-upload', 'much'], 'much'), (['--ip', '203.0.113.7'], 'cannot listen on 203.0.113.7')))

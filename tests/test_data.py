@@ -358,3 +358,10 @@ def test_real_pickle(real_data):
     assert stats.mean[0] > stats.mean[1] > stats.mean[2]  # haze makes blue the brightest over forest: the order is B, G, R
     assert .05 < class_shares(parts['train'])['building'] < .2
     assert len(show_chips(parts['val'], n=2).axes) == 4
+
+
+def test_names_with_dollars_are_no_formulas(tmp_path):
+    image = np.full((8, 8, 3), 9., np.float32)
+    chips = Chips([image], [np.eye(8, dtype=np.uint8)], classes=['no $\\frac$', 'a$\\x$b'], names=['c$\\frac{$'])
+    show_chips(chips).savefig(tmp_path/'chips.png')
+    show_pictures({'t$\\x$': image[...,0]}, {'k$\\x$': (1, 2, 3)}).savefig(tmp_path/'pictures.png')

@@ -630,9 +630,9 @@ def test_bad_scenes(tmp_path):
 def test_kinds_and_options(tmp_path):
     assert set(KINDS) == {'pickle','folders','coco','ships','clouds','geotiffs','bands'}
     one_line(lambda: kind_of(tmp_path), 'a folder of another kind')
-    one_line(lambda: kind_of(tmp_path/'x'), 'found nothing')
+    one_line(lambda: kind_of(tmp_path/'x'), 'found no such file')
     (tmp_path/'x.txt').write_text('')
-    one_line(lambda: load_dataset(tmp_path/'x.txt'), 'another file')
+    one_line(lambda: load_dataset(tmp_path/'x.txt'), 'a file of another kind')
     folders(tmp_path, [np.eye(4)])
     one_line(lambda: load_dataset(tmp_path, tolerence=1), 'did you mean tolerance?')
     one_line(lambda: load_dataset(tmp_path, kind='folder'), 'did you mean folders?')

@@ -981,7 +981,7 @@ def test_another_order_is_said_though_no_band_is_far_off():
 def test_usual_scenes_pass_in_silence():
     bands,mean,std = STATS
     for m,s in ((mean,std),(mean+2*std,std*2),(mean/3,std/10),(mean+3*std,std/2)): assert compare_statistics(bands, m, s, mean, std) == ''
-    assert '8 bits' in compare_statistics(bands, np.array([90,95,100,120]), np.full(4, 50.), mean, std, dtype='uint8')
+    assert '8-bit' in compare_statistics(bands, np.array([90,95,100,120]), np.full(4, 50.), mean, std, dtype='uint8')
     assert compare_statistics(('grey',), [5], [0], [5], [1]) == '' # A scene of one value is nothing to shout about
     assert compare_statistics(('grey',), [500], [0], [5], [1])
 

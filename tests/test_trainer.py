@@ -150,7 +150,7 @@ def test_stopped_in_an_epoch_keeps_the_best_and_goes_on_to_the_same_end(tab, dat
     assert 0 < info.threshold < 1 and 'iou' in report(model, info, chips, tmp_path/'report', log=out/'log.csv').metrics
     best = max(range(2), key=lambda i: float(log(out)[i]['iou']))
     assert tab.trainer.result['best_epoch'] == best and info.threshold == tab_threshold(out, tab)
-    assert tab.train_button.description == 'Go on'
+    assert tab.train_button.description == 'Go on' and tab.epochs.disabled and tab.recipe.disabled and not tab.out.disabled
     tab.trainer.changed,tab.epochs.value = tab._changed,99 # A run goes on as it began
     assert 'done: IoU' in press(tab) and len(log(out)) == 4
     whole = run_recipe(change(TINY, epochs=4), data, tmp_path/'whole', quiet=True)
@@ -258,6 +258,18 @@ def test_gates_and_several_classes_are_drawn(tmp_path, name):
     trainer.wait(300)
     assert any('learnt from' in o for o in trainer.watched.notes) == (name == 'ships_gate') # Too few are watched there
     assert not trainer.error and 'done' in trainer.words and len(trainer.watched.chips) == 3 and all(o.startswith(b'\x89PNG') for o in trainer.pictures.values())
+
+
+def test_a_class_of_any_name_is_drawn(data):
+    from types import SimpleNamespace as NS
+    import numpy as np
+    from satseg.data import band_stats
+    from satseg.trainer import Watched, _png
+    chips = sample_chips(4, size=32, seed=5)
+    chips.classes = ['background', r'$\frac$']
+    ds = NS(chips=chips, stats=band_stats(chips))
+    watched = Watched(NS(dls=NS(valid_ds=ds, train_ds=ds)))
+    for shape in ((3,1,32,32), (3,1)): assert _png(watched.figure(np.zeros(shape, np.float32)))
 
 
 def test_telling_chips_come_from_different_groups():
