@@ -6,8 +6,8 @@
 __all__ = ['Stopped', 'complaint', 'Status', 'Chooser', 'table_html', 'LookTab', 'CurvesTab', 'App', 'write_page',
            'server_settings', 'serve', 'main']
 
-# %% ../nbs/40_app.ipynb #ee55812e
-import html, json, os, re, secrets, socket, sys, tempfile, threading, traceback, webbrowser
+# %% ../nbs/40_app.ipynb #dbb620fb
+import html, json, os, re, secrets, socket, sys, tempfile, threading, time, traceback, webbrowser
 import ipywidgets as w
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def run(self:Status,
         self.thread = threading.Thread(target=lambda: self._do(before, turn, text, job, then, fail), daemon=True)
         self.thread.start()
 
-# %% ../nbs/40_app.ipynb #9555005c
+# %% ../nbs/40_app.ipynb #6739883b
 @patch
 def _do(self:Status, before, turn, text, job, then, fail):
     "The thread: wait for the one before, work, tell."
@@ -103,7 +103,7 @@ def _do(self:Status, before, turn, text, job, then, fail):
         with self.lock: fail()
         if threading.current_thread() is self.thread: self.say('Stopped.')
     except Exception as e:
-        with self.lock: self.say(f'{complaint(e)} {fail() or ""}'.strip(), 'problem')
+        with self.lock: self.say('. '.join(filter(None, (complaint(e), fail()))), 'problem')
         if not isinstance(e, (BadInput,OSError,MemoryError)): traceback.print_exc()
     finally:
         if threading.current_thread() is self.thread: _busy(self, False)
@@ -113,7 +113,7 @@ def wait(self:Status):
     "Until nothing is going on."
     while self.thread and self.thread.is_alive(): self.thread.join()
 
-# %% ../nbs/40_app.ipynb #f877b374
+# %% ../nbs/40_app.ipynb #059d1754
 class Chooser:
     "A list of things to open, a field for a path, and a button to upload."
     def __init__(self,
@@ -126,7 +126,7 @@ class Chooser:
         hint:str, # In the empty field
         tip:str, # Over the field
     ):
-        self.title,self.on_choice,self.status,self.quiet,self.value = title,on_choice,status,False,items[0][1]
+        self.title,self.on_choice,self.status,self.quiet,self.value,self.since = title,on_choice,status,False,items[0][1],-9.
         self.list = w.Dropdown(options=items, layout=w.Layout(width='150px'))
         self.path = w.Text(placeholder=hint, tooltip=tip, continuous_update=False, layout=w.Layout(flex='1 1 80px', min_width='80px'))
         self.open = w.Button(description='Open', layout=w.Layout(width='60px'), tooltip='Open the file at this path')
@@ -134,18 +134,19 @@ class Chooser:
         label = w.Label(title, layout=w.Layout(width='42px'))
         self.box = w.HBox([label, self.list, self.path, self.open, self.upload])
         self.box.add_class('satseg-chooser')
-        self.list.observe(lambda o: self.quiet or self._choose(o['new']), 'value')
-        self.path.observe(lambda o: self._typed(), 'value')
-        self.open.on_click(lambda _: self._typed())
+        self.list.observe(lambda o: self.quiet or self._choose(o['new']), 'value'); self.path.observe(lambda o: self._typed(), 'value')
+        self.open.on_click(lambda _: self._typed(True))
 
-    def _typed(self):
+    def _typed(self, pressed=False):
         path = os.path.expanduser(self.path.value.strip())
         if path and not self.quiet: self._choose(path)
+        elif pressed and time.monotonic()-self.since > 1: # Leaving the field has opened its path before the click came
+            self.status.say(f'{self.title}: type the {self.path.placeholder} into the field before Open, or choose from the list', 'problem')
 
     def _choose(self, value):
         self.on_choice(value)
 
-# %% ../nbs/40_app.ipynb #8782e62d
+# %% ../nbs/40_app.ipynb #458a7331
 @patch
 def settle(self:Chooser,
     value, # What is open now
@@ -155,7 +156,7 @@ def settle(self:Chooser,
     gone = self.upload.folder.name if self.upload.folder else None
     items = [(words,o) for words,o in self.list.options if o == value or not gone or not str(o).startswith(gone)]
     if value not in [o for _,o in items]: items.append((Path(value).name, value))
-    self.value,self.quiet = value,True
+    self.value,self.quiet,self.since = value,True,time.monotonic()
     self.list.options,self.list.value,self.path.value = items,value,''
     self.quiet = False
 
@@ -214,7 +215,7 @@ def _row(*kids, cls='row'):
     box.add_class(f'satseg-{cls}s')
     return box
 
-# %% ../nbs/40_app.ipynb #da65ff50
+# %% ../nbs/40_app.ipynb #eaf11080
 class LookTab:
     "Pictures, threshold, numbers and files of a source of chips and a model."
     def __init__(self,
@@ -234,22 +235,23 @@ class LookTab:
         self.chip = w.Dropdown(layout=w.Layout(width='190px'))
         self.back,self.next = (w.Button(description=o, tooltip=f'{p} chip', layout=w.Layout(width='36px'))
             for o,p in (('\u25c0','Previous'), ('\u25b6','Next')))
-        self.threshold = w.FloatSlider(min=0, max=1, step=.005, readout_format='.3f', layout=w.Layout(width='300px'))
-        self.area = w.BoundedIntText(min=0, max=10**6, layout=w.Layout(width='80px'))
+        self.threshold = w.FloatSlider(min=0, max=1, step=.001, readout_format='.3f', layout=w.Layout(width='300px'))
+        self.area = w.BoundedIntText(min=0, max=10**6, description='Smallest object, pixels', style=dict(description_width='initial'),
+            layout=w.Layout(width='238px'), tooltip='Acts on objects, polygons and submission; the mask and its scores keep smaller ones')
         self.panels,self.words,self.scores = Panels(),w.HTML(),w.HTML()
         self.files = Downloads(self._make)
         self._lay_out()
         self._connect()
         self.load(data=data, model=model)
 
-# %% ../nbs/40_app.ipynb #f5acd561
+# %% ../nbs/40_app.ipynb #2d9043be
 @patch
 def _lay_out(self:LookTab):
     def named(text, o): return _row(w.Label(text), o, cls='pair')
     self.chips = _row(self.back, self.chip, self.next, self.by, cls='chip')
     self.cut = named('Threshold', self.threshold)
     self.parts = named('Part', self.part)
-    controls = _row(self.parts, self.chips, self.cut, named('Smallest object, pixels', self.area), cls='control')
+    controls = _row(self.parts, self.chips, self.cut, _row(self.area, cls='pair'), cls='control')
     below = _row(self.scores, w.VBox([self.words, self.files]), cls='below')
     below.children[1].add_class('satseg-facts')
     self.main = w.VBox([controls, self.panels, below])
@@ -285,11 +287,11 @@ def load(self:LookTab,
     self.asked = asked
     self._open(asked, self.net[1] if self.net and kept and self.net[0] == asked[1] else None) # Its file may have changed
 
-# %% ../nbs/40_app.ipynb #12e1f596
+# %% ../nbs/40_app.ipynb #0364779f
 @patch
 def _open(self:LookTab, asked, known):
     "Do what was asked; `known`: the net and its facts, if they are there."
-    (data,model,part),made,old = asked,[],self.viewer
+    (data,model,part),made,old,chosen = asked,[],self.viewer,asked[1] or self.model.value # '': nobody chose a model
     def over():
         if self.asked == asked: self.asked = None
     def job(progress):
@@ -310,7 +312,7 @@ def _open(self:LookTab, asked, known):
         if known or not made: return self.model.back(later[1])
         self._take(model, made[0])
         self.viewer,self.main.layout.visibility = None,'hidden' # What is on the page is by another model
-        return 'The model is open: choose data that it can read.'
+        return 'The model is open: choose data that it can read' if chosen else ''
     self.status.run(f'Opening {Path(data).name}' if known else 'Loading the model', job, then, fail)
 
 # %% ../nbs/40_app.ipynb #899b8088
@@ -320,7 +322,7 @@ def _take(self:LookTab, model, made):
     self.net = model,made
     self.model.settle(model)
 
-# %% ../nbs/40_app.ipynb #ace463f5
+# %% ../nbs/40_app.ipynb #fde5eacd
 @patch
 def show(self:LookTab,
     viewer, # `Viewer` after `compute`
@@ -335,7 +337,9 @@ def show(self:LookTab,
     self.part.options,self.part.value = source.splits,source.split if source.splits else None
     if viewer.adjustable: self.threshold.value = viewer.threshold
     self.area.value,self.panels.hidden = viewer.min_area,[]
-    self.files.kinds = [[k, words, lacking.get(k, tip), k not in lacking] for k,(words,tip) in _FILES.items()]
+    piece = f'; only the piece shown, {whole} writes the whole' if (whole := viewer.piecewise()) else ''
+    def over(k, tip): return lacking.get(k, tip + (piece if k in ('mask','overlay','polygons') else ''))
+    self.files.kinds = [[k, words, over(k, tip), k not in lacking] for k,(words,tip) in _FILES.items()]
     self.quiet = False
     self._sort()
     self.main.layout.visibility = 'visible'
@@ -429,7 +433,7 @@ _BUTTONS = '''<style>
 .satseg-app select, .satseg-app input {border-radius: 4px !important}
 </style>'''
 
-# %% ../nbs/40_app.ipynb #9b07ede1
+# %% ../nbs/40_app.ipynb #3a8ce0e4
 _STYLE = '''<style>
 .satseg-app {font-size: 13px; max-width: 1560px; margin: 0 auto; padding: 0 4px; box-sizing: border-box; --jp-widgets-font-size: 13px}
 .satseg-app .widget-label {width: auto; flex: none; color: inherit; font-size: 13px}
@@ -445,7 +449,7 @@ _STYLE = '''<style>
 .satseg-note, .satseg-work {color: #555; padding-left: 0}
 .satseg-controls {flex-flow: row wrap; gap: 4px 24px; align-items: center} .satseg-pairs, .satseg-chips {align-items: center}
 .satseg-belows {flex-flow: row wrap; gap: 8px 20px; align-items: flex-start; margin-top: 4px}
-.satseg-scores {display: inline-block; vertical-align: top; margin-right: 28px; line-height: 1.4}
+.satseg-scores {display: inline-block; vertical-align: top; margin: 0 28px 10px 0; line-height: 1.4}
 .satseg-scores table {border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 12.5px; margin-top: 2px}
 .satseg-scores th {font-weight: 400; color: #666} .satseg-scores th, .satseg-scores td {padding: 1px 0 1px 11px; text-align: right}
 .satseg-scores th:first-child, .satseg-scores td:first-child {text-align: left; padding-left: 0}

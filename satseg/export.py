@@ -355,7 +355,7 @@ def _look(path):
     far = None if info.architecture == 'Classifier' or getattr(net, 'pools_globally', False) else radius(net)
     return info, 'logits', sum(o.numel() for o in net.parameters()), far
 
-# %% ../nbs/21_export.ipynb #3099e2a8
+# %% ../nbs/21_export.ipynb #83dd1ac4
 _CARD = """---
 library_name: satseg
 pipeline_tag: image-{task}
@@ -377,7 +377,7 @@ It was trained on squares of {side} pixels; larger images are computed window by
 
 It knows only places, seasons and sensors like those in its training data; elsewhere its scores are unknown until they are measured there.
 It cannot tell that bands are in another order or readings in another unit: it answers anyway.
-Objects of fewer than {area} pixels are left out when objects are counted or drawn as polygons.
+Objects of fewer than {area} pixels are left out when objects of a chip are counted; maps of scenes keep them unless `--min-area` says otherwise.
 
 """
 

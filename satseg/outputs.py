@@ -150,7 +150,7 @@ def picture(
     if instances is not None: res[:,-pred.shape[1]:][outlines(instances)] = 255
     return with_legend(res, marks, note)
 
-# %% ../nbs/06_outputs.ipynb #dde1fa7a
+# %% ../nbs/06_outputs.ipynb #5e498ae8
 def file_names(
     names, # Chip names: any text
 )->list: # As many different names, safe on every file system; without suffix
@@ -158,7 +158,7 @@ def file_names(
     res,seen = [],set()
     for name in names:
         short = re.sub(r'\.(jpe?g|png|tiff?|npy)\b', '', str(name), flags=re.I)
-        safe = re.sub(r'[^\w.-]+', '_', short).strip('._')[-60:].strip('._') or 'chip'
+        safe = re.sub(r'[^\w.-]+', '_', short).strip('._-')[-60:].strip('._-') or 'chip'
         new,i = safe,1
         while new.lower() in seen: new,i = f'{safe}-{i+1}',i+1
         seen.add(new.lower())

@@ -314,13 +314,19 @@ def _start(self:Upload, name, size):
     self.path,self.left = Path(tempfile.mkdtemp(dir=self.folder.name))/(file_names([Path(name).stem])[0]+suffix),size
     self.send(dict(kind='next'))
 
-# %% ../nbs/37_panels.ipynb #80f6bc72
+# %% ../nbs/37_panels.ipynb #74fca538
+def _leads_elsewhere(path):
+    "Whether GDAL would open other files of this computer for it."
+    with path.open('rb') as f: return b'<vrtdataset' in f.read(4096).lower()
+
 @patch
 def _piece(self:Upload, data):
     "Add some bytes; the last ones complete the file."
     if self.path is None or not 0 < len(data) <= self.left: return self._refuse('the upload broke off: try it again')
     with self.path.open('ab') as f: f.write(data)
     self.left -= len(data)
+    if not self.left and _leads_elsewhere(self.path):
+        return self._refuse(f'{self.path.name}: expected a picture, this is a VRT, which names other files: upload the picture itself')
     self.send(dict(kind='next'))
     if not self.left:
         self.on_file(self.path)

@@ -220,7 +220,7 @@ def _expand(text, base='', listed=False):
     if listed and path.suffix.lower() == '.txt': raise BadInput(f'{path}: expected scenes, found a list in a list: write them into one')
     return _listed(path) if path.suffix.lower() == '.txt' else [str(path)]
 
-# %% ../nbs/15_rasters.ipynb #2bbe87d0
+# %% ../nbs/15_rasters.ipynb #eeb892f1
 def _listed(path):
     "Sources that a text file names, one per line."
     res = []
@@ -235,16 +235,15 @@ def _listed(path):
 def find_scenes(
     sources, # What the user wrote: one string, or several
 )->list: # Sources, one string per scene, in order
-    "All scenes that are meant; none twice."
-    res,seen = [],{}
+    "All scenes that are meant, each once, however often and under however many names it is named."
+    seen = {}
     try: res = [s for o in ([sources] if isinstance(sources, (str,Path)) else sources) for s in _expand(str(o))]
     except OSError as e: raise BadInput(f'{str(e.filename)[:100]}: cannot be read ({e.strerror})') from None
     for s in res:
         key = tuple(map(os.path.realpath, s.split(',')))
-        if key in seen: raise BadInput(f'{s}: is there twice{"" if s == seen[key] else f" (also as {seen[key]})"}: name every scene once')
-        seen[key] = s
-    if not res: raise BadInput('expected at least one scene, got none')
-    return res
+        seen.setdefault(key, s)
+    if not seen: raise BadInput(f'expected at least one scene, got none: {" ".join(map(str, [sources] if isinstance(sources, (str,Path)) else sources))[:100]} names none')
+    return list(seen.values())
 
 # %% ../nbs/15_rasters.ipynb #28e58b5b
 def scene_names(

@@ -446,7 +446,7 @@ def settings(
         except BadInput as e: raise BadInput(f'--set {key}: {e}') from None
     return res
 
-# %% ../nbs/34_recipes.ipynb #6c85d129
+# %% ../nbs/34_recipes.ipynb #fb2d07bc
 @contextmanager
 def dataset(
     recipe:Recipe, # Its `data.sample` names the job
@@ -471,7 +471,7 @@ def write_sample_of(
     if job == 'buildings':
         write_sample(path/'dataset.pickle', n_train=16, n_val=6)
         return path/'dataset.pickle'
-    write_job(path, job)
+    write_job(path, job, *((16, 8) if job == 'ships' else ())) # Ships are rare: each part of the split should have some
     return path
 
 # %% ../nbs/34_recipes.ipynb #8ab5a66d
@@ -608,7 +608,7 @@ def differences(
     a,b = _flat(asdict(a)),_flat(asdict(b))
     return [k for k in {**a, **b} if a.get(k) != b.get(k) and not k.startswith(('logging.','about'))]
 
-# %% ../nbs/34_recipes.ipynb #f4a646c8
+# %% ../nbs/34_recipes.ipynb #c97f6ea0
 def check_run(
     recipe:Recipe, # What is to be run
     out:Path, # Where
@@ -623,7 +623,7 @@ def check_run(
     state = 'a finished run' if (out/'metrics.json').is_file() else 'an unfinished run; go on with --resume (resume=True)'
     if not (resume or overwrite): raise BadInput(f'{out}: holds {state}; name another folder, or start anew with --overwrite (overwrite=True)')
     changed = [] if overwrite else differences(read_recipe(out/'recipe.yaml'), recipe)
-    if changed: raise BadInput(f'{out}: expected the recipe of the stopped run, got another {", ".join(changed[:5])}; use that, or another folder')
+    if changed: raise BadInput(f'{out}: expected the recipe of the stopped run, got another {", ".join(changed[:5])}; go on with {out/"recipe.yaml"} as the recipe, or name another folder')
 
 def clear_run(
     out:Path, # Folder of a run

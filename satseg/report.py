@@ -106,7 +106,7 @@ def _read_log(path):
     except (ValueError,csv.Error):
         raise BadInput(f'{want}, this one is damaged: a cell is no number; leave log out, or mend the file') from None
 
-# %% ../nbs/31_report.ipynb #af9204cf
+# %% ../nbs/31_report.ipynb #464e144e
 def plot_log(
     path:str|Path, # A run's log.csv: epoch, train_loss, valid_loss, iou, dice
     axs=None, # Two matplotlib axes; None makes a figure
@@ -121,7 +121,7 @@ def plot_log(
         ax.set(xlabel='epoch')
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(fontsize=8)
-    axs[0].set(ylabel='loss', title='Loss', ylim=(0,None))
+    axs[0].set(ylabel='loss', title='Loss', ylim=(0,1.05*axs[0].get_ylim()[1]))
     axs[1].set(ylabel='score', title='Validation', ylim=(0,1))
     return axs
 

@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['SUFFIXES', 'model_tags', 'write_outputs', 'bytes_of', 'SceneRun', 'fill_journal', 'map_scene', 'map_scenes', 'main']
 
-# %% ../nbs/32_scene.ipynb #7b0e54e6
+# %% ../nbs/32_scene.ipynb #e5f07552
 import json, math, os, re, sys, time
 import numpy as np
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastcore.basics import patch
 from fastcore.script import call_parse, is_cli
 from .blocks import STEPS, UNCERTAINTY, BlockMaker, layers_of, layout_of, make_plan
 from .blocks import compute_here, compute_in_processes, compute_on_cluster
-from .data import IGNORE, BadInput, class_colours, exit_status, hyphens, number, words
+from .data import IGNORE, BadInput, class_colours, exit_status, hyphens, need, number, words
 from .engines import file_hash, load_engine, window_size
 from .info import shipped
 from .maps import Journal, area_table, class_qml, plan_id, unpack, verify_finished, write_cog, write_summary
@@ -314,10 +315,12 @@ def _floats(name, text):
     except ValueError: raise BadInput(f'--{name}: expected a number, or one per band with commas, got {text}') from None
     return vals[0] if len(vals) == 1 else vals
 
-# %% ../nbs/32_scene.ipynb #a9e4c99a
+# %% ../nbs/32_scene.ipynb #761531cc
 def _check_options(out, dry_run, polygons, uncertainty, workers, scheduler, min_area, simplify, resume, overwrite, memory):
     "Slips that can be told before a net is loaded."
     if out is None and not dry_run: raise BadInput('expected a folder to write to: give --out DIR (or --dry-run)')
+    if polygons != 'none': # Not after hours
+        for o in ('shapely','pyproj','pyogrio','pyarrow'): find_spec(o) or need(o, 'geo')
     if polygons not in (*SUFFIXES, 'none'): raise BadInput(f'--polygons: expected one of {", ".join(SUFFIXES)} or none, got {polygons}')
     if uncertainty not in (None, *UNCERTAINTY): raise BadInput(f'--uncertainty: expected {" or ".join(UNCERTAINTY)}, got {uncertainty}')
     if workers not in range(1, 257): raise BadInput(f'--workers: expected a number from 1 to 256, got {workers}')
@@ -391,11 +394,16 @@ def _each(one, sources):
             print('satseg:', ' '.join(str(e).split()), file=sys.stderr)
     return res
 
-# %% ../nbs/32_scene.ipynb #aa70fae9
+# %% ../nbs/32_scene.ipynb #597768f2
+def _silent(*lines): "For --quiet: says nothing."
+
 def _one(run, out, job, dry, files):
     "One scene, with words; or only the words."
     say = files['say']
     say('\n'.join([str(run), *(f'  {o}' for o in run.remarks if o)]))
+    if say is _silent:
+        for o in run.remarks:
+            if o.startswith('careful'): print(f'{run.scene.name}: {o}', file=sys.stderr)
     if dry:
         say(_dry(run, files['workers']))
         return {}
@@ -409,14 +417,14 @@ def _dry(run, workers):
     return (f'  {n:,} block{"s"*(n > 1)}, {run.memory/1e9:.2g} GB for each process; about {each:.2g} s a window here for the net alone, '
             f'{seconds/workers:,.0f} s in all; reading and writing not counted; nothing written')
 
-# %% ../nbs/32_scene.ipynb #bdd950d8
+# %% ../nbs/32_scene.ipynb #0c0e4532
 def _command(scenes, model, out, polygon_classes, offset, halo, half, nodata, scale, quiet, **kw):
     "What `main` does, with text for every option."
     reading = dict(s2_offset='auto') if offset == 'auto' else dict(s2_offset='no', offset=_floats('offset', offset))
     kw.update(reading, scale=_floats('scale', scale), nodata=nodata if nodata in (None,'none') else _floats('nodata', nodata),
               halo=int(halo) if str(halo).isdecimal() else halo, half=half or None,
               polygon_classes=polygon_classes and polygon_classes.split(','),
-              progress=not quiet and sys.stderr.isatty(), say=(lambda *o: None) if quiet else print)
+              progress=not quiet and sys.stderr.isatty(), say=_silent if quiet else print)
     return map_scenes(scenes, model or str(shipped('unet_model.pth')), out, **kw)
 
 def _run(cli, **kw):
@@ -425,12 +433,12 @@ def _run(cli, **kw):
     with exit_status():
         res = _command(**kw)
         failed = [o for o in res.values() if isinstance(o, Exception)]
-        if failed: raise BadInput(f'{len(failed)} of {len(res)} scenes failed, see above; --resume tries them again')
+        if failed: raise BadInput(f'{len(failed)} of {len(res)} scenes failed, see above, the others are mapped; --resume tries them again')
         sys.stdout.flush()
 
 hyphens(__name__)
 
-# %% ../nbs/32_scene.ipynb #03506ef5
+# %% ../nbs/32_scene.ipynb #8a359f37
 @call_parse
 def main(
     scenes:words('Rasters, folders of single bands, globs, text files with one scene per line, STAC JSON', nargs='+'),
@@ -458,7 +466,7 @@ def main(
     resume:bool=False, # Go on where an earlier run stopped; finished scenes are left alone
     overwrite:bool=False, # Replace the files of an earlier run
     dry_run:bool=False, # Only say blocks, memory and time
-    quiet:bool=False, # Errors only
+    quiet:bool=False, # Errors, and what looks wrong, only
 ):
     "Map scenes of any size with a trained model: class map, polygons and areas."
     return _run(is_cli(main), **locals())

@@ -131,7 +131,7 @@ def _figure(width, height, rows=1):
     fig = Figure(figsize=(width, height), layout='constrained')
     return fig,fig.subplots(rows, 1)
 
-# %% ../nbs/38_trainer.ipynb #3c21b48e
+# %% ../nbs/38_trainer.ipynb #9adf7c01
 _BUSY = threading.Lock()
 
 def _one_line(e):
@@ -144,7 +144,7 @@ def _one_line(e):
 class Trainer:
     "Finds a learning rate and trains, in a thread; `changed(event)` is told of everything new."
     def __init__(self,
-        changed=noop, # Called with 'start', 'lr_find', 'curve', 'begin', 'batch', 'epoch', 'end', 'stop' and at last 'over', mostly by the thread
+        changed=noop, # Called with 'start', 'fresh' (a run, not a search alone), 'lr_find', 'curve', 'begin', 'batch', 'epoch', 'end', 'stop' and at last 'over', mostly by the thread
     ):
         self.changed,self.thread,self.running,self._halt = changed,None,False,threading.Event()
         self.words,self.error,self.share,self.curve,self.result = '','',0.,None,None # For people; how much is done, 0 to 1; see `find_lr`, `run_recipe`
@@ -188,7 +188,7 @@ def _find(self:Trainer, recipe, data):
     if self.curve: self.changed('curve')
     return self.curve
 
-# %% ../nbs/38_trainer.ipynb #ebe2ab34
+# %% ../nbs/38_trainer.ipynb #78d0e70d
 @patch
 def find(self:Trainer,
     recipe:Recipe, # Its rate does not count
@@ -197,6 +197,7 @@ def find(self:Trainer,
     "Start looking for a learning rate."
     self._start(lambda: self._find(recipe, data))
 
+# %% ../nbs/38_trainer.ipynb #273ef678
 @patch
 def train(self:Trainer,
     recipe:Recipe, # With the rate `find`, that is looked for first
@@ -210,15 +211,20 @@ def train(self:Trainer,
         r,self.out,self.watched,self.pictures = recipe,Path(out),None,{}
         if resume and (self.out/'recipe.yaml').is_file(): r = read_recipe(self.out/'recipe.yaml')
         check_run(r, self.out, resume, overwrite)
+        self.changed('fresh')
+        there = self.out.exists()
         if r.training.lr == 'find' and not (r.training.lr_grid or resume):
             if not self._find(r, data): return
             r = change(r, lr=float(f'{self.curve["lr"]:.2g}'))
         from satseg.training import Tell, run_recipe
         self.result = run_recipe(r, data, self.out, resume, overwrite, quiet=True, cbs=[Tell(self._told)], stop=self._halt.is_set)
+        if not self.result.get('model'): # Nothing to keep
+            self.share = 0.
+            if not there and self.out.is_dir() and not any(self.out.iterdir()): self.out.rmdir()
         self.words = _verdict(self.result, self.out)
     self._start(job)
 
-# %% ../nbs/38_trainer.ipynb #b28cce98
+# %% ../nbs/38_trainer.ipynb #be20309c
 def _epochs(n): return f'{n} epoch{"s"*(n != 1)}'
 
 def _verdict(res, out):
@@ -235,7 +241,8 @@ def _verdict(res, out):
 def _told(self:Trainer, event, learn):
     "What `training.Tell` tells, in the thread."
     if event == 'lr_find': self.words,self.share = f'looking for a learning rate: batch {learn.train_iter} of at most 100',learn.train_iter/100
-    elif event == 'end': self.words,self.share = 'keeping the best weights' if learn.stopped else 'judging on chips that the net has not seen',1.
+    elif event == 'end' and learn.stopped: self.words = 'keeping the best weights'
+    elif event == 'end': self.words,self.share = 'judging on chips that the net has not seen',1.
     else:
         first,n = learn.epoch if event == 'batch' else learn.epoch+1 if event == 'epoch' else learn.first_epoch,len(learn.dls.train)+len(learn.dls.valid)
         done = learn.iter+1 + (0 if learn.training else len(learn.dls.train)) if event == 'batch' else 0
@@ -430,12 +437,18 @@ def _draw_losses(self:TrainTab):
     plot_log(log, axs)
     self._show(self.losses, _png(fig, 130))
 
-# %% ../nbs/38_trainer.ipynb #085d59c9
+# %% ../nbs/38_trainer.ipynb #b739b129
 @patch
 def _draw_chips(self:TrainTab):
     "The chips as they were when the slider says; 0: before training."
     seen = dict(self.trainer.pictures) # Its thread adds to them
     if seen: self._show(self.chips, seen[max([o for o in seen if o <= self.after.value], default=min(seen))])
+
+@patch
+def _forget_pictures(self:TrainTab):
+    "What stands there is of the run before."
+    self.after.max,self.after.layout.display = 0,'none'
+    for o in (self.losses, self.chips): o.layout.display,o.empty.layout.display = 'none',None
 
 @patch
 def _add_epoch(self:TrainTab):
@@ -447,25 +460,27 @@ def _add_epoch(self:TrainTab):
     if follow: self.after.value = last
     if follow or len(self.trainer.pictures) == 1: self._draw_chips()
 
-# %% ../nbs/38_trainer.ipynb #d566efd3
+# %% ../nbs/38_trainer.ipynb #95eaea08
 @patch
 def _changed(self:TrainTab, event):
     "Show what the trainer has new; mostly called by its thread."
     t = self.trainer
     if event in ('lr_find','batch') and time.monotonic() - self._drawn < .2: return # A page needs no more
     self._drawn = time.monotonic()
-    if event in ('start','over'): self._enable(event == 'over')
+    if event == 'start': self._enable(False)
     self.bar.value = t.share
     self._say(t.error or t.words, bad=bool(t.error))
     self._try(lambda: self._draw(event)) # No picture is worth a training
+    if event == 'over': self._enable(True) # Not before: the next start forgets what `_over` tells of
 
 @patch
 def _draw(self:TrainTab, event):
     "The pictures that an event changes, and what follows from the end."
     t = self.trainer
+    if event == 'fresh': self._forget_pictures()
     if event == 'curve': self.lr.value = f'{t.curve["lr"]:.2g}'; self._draw_rate()
     if event in ('begin','epoch'): self._add_epoch()
-    if event in ('epoch','end','over') and t.out: self._draw_losses()
+    if event in ('epoch','end','over') and t.pictures: self._draw_losses()
     if event == 'over': self._over()
 
 # %% ../nbs/38_trainer.ipynb #c06ee567

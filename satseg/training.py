@@ -40,16 +40,15 @@ from fastcore.basics import noop, patch
 from fastcore.imports import IN_NOTEBOOK
 from fastcore.script import call_parse, is_cli
 
-# %% ../nbs/35_training.ipynb #d967796d
+# %% ../nbs/35_training.ipynb #c02951a7
 from .augment import Augment
 from .data import IGNORE, BadInput, BandStats, Cache, Chips, band_stats, exit_status, hyphens, normalise, true_colour, words
-from .inference import ObjectTally, gate_probabilities, score_rows, submission_kind, summary
+from .inference import ObjectTally, find_each_way, gate_probabilities, score_rows, submission_kind, summary
 from .losses import LOSSES
 from .metrics import ProbabilityHistogram, class_table, confusion, format_table, markdown_table, plot_threshold_curve, scores
 from .models import ARCHITECTURES, Classifier, ModelInfo, UNet, check_info, load_model, probabilities, save_model
 from .outputs import paint, shown_classes, write_folder
-from satseg.prediction import (add_counts, find_objects, finds_instances, mask_classes, pick_threshold, pixel_probabilities, predict,
-    true_mask)
+from .prediction import add_counts, mask_classes, pick_threshold, pixel_probabilities, predict, true_mask
 from .recipes import (SCHEDULES, TURNS, WEIGHT_ARGUMENTS, Recipe, change, check_run, class_counts, clear_run, dataset, material,
     oversampling_weights, read_recipe, recipe_text, remembered, settings, undersample, windows, with_target, write_text)
 from .report import _letters, plot_log, report
@@ -498,7 +497,13 @@ def _say_little(learn, quiet, stack):
     learn.logger = noop if quiet else line
     if quiet: stack.enter_context(redirect_stdout(_Silent()))
 
-# %% ../nbs/35_training.ipynb #cfcf4b55
+# %% ../nbs/35_training.ipynb #7c9b2568
+def _find_rate(learn, cbs, quiet):
+    "The curve of `lr_find`, announced: it may take longer than a short training. None after a stop."
+    if not quiet: print('looking for a learning rate, up to 100 batches; lr=1e-3 would skip this', flush=True)
+    return lr_curve(learn, cbs=cbs)
+
+# %% ../nbs/35_training.ipynb #45655f30
 def fit(
     learn:SegmentationLearner, # Its `path` is the folder of the run
     epochs:int, # Passes over the training part
@@ -525,20 +530,20 @@ def fit(
         _say_little(learn, quiet, stack)
         if checkpoint.state: checkpoint.lr = checkpoint.state['lr']
         elif lr: checkpoint.lr = float(lr)
-        elif curve := lr_curve(learn, cbs=finding): checkpoint.lr = curve['lr']
+        elif curve := _find_rate(learn, finding, quiet): checkpoint.lr = curve['lr']
         else: return # Stopped
         stack.callback(setattr, learn, 'first_epoch', 0)
         learn.first_epoch = checkpoint.first_epoch
         (learn.fit_one_cycle if schedule == 'one_cycle' else learn.fit)(epochs, checkpoint.lr, cbs=cbs)
 
-# %% ../nbs/35_training.ipynb #c104368d
+# %% ../nbs/35_training.ipynb #f49ae9ba
 def prepare(train, valid, out, make_model=None, bs=8, weights=None, stats=None, threshold=None, seed=0, trained_on='', **kwargs):
     "Learner and model info for `train`, every argument checked, nothing written."
     set_seed(seed, reproducible=True)
     model = make_model() if make_model else UNet(len(train.bands), 1 if len(train.classes) == 2 else len(train.classes))
     binary = getattr(model, 'arguments', {}).get('n_out', 1) == 1
     if binary and threshold is None and not class_counts(valid)[:,1:].any():
-        raise BadInput(f'expected {train.classes[1]} in valid to choose a threshold on, got none; give a threshold, or other chips')
+        raise BadInput(f'expected {train.classes[1]} in valid to choose a threshold on, got none; give a threshold (--set threshold=0.5), or deal the chips out otherwise (--set split.seed=1)')
     stats = stats or band_stats(train)
     info = model_info(model, train, stats, threshold if binary else None, trained_on)
     loss = 'bce' if isinstance(model, Classifier) else 'bce_dice' if binary else 'combined'
@@ -685,7 +690,7 @@ def listeners(
             raise BadInput(f'logging.wandb: {" ".join(str(e).split())[:150]}; log in, set WANDB_MODE=offline, or say false') from None
     return res
 
-# %% ../nbs/35_training.ipynb #3defdfb0
+# %% ../nbs/35_training.ipynb #4ef50b66
 MAX_PIXELS = 2**22 # Larger chips are judged in windows
 
 def judge(
@@ -701,8 +706,7 @@ def judge(
     for i,(chip,probs) in enumerate(predict(model, info, chips, bs=bs)):
         total = add_counts(total, pixel_probabilities(probs, info), true_mask(chip.mask, info))
         if tally is None: continue
-        ways = {'touching pixels': False, **({'instances': True} if finds_instances(info) else {})}
-        tally.add({k: find_objects(probs, info, threshold, o) for k,o in ways.items()}, chips.instances(i), chip.mask == IGNORE)
+        tally.add(find_each_way(probs, info, threshold), chips.instances(i), chip.mask == IGNORE)
     return total,tally
 
 def judge_gate(
@@ -881,7 +885,14 @@ def find_lr(
         learn,_ = _prepare(recipe, m, tmp, kw)
         with learn.no_bar(): return lr_curve(learn, cbs=[*([StopWhen(stop)] if stop else []), *(cbs or [])])
 
-# %% ../nbs/35_training.ipynb #d4cfcd25
+# %% ../nbs/35_training.ipynb #aa22255d
+def _verdict(res):
+    "A line of warning for a net that is no better than a trivial answer, else ''."
+    best = max(res.get('trivial', {}).items(), key=lambda o: o[1]['iou'], default=None)
+    if best is None or res['iou'] > best[1]['iou']: return ''
+    return f'careful: IoU {res["iou"]:.3f} is not above "{best[0]}" {best[1]["iou"]:.3f}: train longer, or look at data and recipe\n'
+
+# %% ../nbs/35_training.ipynb #ba050699
 def run_recipe(
     recipe:Recipe|str|Path, # Or its file
     data:str|Path, # File or folder; 'sample' for a painted one
@@ -902,10 +913,10 @@ def run_recipe(
     with dataset(recipe, data) as path: res,table = _work(recipe, path, name, out, say, overwrite, dict(resume=resume, cbs=cbs or [], stop=stop), quiet)
     if 'stopped' in res: return res
     write_text(out/'metrics.json', json.dumps(res, indent=1)+'\n')
-    say(f'{table}\nwrote {out}: model.pth, metrics.json, report, curves.png, log.csv, recipe.yaml; {res["seconds"]:.0f} s of training')
+    say(f'{table}\n{_verdict(res)}wrote {out}: model.pth, metrics.json, report, curves.png, log.csv, recipe.yaml; {res["seconds"]:.0f} s of training')
     return res
 
-# %% ../nbs/35_training.ipynb #510704fd
+# %% ../nbs/35_training.ipynb #b8065809
 hyphens(__name__)
 
 @call_parse
@@ -920,6 +931,7 @@ def main(
 ):
     "Train as a recipe says: read, split, train, judge, report."
     def go():
+        read_recipe(recipe)
         if not (data and out): raise BadInput('expected --data PATH (or --data sample) and --out FOLDER: what to learn from, where to write')
         return run_recipe(recipe, data, out, resume, overwrite, quiet, **settings(set))
     if not is_cli(main): return go()

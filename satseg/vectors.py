@@ -633,7 +633,7 @@ def _check_written(path, kind, name, report):
         raise OSError(f'{report["count"]:,} polygons were written, {min(n, kept):,} are there')
     if kept < n: report['remarks'].append(f'polygons too small for the decimals of GeoJSON, now points or lines: {n-kept:,}')
 
-# %% ../nbs/16_vectors.ipynb #832b14d1
+# %% ../nbs/16_vectors.ipynb #a1f34ac4
 def write_polygons(
     path:str|Path, # .gpkg, .geojson or .parquet
     shapes, # Iterable of `Shape`
@@ -653,7 +653,8 @@ def write_polygons(
     if not path.parent.is_dir(): raise BadInput(f'{path.parent}: expected a folder to write {path.name} to, there is none: make it first')
     report = dict(count=0, area={}, dropped_small=0, remarks=[])
     if not crs: report['remarks'].append('no CRS: polygons are in '+(
-        'pixels (x, y from the upper left corner)' if transform.is_identity else "the file's own units, areas in pixels"))
+        'pixels (x, y from the upper left corner)' if transform.is_identity else "the file's own units, areas in pixels")
+        + '; a GIS will not know where they lie: give the scene a coordinate system first')
     wkt,kind,schema = _known(crs)[0].to_wkt() if crs else None,FORMATS[path.suffix.lower()],_schema(crs)
     with _under_way(path, _batches(shapes, schema, classes, transform, crs, min_area, simplify, report)) as (part,batches):
         name = _table_name(path.stem)

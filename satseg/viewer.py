@@ -277,11 +277,13 @@ def _array(path):
         raise BadInput(f'{path}: expected numbers (H,W,C), found something else')
     return a[...,None] if a.ndim == 2 else a
 
-# %% ../nbs/36_viewer.ipynb #b2590332
+# %% ../nbs/36_viewer.ipynb #9f21ddc3
 _DATASETS = '.pickle','.pkl','.csv','.json','.geojson','.gpkg','.shp'
 
 def _kind(path):
     "'picture', or a kind of dataset."
+    if path.suffix.lower() == '.txt' and path.is_file():
+        raise BadInput(f'{path}: expected a picture, a GeoTIFF, a pickle or a folder of a dataset, found a text file: satseg-scene maps lists of scenes')
     if path.is_file(): return kind_of(path) if path.suffix.lower() in _DATASETS else 'picture'
     try: kind = kind_of(path)
     except BadInput:
@@ -644,9 +646,19 @@ def _area(self:Viewer, i, counts):
     areas = self._once('areas', i, lambda: pixel_areas(place['transform'], place['crs'], (0,0,*pred.shape)))
     return np.bincount(pred.ravel(), np.broadcast_to(areas, pred.shape).ravel(), 256)[:len(counts)]
 
-# %% ../nbs/36_viewer.ipynb #4b8d4d8f
+# %% ../nbs/36_viewer.ipynb #acf404a8
 def _metres(m): return f'{m/1e6:,.2f} km2' if m >= 1e6 else f'{m:,.0f} m2'
 
+@patch
+def piecewise(self:Viewer,
+    i:int|None=None, # Number of a chip; any chip unless given
+)->str: # Such as satseg-scene; empty where nothing is cut
+    "The command that writes the whole picture, if a chip is a piece of one."
+    source = self.source
+    cut = any(tuple(win[2:]) != tuple(source.shapes[p]) for p,win in (source.views if i is None else [source.views[i]]))
+    return '' if not cut else 'satseg-scene' if source.kind in ('picture','raster') else 'satseg-predict'
+
+# %% ../nbs/36_viewer.ipynb #678ef34d
 @patch
 def words(self:Viewer,
     i:int, # Number of a chip
@@ -656,6 +668,7 @@ def words(self:Viewer,
     counts = np.bincount(pred.ravel(), minlength=256)
     known,counts = int(counts[:IGNORE].sum()),counts[:len(self.classes)]
     areas,res = self._area(i, counts),[f'{pred.shape[0]:,} x {pred.shape[1]:,} pixels']
+    if whole := self.piecewise(i): res[0] += f' (a piece, as are mask, overlay and polygons: {whole} writes the whole)'
     if known < pred.size: res.append(f'{1-known/pred.size:.1%} no data')
     for k in sorted(range(self.two, len(counts)), key=lambda k: -counts[k]):
         ground = '' if areas is None else f', {_metres(areas[k])}'
@@ -667,7 +680,7 @@ def words(self:Viewer,
 def _counted(self:Viewer, i):
     "Objects of a chip, in words."
     n = int(self.objects(i).max(initial=0))
-    return f'{n:,} object{"s"*(n != 1)}' + (f' of {self.min_area:,} pixels or more' if self.min_area > 1 else '')
+    return f'{n:,} object{"s"*(n != 1)}' + (f' of {self.min_area:,} pixels or more (mask and scores keep the smaller ones)' if self.min_area > 1 else '')
 
 # %% ../nbs/36_viewer.ipynb #c7642642
 def _png(img):

@@ -40,6 +40,9 @@ def files(tmp_path_factory):
     (place/'evil.pth').write_bytes(pickle.dumps(Evil(place/'executed')))
     (place/'torn.png').write_bytes((place/'a picture.png').read_bytes()[:2000])
     (place/'notes.exe').write_bytes(b'MZ')
+    (place/'notes.txt').write_text('hello\n')
+    (place/'names others.tif').write_text('<VRTDataset rasterXSize="9" rasterYSize="9"/>')
+    (place/'names others.vrt').write_text('<VRTDataset/>')
     (place/'large.npy').write_bytes(bytes(LIMIT+1))
     net = UNet(n_in=3, n_out=3, widths=(4, 8))
     info = ModelInfo('UNet', net.arguments, ['B02', 'B03', 'B04'], [900.]*3, [300.]*3, ['field', 'forest', 'water'], threshold=None)
@@ -225,6 +228,7 @@ def test_class_off_and_smallest_object(page):
     words = page.locator('.satseg-words').inner_text()
     page.locator('.satseg-pairs input[type=number]').fill('400')
     page.keyboard.press('Tab')
+    assert 'objects, polygons' in page.get_by_text('Smallest object, pixels').get_attribute('title')
     assert '400 pixels or more' in becomes(lambda: page.locator('.satseg-words').inner_text(), words)
 
 
@@ -271,7 +275,8 @@ def test_uploads_a_pickle_a_picture_and_a_geotiff(page, files, geotiff, tmp_path
 def test_bad_and_hostile_files_are_refused_and_never_run(page, files):
     before = picture(page, 'image')
     for name,which,want in (('evil.pickle', 0, 'a data file may hold only'), ('torn.png', 0, 'torn'), ('large.npy', 0, 'at most 4.0 MB'),
-                            ('notes.exe', 0, 'got .exe'), ('evil.pth', 1, 'evil.pth')):
+                            ('notes.exe', 0, 'got .exe'),
+                            ('names others.tif', 0, 'this is a VRT'), ('names others.vrt', 0, 'got .vrt'), ('evil.pth', 1, 'evil.pth')):
         upload(page, files/name, which)
         assert want in said(page, 'problem'), name
         assert 'did not foresee' not in said(page, 'problem') and '/tmp' not in said(page, 'problem')
@@ -282,7 +287,12 @@ def test_bad_and_hostile_files_are_refused_and_never_run(page, files):
     field.fill('/nowhere/<img src=x onerror=alert(1)>.tif')
     field.press('Enter')
     page.get_by_text('/nowhere/<img').wait_for()
+    field.fill('notes.txt')
+    field.press('Enter')
+    page.get_by_text('found a text file').wait_for()
     field.fill('')
+    page.get_by_role('button', name='Open').first.click()
+    page.get_by_text('type the path of a file or folder').wait_for()
     choose(page, 'Data', 'built-in sample')
 
 
@@ -446,6 +456,36 @@ def test_a_model_trained_anew_replaces_the_one_that_is_open(tmp_path, files):
     app.offer(run/'model.pth')
     look.status.wait()
     assert list(old) == [900.]*3 and list(look.viewer.info.mean) == [800.]*3
+
+
+def test_threshold_of_the_model_is_shown_and_used_as_it_is(files):
+    pytest.importorskip('anywidget')
+    from satseg.app import LookTab
+    from satseg.viewer import Viewer, open_model, open_source
+    look = LookTab(data='nothing.tif')
+    look.status.wait()
+    assert 'model is open' not in look.status.line.value # Nobody chose one
+    net,info = open_model()
+    info.threshold = .501
+    look.show(Viewer(net, info, open_source(files/'dataset.pickle', info)).compute())
+    assert look.threshold.step == .001 and look.threshold.value == look.viewer.threshold == .501
+
+
+def test_what_is_of_a_piece_says_so(files, monkeypatch):
+    pytest.importorskip('anywidget')
+    monkeypatch.setattr('satseg.viewer.MAX_SIDE', 128)
+    from satseg.app import LookTab
+    look = LookTab(data=str(files/'a picture.png'))
+    look.status.wait()
+    tips = {k: tip for k,_,tip,_ in look.files.kinds}
+    assert 'in 2 pieces' in look.status.line.value and 'a piece' in look.words.value and 'satseg-scene' in look.words.value
+    assert all('only the piece shown' in tips[k] and 'satseg-scene' in tips[k] for k in ('mask', 'overlay'))
+    look.load(data=str(files/'dataset.pickle'))
+    look.status.wait()
+    assert 'piece' not in look.status.line.value+look.words.value and all('piece' not in o[2] for o in look.files.kinds)
+    look.load(data='sample', model=str(files/'three.pth')) # Of other classes
+    look.status.wait()
+    assert '. The model is open: choose data that it can read' in look.status.line.value
 
 
 def test_two_choices_in_a_row_both_count(files):

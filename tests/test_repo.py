@@ -176,3 +176,10 @@ print(json.dumps(out))
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', run, *names], cwd=ROOT, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS':'1'})
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1]) == {name: [] for name in names}
+
+
+def test_the_extra_app_brings_the_kernel_that_the_page_runs_in():
+    cfg = ConfigParser(delimiters=['=']); cfg.read(ROOT/'settings.ini')
+    started = re.findall(r"'-m', '(\w+)'", (ROOT/'satseg'/'app.py').read_text(encoding='utf-8'))
+    assert started == ['ipykernel_launcher'] # A module of ipykernel, which neither voila nor ipywidgets asks for
+    assert {'voila','anywidget','ipykernel'} <= {requirement(o)[0] for o in cfg['DEFAULT']['app_requirements'].split()}

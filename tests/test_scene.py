@@ -475,6 +475,27 @@ def test_careful_about_other_readings(home, cli, scene, tmp_path):
     out = cli('t.tif', *small(home), '--dry_run')[1]
     assert [o for o in out.splitlines() if 'careful' in o and '--scale 10000' in o]
 
+    status,out,err = cli('t.tif', *small(home), '--out', 'o', '--quiet')
+    assert (status,out) == (0,'') and err.startswith('t: careful') and '--scale 10000' in err # A nightly log should say so
+
+
+def test_a_scene_named_twice_is_mapped_once(home, cli, scene, tmp_path):
+    (tmp_path/'list.txt').write_text('s.tif\ns.tif\n./s.tif\n')
+    status,out,err = cli('list.txt', 's.tif', *small(home), '--out', 'o', '--polygons', 'none')
+    assert (status,err,len(list((tmp_path/'o').glob('*_classes.tif')))) == (0,'',1)
+
+
+def test_a_name_that_begins_with_a_dash(home, cli, scene, tmp_path):
+    scene[0].rename(tmp_path/'-s-.tif')
+    assert cli('./-s-.tif', *small(home), '--out', 'o')[0] == 0 and (tmp_path/'o'/'s_polygons.gpkg').is_file()
+
+
+def test_a_missing_package_is_named_before_anything_is_computed(home, cli, scene, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pyogrio', None)
+    monkeypatch.setattr(S, 'find_spec', lambda name: name != 'pyogrio')
+    status,out,err = cli('s.tif', *small(home), '--out', 'o')
+    assert status == 2 and 'pyogrio' in err and 'satseg[geo]' in err and not (tmp_path/'o').exists()
+
 
 # 3. Broken off and continued
 
@@ -835,7 +856,6 @@ def bad_files(home, folder):
     (folder/'empty').mkdir()
     (folder/'list.txt').write_text('nowhere.tif')
     (folder/'itself.txt').write_text('itself.txt')
-    (folder/'twice.txt').write_text('s.tif\ns.tif')
     (folder/'binary.txt').write_bytes(bytes(range(256)))
     np.save(folder/'objects.npy', np.array([dict(), None]), allow_pickle=True)
     np.save(folder/'line.npy', np.zeros(9))
@@ -882,14 +902,11 @@ lost.vrt
 zero.txt
 list.txt
 itself.txt
-twice.txt
 binary.txt
 text.json
 list.json
 item.json
 bare.json
-s.tif s.tif
-s.tif ./s.tif
 s.tif,none.tif
 s.tif#a
 /dev/null

@@ -133,10 +133,27 @@ def test_stopped_before_there_is_anything_to_keep(tab, event, after, rate):
     tab.lr.value,out = rate,Path(tab.out.value)
     stop_when(tab, event, after)
     words = press(tab)
-    assert 'nothing' in words and not tab.models and tab.existing.value == 'leave it alone'
-    assert not out.exists() or not list(out.iterdir())
+    assert 'nothing' in words and not tab.models and tab.existing.value == 'leave it alone' and tab.bar.value < .5
+    assert not out.exists()
     tab.trainer.changed = tab._changed
     if event == 'batch': assert 'done: IoU' in press(tab) # The folder is free
+
+
+def test_a_run_shows_nothing_of_the_run_before(tab):
+    press(tab)
+    assert tab.losses.layout.display is None and tab.bar.value == 1
+    stop_when(tab, 'batch')
+    press(tab)
+    assert tab.losses.layout.display == 'none' and tab.bar.value == tab.after.value == 0 and tab.after.layout.display == 'none'
+
+
+def test_train_pressed_at_once_again_loses_no_model(tab, tmp_path):
+    "The button is free only when the model of the run before has been told of."
+    free = []
+    inner = tab._draw_losses
+    tab._draw_losses = lambda: (free.append(not tab.train_button.disabled), inner())
+    press(tab)
+    assert free and not any(free) and len(tab.models) == 1 and not tab.train_button.disabled
 
 
 def test_stopped_in_an_epoch_keeps_the_best_and_goes_on_to_the_same_end(tab, data, tmp_path):
@@ -252,7 +269,7 @@ def test_every_shipped_recipe_can_be_chosen():
 @pytest.mark.parametrize('name', ['ships_gate','landcover'])
 def test_gates_and_several_classes_are_drawn(tmp_path, name):
     trainer = Trainer()
-    r = change(read_recipe(shipped_recipes()[name]), epochs=1, size=32 if name == 'landcover' else 256, bs=4, precision='full', lr=1e-3, **({} if name == 'landcover' else {'model.arguments.widths': [8,16]}))
+    r = change(read_recipe(shipped_recipes()[name]), epochs=1, size=32 if name == 'landcover' else 256, bs=4, precision='full', lr=1e-3, **({} if name == 'landcover' else {'model.arguments.widths': [8,16], 'split.watch': .1}))
     if name == 'landcover': r = change(r, **{'model.architecture': 'UNet', 'model.arguments': {'widths': [8,16]}, 'model.pretrained': False, 'model.fallback': False})
     trainer.train(r, 'sample', tmp_path/'run')
     trainer.wait(300)

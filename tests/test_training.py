@@ -459,7 +459,7 @@ def test_a_recipe_runs_with_no_data(tmp_path, name):
     res = json.loads((tmp_path/'run'/'metrics.json').read_text())
     assert res['dataset'].startswith('painted') and (tmp_path/'run'/'report').is_dir()
     if name == 'ships_gate': assert load_model(tmp_path/'run'/'model.pth')[1].classes == ['no ship','ship'] and res['unit'] == 'chip'
-    else: assert set(res['objects']) == {'touching pixels','instances','all empty'} and 'instances' in done.stdout
+    else: assert set(res['objects']) == {'connected components','instances','all empty'} and 'instances' in done.stdout
 
 
 def test_slips_are_one_line_and_an_exit_status(tmp_path):
@@ -484,3 +484,10 @@ def test_ctrl_c_keeps_the_run_and_resume_ends_it_as_if_unbroken(tmp_path, data):
     assert done.returncode == 0 and not done.stdout and len(log(tmp_path/'run')) == 12
     whole = run_recipe(tmp_path/'r.yaml', data, tmp_path/'whole', quiet=True)
     assert json.loads((tmp_path/'run'/'metrics.json').read_text())['iou'] == whole['iou']
+
+
+def test_a_net_below_the_trivial_answer_is_called_so():
+    from satseg.training import _verdict
+    trivial = {'all background': dict(iou=0.), 'all foreground': dict(iou=.2)}
+    assert 'careful' in _verdict(dict(iou=.1, trivial=trivial)) and '"all foreground" 0.200' in _verdict(dict(iou=.1, trivial=trivial))
+    assert _verdict(dict(iou=.3, trivial=trivial)) == ''

@@ -665,8 +665,8 @@ def test_polygons_that_collapse_are_counted(tmp_path, monkeypatch):
 
 def test_units_without_a_crs(tmp_path):
     def remark(transform): return write_polygons(tmp_path/'a.parquet', shapes_of(scene(), transform, None), NAMES, COLOURS, transform, None)['remarks']
-    assert remark(Affine.identity())==['no CRS: polygons are in pixels (x, y from the upper left corner)']
-    assert remark(Affine(.5, 0, 4e5, 0, -.5, 5e6))==["no CRS: polygons are in the file's own units, areas in pixels"]
+    assert remark(Affine.identity())[0].startswith('no CRS: polygons are in pixels (x, y from the upper left corner); a GIS')
+    assert remark(Affine(.5, 0, 4e5, 0, -.5, 5e6))[0].startswith("no CRS: polygons are in the file's own units, areas in pixels; a GIS")
 
 
 @pytest.mark.parametrize('stem', ['gpkg_north', 'GPKG', 'sqlite_x', 'layer_styles', 'rtree_x', 'ogr_x', "it's \"x\" % ?#", 'Straße.1'])

@@ -316,7 +316,7 @@ def test_hostile_and_broken_files(model, tmp_path):
     np.save(tmp_path/'five.npy', np.zeros((40,40,5)))
     np.save(tmp_path/'objects.npy', np.array([Evil()], object), allow_pickle=True)
     files = {'a.pickle': evil, 'b.tif': evil, 'c.png': b'', 'd.tif': good.read_bytes()[:1000], 'e.jpg': b'hello', 'f.npy': evil, 'g.vrt': b'<VRTDataset/>',
-             'h.json': b'{', 'i.csv': b'a,b', 'j.pickle': good.read_bytes(), 'k': b'?', 'l.geojson': b'{}'}
+             'h.json': b'{', 'i.csv': b'a,b', 'j.pickle': good.read_bytes(), 'k': b'?', 'l.geojson': b'{}', 'notes.txt': b'hello\n'}
     files |= {k: (tmp_path/k).read_bytes() for k in ('five.npy','objects.npy')}
     save_pickle(tmp_path/'m.pickle', dict(train=sample_chips(1, size=32), val=Chips([np.full((32,32,3), np.nan)], [np.zeros((32,32))])))
     files['m.pickle'] = (tmp_path/'m.pickle').read_bytes()
