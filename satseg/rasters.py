@@ -807,7 +807,7 @@ def _shift(reader, files, props, choice, offset):
     if not raw: return 0,known,[f's2 {why}: nothing subtracted, these are no readings as delivered ({reader.dtypes[0]})']
     return shift,known,[f's2 {why}: {-shift:g} subtracted, cut off at 0 (--offset 0 leaves it)']
 
-# %% ../nbs/15_rasters.ipynb #0e57273f
+# %% ../nbs/15_rasters.ipynb #3620a52e
 def open_scene(
     source, # One of `find_scenes`
     bands=None, # Names wanted, in order: the model's; all bands unless given
@@ -823,6 +823,7 @@ def open_scene(
     found,nodata = find_scenes([source]),_nodata_wanted(nodata)
     if len(found) != 1: raise BadInput(f'{source}: expected one scene, found {len(found)}: {few(found)}')
     paths,item = _parse(found[0])
+    if not paths: raise BadInput(f'{found[0]}: expected a scene, found no such file (named in {source})')
     here = ','.join(map(os.path.abspath, paths)) + (f'#{item}' if item is not None else '')
     have,axis,picture,props = _contents(paths, item, len(bands) if bands else None)
     chosen,names,remarks = pick_bands(have, bands, band_map, picture, found[0])
@@ -832,8 +833,7 @@ def open_scene(
         reader,said = _Rasters(chosen, 0),[*said, 's2: 0 is nodata']
     beside = [*filter(None, (aoi, item and paths[0], next(filter(None, map(_product_file, files)), None)))]
     if aoi: beside += [Path(aoi).with_suffix(o) for o in ('.shx','.dbf','.prj','.cpg')]
-    factors = [_numbers(o, len(names), k) for o,k in ((scale,'scale'),(offset,'offset'))]
-    area = aoi and _Area(aoi, reader.grid)
+    factors,area = [_numbers(o, len(names), k) for o,k in ((scale,'scale'),(offset,'offset'))],aoi and _Area(aoi, reader.grid)
     spec = dict(source=here, bands=bands and list(bands), band_map=band_map and dict(band_map), s2_offset=s2_offset,
                 scale=None if scale is None else factors[0].tolist(), offset=None if offset is None else factors[1].tolist(),
                 nodata='nan' if nodata != nodata else nodata, aoi=aoi and os.path.abspath(aoi), name=name or scene_names(found)[0])

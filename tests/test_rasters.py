@@ -998,3 +998,8 @@ def test_real_scenes(real_data):
     assert chip.crs.to_epsg() == 3857 and chip.bands == BGR and 'R,G,B' in chip.remarks[0]
     cloud = open_scene(find_scenes(real_data/'clouds_landsat8'/'subscenes')[0], ('B04','B08'))
     assert cloud.height == 256 and 0 < cloud.statistics()[0].min() < 2
+
+
+def test_a_list_of_one_scene_that_is_not_there(tmp_path):
+    (tmp_path/'notes.txt').write_text('hello')
+    one_line(lambda: open_scene(str(tmp_path/'notes.txt')), 'no such file (named in')
