@@ -107,17 +107,13 @@ def _landcover_chip(i, size, seed):
     part = np.s_[:,i%3*w:i%3*w+w]
     return np.ascontiguousarray(_picture(rng, img)[part]),_LANDCOVER[cls][part]
 
-def _tiles(n, first=1):
-    "Names of tiles and of their parts, three of each."
-    groups = [f'tile{i//3+first}' for i in range(n)]
-    return groups,[f'{g}_image_part_{i%3+1:03d}' for i,g in enumerate(groups)]
-
 def sample_landcover(
     n:int=16, size=256, # How many chips; pixels: one number or (height, width)
     seed:int=0, # 0 or more; chip `i` depends on (seed, i) only
 )->Chips: # R,G,B uint8; the classes of `LANDCOVER_CLASSES`, groups by tile
     "Pictures of land and water in six classes."
-    groups,names = _tiles(n)
+    groups = [f'tile{i//3+1}' for i in range(n)]
+    names = [f'{g}_image_part_{i%3+1:03d}' for i,g in enumerate(groups)]
     return _chips(_landcover_chip, (scene_shape(size),seed), n, seed, groups, names=names, bands=('R','G','B'),
         classes=LANDCOVER_CLASSES, colours=LANDCOVER_COLOURS)
 
@@ -127,7 +123,7 @@ def _paint_ships(rng, img, wet, n):
     ids = np.zeros(wet.shape, np.int32)
     room = np.flatnonzero(wet[12:-12,12:-12]>14) if n else []
     for at in rng.choice(room, n) if len(room) else ():
-        length,heading = rng.uniform(12, 40),rng.random()*2*math.pi
+        length,heading = rng.uniform(16, 40),rng.random()*2*math.pi
         width = length/rng.uniform(3, 5)
         mids = [divmod(at, wet.shape[1]-24)]
         if rng.random()<1/3: mids.append((mids[0][0]+math.cos(heading)*width, mids[0][1]-math.sin(heading)*width))
@@ -137,7 +133,7 @@ def _paint_ships(rng, img, wet, n):
         wake = pts[:1]-[[math.sin(heading)*length, math.cos(heading)*length, 0]]
         foam,_ = stamp(wake, length*rng.uniform(.8, 1.6), 3, wet.shape)
         img.reshape(-1,3)[foam[wet.ravel()[foam]>0]] += np.float32(rng.uniform(0, 500))
-        deck = rng.choice(np.float32([420,700,900,1150,1450,1800]), (len(pts),1))*rng.normal(1, .08, (len(pts),3))
+        deck = rng.choice(np.float32([1200,1400,1600,1800]), (len(pts),1))*rng.normal(1, .08, (len(pts),3))
         img.reshape(-1,3)[at] = deck[k]
         ids.ravel()[at] = ids.max()+1+k
     return ids
@@ -150,9 +146,11 @@ def _crop_shift(w): return max(w//3//16*16, 16)
 def _ship_scene(shape, seed, kind):
     "image (H,W,3) uint8, ids (H,W) int32 of a scene; `kind` is out of `_SEAS`."
     rng = np.random.default_rng(seed)
-    img,_,wet,_ = landscape(rng, shape, (kind.split()[-1].replace('land', 'river'),))
+    water = kind.split()[-1].replace('land', 'river')
+    img,_,wet,_ = landscape(rng, shape, (water,), settled=water=='river')
     waves = 1 + noise(rng, shape, 5, 2)*rng.uniform(.1, .25) + noise(rng, shape, 90, 3)*.3
     img[wet>0] *= (np.float32([.9,1,1])*waves[...,None].astype(np.float32))[wet>0]
+    img[(wet<=0) & (wet>-6)] = 1500 # a beach, as bright as ships
     room = np.flatnonzero(wet>6)
     buoys = rng.choice(room, rng.integers(2, 7)) if len(room) else np.zeros(0, int)
     img.reshape(-1,3)[buoys] = 1900 # small, bright, and no ship
@@ -284,8 +282,9 @@ def _mosaic(n, size, seed):
     names = [f'sample_{r}_{c}' for r,c in places]
     return Chips(images, masks, ('R','G','B'), names=names, objects=objects, has_ignore=True),polys
 
+# %% ../nbs/09_jobs.ipynb #da50a3bc
 def _write_geotiff(folder, n_train, n_val, size, seed):
-    rasterio = need('rasterio', 'geo')
+    rasterio,geopandas,shapely = (need(o, 'geo') for o in ('rasterio','geopandas','shapely'))
     chips,polys = _mosaic(n_train+n_val, size, seed)
     (folder/'images').mkdir(parents=True)
     for name,img in zip(chips.names, chips.images):
@@ -293,31 +292,29 @@ def _write_geotiff(folder, n_train, n_val, size, seed):
         where = rasterio.transform.from_origin(_EAST+c*w*_PIXEL, _NORTH-r*h*_PIXEL, _PIXEL, _PIXEL)
         kw = dict(driver='GTiff', width=w, height=h, count=3, dtype='uint8', crs='EPSG:32633', transform=where, compress='deflate')
         with rasterio.open(folder/'images'/f'{name}.tif', 'w', **kw) as f: f.write(img.transpose(2, 0, 1))
-    def feature(k, p):
-        ring = (np.r_[p, p[:1]]*(_PIXEL,-_PIXEL) + (_EAST,_NORTH)).tolist()
-        return dict(type='Feature', properties=dict(building='yes', id=k+1), geometry=dict(type='Polygon', coordinates=[ring]))
-    crs = dict(type='name', properties=dict(name='urn:ogc:def:crs:EPSG::32633'))
-    _json(folder/'buildings.geojson', dict(type='FeatureCollection', crs=crs, features=[feature(k, p) for k,p in enumerate(polys)]))
+    polys = [shapely.Polygon(p*(_PIXEL,-_PIXEL) + (_EAST,_NORTH)) for p in polys]
+    table = geopandas.GeoDataFrame(dict(building='yes', id=range(1, len(polys)+1)), geometry=polys, crs=32633)
+    table.to_file(folder/'buildings.geojson', driver='GeoJSON')
     return dict(all=chips)
 
 # %% ../nbs/09_jobs.ipynb #fa6e8312
-def _write_pairs(folder, n_train, n_val, size, seed):
-    chips,_ = _mosaic(n_train+n_val, size, seed)
+def _save_folder(folder, chips, scale=1):
+    "Pictures as JPEG, masks times `scale` as PNG, side by side."
     for i,name in enumerate(chips.names):
         img,mask = chips.raw(i)
         _save(folder/'IMAGES'/f'{name}.jpg', img, quality=95)
-        _save(folder/'MASKS'/f'{name}.png', mask*np.uint8(255))
+        _save(folder/'MASKS'/f'{name}.png', mask*np.uint8(scale))
+
+def _write_pairs(folder, n_train, n_val, size, seed):
+    chips,_ = _mosaic(n_train+n_val, size, seed)
+    _save_folder(folder, chips, 255)
     return dict(all=chips)
 
-# %% ../nbs/09_jobs.ipynb #2c9aedba
 def _write_landcover(folder, n_train, n_val, size, seed):
-    res = dict(all=sample_landcover(n_train, size, 2*seed), test=sample_landcover(n_val, size, 2*seed+1))
-    res['test'].groups,res['test'].names = _tiles(n_val, 1-(-n_train//3)) # the test tiles go on where the others end
-    for part,name in (('all','TRAIN_VAL_SET'), ('test','TEST_SET')):
-        for i,o in enumerate(res[part].names):
-            img,mask = res[part].raw(i)
-            _save(folder/name/'IMAGES'/f'{o}.jpg', img, quality=95)
-            _save(folder/name/'MASKS'/f'{o}.png', mask)
+    first = -(-n_train//3)*3 # the test tiles go on where the others end
+    chips = sample_landcover(first+n_val, size, seed)
+    res = dict(all=chips[:n_train], test=chips[first:])
+    for part,name in (('all','TRAIN_VAL_SET'), ('test','TEST_SET')): _save_folder(folder/name, res[part])
     _json(folder/'label_mapping.json', {str(k): o for k,o in enumerate(LANDCOVER_CLASSES)})
     _json(folder/'colours.json', {o: '#%02X%02X%02X'%c for o,c in zip(LANDCOVER_CLASSES, LANDCOVER_COLOURS)})
     return res

@@ -396,7 +396,7 @@ def scene_shape(
         raise BadInput(f"expected a size of at least 32 pixels, one whole number or (height, width), got {size}")
     return int(hw[0]),int(hw[1])
 
-# %% ../nbs/01_sample.ipynb #10e22a72
+# %% ../nbs/01_sample.ipynb #8cf11e65
 def landscape(
     rng:np.random.Generator, shape:tuple, # Where the chance comes from; (H,W)
     water:tuple=None, # Kinds for `wetness`; None draws them
@@ -418,7 +418,7 @@ def landscape(
     if settled: _paint_settlements(rng, img, cls, ps, wet, near)
     return img,cls,wet,sun
 
-# %% ../nbs/01_sample.ipynb #ec2259fd
+# %% ../nbs/01_sample.ipynb #21efbb84
 def sample_scene(
     size=256, # Pixels: one number or (height, width), 32 or more
     seed=0, # Number or `SeedSequence`: the same seed gives the same scene
@@ -460,12 +460,11 @@ def sample_chips(
     "Painted chips with exact masks."
     size = scene_shape(size)
     if seed < 0: raise BadInput(f"expected a seed of 0 or more, got {seed}")
-    if target is None: ids,classes = None,SCENE_CLASSES
-    else:
-        if isinstance(target, str): target = (target,)
-        unknown = [o for o in target if o not in SCENE_CLASSES]
-        if unknown: raise BadInput(f"expected a target out of {','.join(SCENE_CLASSES)}, got {','.join(unknown)}")
-        ids,classes = tuple(SCENE_CLASSES.index(o) for o in target),('background', target[0])
+    if isinstance(target, str): target = (target,)
+    unknown = [o for o in target or () if o not in SCENE_CLASSES]
+    if unknown: raise BadInput(f"expected a target out of {','.join(SCENE_CLASSES)}, got {','.join(unknown)}")
+    ids = None if target is None else tuple(SCENE_CLASSES.index(o) for o in target)
+    classes = SCENE_CLASSES if target is None else ('background', target[0])
     image,mask = (Painted(_chip, (size,seed,ids), n, k) for k in range(2))
     return Chips(image, mask, bands=('B02','B03','B04'), classes=classes)
 
