@@ -396,7 +396,7 @@ def scene_shape(
         raise BadInput(f"expected a size of at least 32 pixels, one whole number or (height, width), got {size}")
     return int(hw[0]),int(hw[1])
 
-# %% ../nbs/01_sample.ipynb #8cf11e65
+# %% ../nbs/01_sample.ipynb #51f5657d
 def landscape(
     rng:np.random.Generator, shape:tuple, # Where the chance comes from; (H,W)
     water:tuple=None, # Kinds for `wetness`; None draws them
@@ -418,7 +418,7 @@ def landscape(
     if settled: _paint_settlements(rng, img, cls, ps, wet, near)
     return img,cls,wet,sun
 
-# %% ../nbs/01_sample.ipynb #21efbb84
+# %% ../nbs/01_sample.ipynb #6396a2cb
 def sample_scene(
     size=256, # Pixels: one number or (height, width), 32 or more
     seed=0, # Number or `SeedSequence`: the same seed gives the same scene
