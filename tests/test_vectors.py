@@ -638,6 +638,24 @@ def test_lost_rows_and_a_lost_index_are_noticed(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize('lost', [0, 1])
+def test_features_are_counted_whatever_the_layout_of_the_file(tmp_path, monkeypatch, lost):
+    "Another version of GDAL may write GeoJSON with other spaces and line ends."
+    import satseg.vectors as vectors
+    def rewritten(path, *args):
+        inner(path, *args)
+        data = json.loads(path.read_text())
+        data['features'] = data['features'][lost:]
+        path.write_text(json.dumps(data, separators=(',', ':')))
+    inner = vectors._write_gdal
+    monkeypatch.setattr(vectors, '_write_gdal', rewritten)
+    def write(): return write_polygons(tmp_path/'a.geojson', shapes_of(scene(), *UTM), NAMES, COLOURS, *UTM, tags={'k': 'v'})
+    if lost:
+        with pytest.raises(BadInput, match='polygons were written'): write()
+    else:
+        assert not write()['remarks'] and tags_of(tmp_path/'a.geojson')=={'k': 'v'}
+
+
 @pytest.mark.parametrize('suffix', ['.gpkg', '.geojson', '.parquet'])
 def test_bytes_are_on_the_disk_before_the_name_is(tmp_path, suffix, monkeypatch):
     seen, sync, replace = [], os.fsync, os.replace
