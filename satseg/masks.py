@@ -109,6 +109,7 @@ def _fits(text, *shape):
         try: return need('pycocotools.mask', 'geo').decode(dict(size=shape, counts=text))
         except ValueError: return None
 
+# %% ../nbs/04_masks.ipynb #b2659e90
 def coco_rle_decode(
     rle:dict, # `size` [H,W]; `counts` a list, or compressed as text or bytes
 )->np.ndarray: # (H,W) uint8, 0 and 1
@@ -221,6 +222,7 @@ def polygons_to_instances(
             zip(polygons[full], ids[full]), out=out, transform=rasterio.Affine(*_MOVE))
     return out
 
+# %% ../nbs/04_masks.ipynb #78b1fb96
 def polygons_to_mask(
     polygons, # List of shapely Polygons or MultiPolygons, (x, y) in pixels
     shape:tuple, # (H,W) of the image
@@ -451,6 +453,7 @@ def write_building_csv(
     _write_csv(path, BUILDING_COLUMNS, rows())
     return f'courtyards filled in {Path(path).name}, which has no place for them: {filled:,}' if filled else ''
 
+# %% ../nbs/04_masks.ipynb #f4920879
 def _lists(
     text:str, # Python's way to write lists of tuples
 )->list: # Polygons as lists of [x, y]

@@ -253,6 +253,7 @@ def _build_shapes(classes, sums, xy, rings, polygons):
 
 def _load_shapes(piece): return _build_shapes(*(piece[k] for k in ('classes','sums','xy','rings','polygons')))
 
+# %% ../nbs/16_vectors.ipynb #6d455c18
 class _Parts(NamedTuple):
     "Open or complete parts of several blocks together."
     classes:np.ndarray # (n,) uint8
@@ -268,12 +269,12 @@ def _add_groups(parts, group, n):
     np.minimum.at(box, group, parts.box)
     return _Parts(classes, np.stack([np.bincount(group, o, n) for o in parts.sums.T], 1), box, lost)
 
-# %% ../nbs/16_vectors.ipynb #41175782
 def _connect(n, a, b):
     "Number of groups, and the group of each of `n` things, if a[i] and b[i] belong together."
     pairs = need('scipy.sparse', 'geo').coo_array((np.ones(len(a), bool), (a,b)), (n,n))
     return need('scipy.sparse.csgraph', 'geo').connected_components(pairs, directed=False)
 
+# %% ../nbs/16_vectors.ipynb #41175782
 def _split_kept(
     held:list, # Per part that was open before: list of arrays
     new:list, # (part, array of one entry per part) of the blocks of this row
@@ -502,6 +503,7 @@ def too_large(
     n = shapely.get_num_coordinates(polygons)
     return (n*(shapely.get_num_interior_rings(polygons)+1.) > _COMPARISONS)|(n > _CORNERS)
 
+# %% ../nbs/16_vectors.ipynb #461c70ed
 def simplify_polygons(
     polygons:np.ndarray, # (n,) shapely Polygons, (x, y) in pixels
     tolerance:float, # Metres on the ground; pixels where there is no CRS
@@ -556,6 +558,7 @@ def _georeference(polygons, transform):
     res = shapely.transform(polygons, lambda xy: np.stack(_affine(transform, *xy.T), 1))
     return shapely.reverse(res) if transform.determinant < 0 else res
 
+# %% ../nbs/16_vectors.ipynb #ee2a855c
 def _make_batches(shapes, schema, classes, transform, crs, min_area, simplify, report):
     "Shapes as tables of ten thousand; `report` is kept up to date."
     pa,shapely,shapes,exact = need('pyarrow', 'geo'),need('shapely', 'geo'),iter(shapes),0
@@ -674,6 +677,7 @@ def _count_features(path):
             kept += int((shapely.get_dimensions(shapely.from_wkb(o.column(o.num_columns-1))) == 2).sum())
     return info['features'],kept
 
+# %% ../nbs/16_vectors.ipynb #d6cc3286
 def _check_written(path, kind, name, report):
     "OSError if a file has not all that the report counts."
     if kind == 'Parquet': n = kept = need('pyarrow.parquet', 'geo').read_metadata(path).num_rows
