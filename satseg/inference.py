@@ -322,14 +322,15 @@ def _steps(run:_Pass):
 
 # %% ../nbs/30_inference.ipynb #a7415d7f
 def _go(run):
-    "The whole pass, with the submission file."
-    path = run.folder and run.folder/'submission.csv'
+    "The whole pass, with the submission file; a remark on it, or ''."
+    path,remark = run.folder and run.folder/'submission.csv',''
     if run.submission == 'ships': write_ship_csv(path, _steps(run))
-    elif run.submission: write_building_csv(path, ((name, mask_to_polygons(o, tolerance=1)) for name,o in _steps(run)))
+    elif run.submission: remark = write_building_csv(path, ((name, mask_to_polygons(o, tolerance=1)) for name,o in _steps(run)))
     else:
         for _ in _steps(run): pass
     wrong = validate(path, run.submission, run.shape) if run.submission else []
     if wrong: raise RuntimeError(f'submission.csv is wrong, which is our mistake: {wrong[0]}')
+    return remark
     n = run.total.n if isinstance(run.total, ProbabilityHistogram) else 0 if run.total is None else run.total.sum()
     if not n: run.total = None # All is 255
 
@@ -415,7 +416,9 @@ def _run(model, dataset, kind, split, out, gate, threshold, min_area, device, bs
         if door is not None: say(f'{gate}: passes {passed.sum()} of {len(chips)} chips at threshold {about.threshold:g}')
         progress = not quiet and sys.stderr.isatty()
         run = _Pass(net, info, chips, threshold, min_area, kind, passed, folder, bs=bs, device=device, tta=tta, progress=progress)
-        _go(run)
+        if remark := _go(run):
+            remarks.append(remark)
+            say(remark)
         gate = _gate_facts(run, gate, about.threshold) if door is not None else None
         res = dict(model=model, dataset=dataset and str(dataset), kind=kind, split=split, n=len(chips), tta=tta, gate=gate,
                    **(dict(threshold=threshold) if run.total is None else summary(run.total, threshold, mask_classes(info))),

@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'SHIP_COLUMNS', 'BUILDING_COLUMNS', 'rle_encode', 'rle_decode', 'coco_rle_encode', 'coco_rle_decode',
-           'label_components', 'corners', 'trace', 'ring_polygons', 'mask_to_polygons', 'polygons_to_instances',
-           'polygons_to_mask', 'coco_polygons', 'coco_mask', 'border_mask', 'drop_small',
-           'instances_from_probabilities', 'instances_from_mask', 'instances_to_rle', 'write_ship_csv', 'ShipRow',
-           'read_ship_csv', 'ship_instances', 'write_building_csv', 'read_building_csv', 'building_problems',
-           'ship_problems', 'validate', 'main']
+           'label_components', 'mask_to_polygons', 'polygons_to_instances', 'polygons_to_mask', 'coco_polygons',
+           'border_mask', 'drop_small', 'instances_from_probabilities', 'instances_from_mask', 'instances_to_rle',
+           'write_ship_csv', 'ShipRow', 'read_ship_csv', 'ship_instances', 'write_building_csv', 'read_building_csv',
+           'building_problems', 'ship_problems', 'validate', 'main']
 
 # %% ../nbs/04_masks.ipynb #ab9746e6
-import csv, json, os, re, sys
+import csv, json, os, re, sys, warnings
 import numpy as np
 from pathlib import Path
 from typing import NamedTuple
@@ -88,60 +87,47 @@ def rle_decode(
     return np.ascontiguousarray(flat.reshape(shape, order='F'))
 
 # %% ../nbs/04_masks.ipynb #b801cb1e
-def _pack(counts):
-    "Counts as COCO's text."
-    vals = counts.copy()
-    vals[3:] -= counts[1:-2]
-    chars,keep,more = [],[],np.ones(len(vals), bool)
-    while more.any():
-        group = vals & 31
-        vals = vals >> 5
-        keep.append(more)
-        more = more & np.where(group & 16, vals != -1, vals != 0)
-        chars.append(group+48+32*more)
-    return np.stack(chars, 1)[np.stack(keep, 1)].astype(np.uint8).tobytes().decode('ascii')
-
 def coco_rle_encode(
     mask:np.ndarray, # (H,W) bool, or 0 and 1
     compressed:bool=True, # `counts` as text, as pycocotools gives it; False: as a list
 )->dict: # size [H,W] and counts, ready for JSON
     "A mask as COCO's run lengths."
-    flat = _columns(mask)
-    counts = np.diff(_edges_of_runs(flat)[:-1 if flat[-1:].any() else None], prepend=0, append=len(flat))
-    return dict(size=list(np.shape(mask)), counts=_pack(counts) if compressed else counts.tolist())
+    flat,size = _columns(mask),list(np.shape(mask))
+    if compressed:
+        mask = flat.view(np.uint8).reshape(size, order='F')
+        return dict(size=size, counts=need('pycocotools.mask', 'geo').encode(mask)['counts'].decode())
+    edges = _edges_of_runs(flat)[:-1 if flat[-1:].any() else None]
+    return dict(size=size, counts=np.diff(edges, prepend=0, append=len(flat)).tolist())
 
 # %% ../nbs/04_masks.ipynb #5f6e6bff
-def _unpack(text):
-    "The numbers in COCO's text, int64."
-    if isinstance(text, str): text = text.encode('utf-8', 'replace')
-    codes = np.frombuffer(text, np.uint8).astype(np.int64)-48
-    last = codes & 32 == 0
-    if ((codes < 0)|(codes > 63)).any() or len(codes) and not last[-1]:
-        raise BadInput(f'expected compressed counts (characters 0 to o), got {text[:30]!r}: damaged or cut off?')
-    begin = np.flatnonzero(np.concatenate([[True], last[:-1]])) if len(codes) else np.array([], int)
-    place = np.arange(len(codes))-np.repeat(begin, np.diff(begin, append=len(codes)))
-    if (place > 7).any(): raise BadInput('expected compressed counts, got a number of over 40 bits: damaged?')
-    vals = np.add.reduceat((codes & 31) << 5*place, begin) if len(codes) else codes
-    vals -= np.where(codes[last] & 16, 1 << 5*(place[last]+1), 0) # The highest bit is the sign
-    for i in (1,2): vals[i::2] = vals[i::2].cumsum() # Differences to the number two before
-    return vals
+_COCO_TEXT = re.compile('(?:[P-o]{0,5}[0-O])+') # Numbers of up to 6 groups: 30 bits
 
+def _fits(text, *shape):
+    "The mask (H,W) of COCO's text, None if it has more pixels."
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning) # pycocotools 2.0.11 with numpy 2
+        try: return need('pycocotools.mask', 'geo').decode(dict(size=shape, counts=text))
+        except ValueError: return None
+
+# %% ../nbs/04_masks.ipynb #b2659e90
 def coco_rle_decode(
     rle:dict, # `size` [H,W]; `counts` a list, or compressed as text or bytes
 )->np.ndarray: # (H,W) uint8, 0 and 1
     "The mask that COCO's run lengths stand for."
     if not isinstance(rle, dict) or not {'size','counts'} <= set(rle):
         raise BadInput(f'expected a dict with size and counts, got {str(rle):.60}')
-    shape,counts = _size(rle['size']),rle['counts']
-    if isinstance(counts, (str,bytes)): counts = _unpack(counts)
-    elif not isinstance(counts, list) or any(type(o) is not int or not 0 <= o <= MAX_PIXELS for o in counts):
-        raise BadInput(f'expected counts as text or as a list of whole numbers, got {str(counts):.60}')
-    counts = np.asarray(counts, np.int64)
-    n = shape[0]*shape[1]
-    if (counts < 0).any() or (counts > n).any() or counts.sum() != n:
-        raise BadInput(f'expected counts that add up to the {n:,} pixels of size {list(shape)}, got {counts.sum():,}: damaged?')
-    flat = np.repeat((np.arange(len(counts))%2).astype(np.uint8), counts)
-    return np.ascontiguousarray(flat.reshape(shape, order='F'))
+    (h,w),text = _size(rle['size']),rle['counts']
+    if isinstance(text, list):
+        if any(type(o) is not int or not 0 <= o <= MAX_PIXELS for o in text):
+            raise BadInput(f'expected counts as a list of whole numbers, got {str(text):.60}')
+        text = need('pycocotools.mask', 'geo').frPyObjects(dict(size=[h,w], counts=text), h, w)['counts']
+    if isinstance(text, bytes): text = text.decode('latin1')
+    if not isinstance(text, str) or not _COCO_TEXT.fullmatch(text):
+        raise BadInput(f'expected counts (a list, or characters 0 to o), got {str(text)[:30]!r}: damaged or cut off?')
+    mask = _fits(text, h, w)
+    if mask is None or _fits(text, h*w-1, 1) is not None:
+        raise BadInput(f'expected counts that add up to the {h*w:,} pixels of size {[h,w]}: damaged?')
+    return np.ascontiguousarray(mask)
 
 # %% ../nbs/04_masks.ipynb #5067f890
 def _ids(mask):
@@ -163,74 +149,16 @@ def label_components(
     "Number the sets of touching pixels of one value."
     return need('skimage.measure', 'geo').label(_ids(mask), background=0, connectivity=connectivity).astype(np.int32)
 
-# %% ../nbs/04_masks.ipynb #e3abf7fe
-def corners(
-    parts:np.ndarray, # (H,W) int ids of objects, 0 = no object
-)->tuple: # Of every turn: id, corner (row*(W+1)+col, int), number (1, -1, 2, -2); one entry per id and corner, in no order
-    "Where the outlines of objects turn."
-    pad = np.pad(parts, 1)
-    around = pad[:-1,:-1],pad[:-1,1:],pad[1:,:-1],pad[1:,1:]
-    nw,ne,sw,se = around
-    at = ((nw != ne)|(sw != se)) & ((nw != sw)|(ne != se))
-    ids,at,res = [o[at] for o in around],np.flatnonzero(at),[]
-    for i,own in enumerate(ids):
-        number = sum(sign*(o == own) for sign,o in zip((1,-1,-1,1), ids))
-        keep = (own > 0)&(number != 0)
-        for o in ids[:i]: keep &= o != own # Once per id
-        res.append((own[keep],at[keep],number[keep].astype(np.int8)))
-    return tuple(map(np.concatenate, zip(*res)))
-
-def _rounds(after):
-    "Follow a permutation round and round until all is walked: places in walking order; steps of each round."
-    after,seen,order,sizes = after.tolist(),bytearray(len(after)),[],[]
-    for start in range(len(after)):
-        if seen[start]: continue
-        i,n = start,len(order)
-        while not seen[i]:
-            seen[i] = 1
-            order.append(i)
-            i = after[i]
-        sizes.append(len(order)-n)
-    return np.array(order, int), np.array(sizes, int)
-
-# %% ../nbs/04_masks.ipynb #95a4091c
-def trace(
-    ids:np.ndarray, # (n,) int: as from `corners`, in any order; every id a 4-connected object
-    at:np.ndarray, # (n,) corners
-    number:np.ndarray, # (n,) 1, -1, 2, -2
-    width:int, # Corners in a row: W+1
-)->tuple: # xy (m,2) int, rings closed; first point of each ring, and m; first ring of each polygon, and their number
-    "Outlines through corners: polygons in the order of their ids, outer ring first, rings from their uppermost, leftmost edge on."
-    by = np.lexsort((at,ids))
-    by = np.repeat(by, np.abs(number[by])) # Two turns, two entries
-    ids,at,number = ids[by],at[by],number[by]
-    second = np.diff(by, prepend=-1) == 0
-    row,col = np.divmod(at, width)
-    upright = np.lexsort((second ^ (number == 2), row, col, ids)).reshape(-1,2) # Which of two turns goes up: see above
-    other = np.empty(len(by), int)
-    other[upright] = upright[:,::-1]
-    start = np.arange(0, len(by), 2)+(number[::2] < 0) # Level edges: entries 0 and 1, 2 and 3 ...
-    order,sizes = _rounds(other[start^1]//2)
-    stop = sizes.cumsum()
-    points = np.stack([start[order],start[order]^1], 1).ravel()
-    points = np.insert(points, 2*stop, points[2*(stop-sizes)])
-    first = np.flatnonzero(np.diff(ids[start[order[stop-sizes]]], prepend=-1))
-    return np.stack([col,row], 1)[points], np.append(0, 2*stop+np.arange(1, len(stop)+1)), np.append(first, len(stop))
-
 # %% ../nbs/04_masks.ipynb #04f32a5f
-def ring_polygons(
-    xy:np.ndarray, # (m,2) as from `trace`
-    rings:np.ndarray, # First point of each ring, and m
-    polygons:np.ndarray, # First ring of each polygon, and their number
-)->np.ndarray: # (n,) shapely Polygons
-    "Traced outlines as shapely knows them."
-    shapely = need('shapely', 'geo')
-    if len(polygons) < 2: return np.array([], object)
-    return shapely.from_ragged_array(shapely.GeometryType.POLYGON, np.asarray(xy, float), (rings,polygons))
-
-def _outlines(parts):
-    "Exact polygon of each of the objects 1..n, as an array of n."
-    return ring_polygons(*trace(*corners(parts), parts.shape[1]+1))
+def _outlines(
+    parts:np.ndarray, # (H,W) int32 from `label_components`
+)->np.ndarray: # (n,) shapely Polygons: the exact outlines of the parts 1..n
+    "Numbered parts as polygons."
+    shapely,res = need('shapely', 'geo'),np.full(parts.max(initial=0), None)
+    for o,i in need('rasterio.features', 'geo').shapes(parts, parts > 0, connectivity=4):
+        outer,*holes = o['coordinates']
+        res[int(i)-1] = shapely.Polygon(outer, holes)
+    return shapely.reverse(res) # Outer rings clockwise on the screen, where y points down
 
 # %% ../nbs/04_masks.ipynb #acf234fc
 def _simplify(polys, tolerance):
@@ -271,47 +199,30 @@ def _polygon_array(polygons):
             raise BadInput(f'polygon {i}: expected a shapely Polygon or MultiPolygon, got {str(o):.60}')
     return np.array([*polygons,None], object)[:-1] # The None keeps numpy from looking inside
 
-def _crossings(
-    polygons, # Array of shapely Polygons or MultiPolygons
-    shape:tuple, # (H,W)
-)->tuple: # Place in `polygons`, row, first column to the right of it; int arrays
-    "Where the outlines cross the rows of pixel centres."
-    shapely = need('shapely', 'geo')
-    parts,poly = shapely.get_parts(polygons, return_index=True)
-    rings,part = shapely.get_rings(parts, return_index=True)
-    xy,ring = shapely.get_coordinates(rings, return_index=True)
-    bad = ~(np.abs(xy) < 1e12).all(1)
-    if bad.any(): raise BadInput(f'polygon {poly[part[ring[bad][0]]]}: expected coordinates in pixels, got {xy[bad][0].tolist()}')
-    joined = ring[1:] == ring[:-1]
-    a,b,poly = xy[:-1][joined],xy[1:][joined],poly[part[ring[1:][joined]]]
-    down = a[:,1:] <= b[:,1:]
-    a,b = np.where(down, a, b),np.where(down, b, a) # All downwards, so that a shared line gives the same numbers
-    top,stop = (np.clip(np.ceil(o[:,1]-.5), 0, shape[0]).astype(int) for o in (a,b))
-    n = stop-top
-    i,row = np.repeat(np.arange(len(n)), n),_pixels(top, stop)
-    x = a[i,0]+(row+.5-a[i,1])*(b[i,0]-a[i,0])/(b[i,1]-a[i,1])
-    return poly[i],row,np.clip(np.ceil(x-.5), 0, shape[1]).astype(int)
-
 # %% ../nbs/04_masks.ipynb #1e70640a
+_MOVE = 1,0,1e-6, 0,1,1e-10 # Pixels that polygons are moved to the left and up
+
 def polygons_to_instances(
     polygons, # List of shapely Polygons or MultiPolygons, (x, y) in pixels
     shape:tuple, # (H,W) of the image; what lies outside is cut off
     ids=None, # One id > 0 per polygon, such as its class; several may share one; 1, 2, 3 ... unless given
 )->np.ndarray: # (H,W) int32, 0 = no polygon; where they overlap, the later wins
     "Polygons as an instance map."
+    shapely,rasterio = need('shapely', 'geo'),need('rasterio', 'geo')
     polygons,shape = _polygon_array(polygons),_size(shape, 2**40)
     ids = np.arange(1, len(polygons)+1) if ids is None else np.asarray(ids)
     if ids.shape != polygons.shape: raise BadInput(f'expected one id for each of {len(polygons)} polygons, got ids of shape {ids.shape}')
-    poly,row,col = _crossings(polygons, shape)
-    by = np.lexsort((col,row,poly))
-    place = (row*shape[1]+col)[by]
-    poly,starts,ends = poly[by][::2],place[::2],place[1::2]
-    out = np.zeros(shape[0]*shape[1], np.int32)
-    for i in range(0, len(poly), 2**17): # In pieces, for memory
-        part = slice(i, i+2**17)
-        out[_pixels(starts[part], ends[part])] = np.repeat(ids[poly[part]], ends[part]-starts[part])
-    return out.reshape(shape)
+    xy,i = shapely.get_coordinates(polygons, return_index=True)
+    bad = ~(np.abs(xy) <= 1e9).all(1)
+    if bad.any():
+        raise BadInput(f'polygon {i[bad][0]}: expected coordinates in pixels, got {xy[bad][0].tolist()}')
+    out,full = np.zeros(shape, np.int32),~shapely.is_empty(polygons)
+    if full.any():
+        need('rasterio.features', 'geo').rasterize(
+            zip(polygons[full], ids[full]), out=out, transform=rasterio.Affine(*_MOVE))
+    return out
 
+# %% ../nbs/04_masks.ipynb #78b1fb96
 def polygons_to_mask(
     polygons, # List of shapely Polygons or MultiPolygons, (x, y) in pixels
     shape:tuple, # (H,W) of the image
@@ -330,16 +241,6 @@ def coco_polygons(
         ok = isinstance(o, list) and len(o) >= 6 and len(o)%2 == 0 and all(type(v) in (int,float) and abs(v) < 1e9 for v in o)
         if not ok: raise BadInput(f'polygon {i}: expected [x1, y1, x2, y2, ...] with three points or more, got {str(o):.60}')
     return [shapely.Polygon(np.reshape(o, (-1,2))) for o in segmentation]
-
-def coco_mask(
-    segmentation, # `segmentation` of a COCO annotation: list of polygons, or run lengths
-    shape:tuple, # (H,W) of the image
-)->np.ndarray: # (H,W) uint8
-    "The mask of a COCO annotation of any kind."
-    if not isinstance(segmentation, dict): return polygons_to_mask(coco_polygons(segmentation), shape)
-    res = coco_rle_decode(segmentation)
-    if res.shape != tuple(shape): raise BadInput(f'expected run lengths for an image of {tuple(shape)}, got size {list(res.shape)}')
-    return res
 
 # %% ../nbs/04_masks.ipynb #46436467
 def _gaps(ids, reach):
@@ -539,13 +440,20 @@ def _point(o):
 def write_building_csv(
     path:str|Path, # File to write
     images, # dict of image id -> list of shapely Polygons or MultiPolygons in its own pixels, or an iterable of such pairs
-):
+)->str: # A remark on courtyards that were filled; '' if there was none
     "The building challenge's file."
-    shapely = need('shapely', 'geo')
+    shapely,filled = need('shapely', 'geo'),0
     def points(o): return [_point(p) for p in shapely.get_coordinates(o.exterior)[:-1].tolist()]
-    def text(polygons): return [points(o) for o in shapely.get_parts(_polygon_array(polygons))]
-    _write_csv(path, BUILDING_COLUMNS, ((name, text(polygons)) for name,polygons in _pairs(images)))
+    def rows():
+        nonlocal filled
+        for name,polygons in _pairs(images):
+            parts = shapely.get_parts(_polygon_array(polygons))
+            filled += int(shapely.get_num_interior_rings(parts).sum())
+            yield name,[points(o) for o in parts]
+    _write_csv(path, BUILDING_COLUMNS, rows())
+    return f'courtyards filled in {Path(path).name}, which has no place for them: {filled:,}' if filled else ''
 
+# %% ../nbs/04_masks.ipynb #f4920879
 def _lists(
     text:str, # Python's way to write lists of tuples
 )->list: # Polygons as lists of [x, y]

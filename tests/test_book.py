@@ -81,7 +81,7 @@ def test_needs_nothing_beside_it(path):
         asked = '.exists()' in text # Then the cell knows what to do without it
         assert asked or not re.search(r'\.\./(unet_model|recipes|images|\w+\.ipynb)', text), 'a file of the repository: use satseg.info.shipped'
         found = re.findall(r'^\s*(?:from|import) (\w+)', text, re.M)
-        assert not {'nbdev', 'execnb', 'sklearn', 'hypothesis', 'pytest', 'pycocotools', 'rio_cogeo', 'playwright'} & set(found), 'not part of satseg[all]'
+        assert not {'nbdev', 'execnb', 'sklearn', 'hypothesis', 'pytest', 'rio_cogeo', 'playwright'} & set(found), 'not part of satseg[all]'
 
 
 @pytest.mark.parametrize('path', BOOK, ids=lambda p: p.stem)

@@ -9,7 +9,7 @@ import shapely
 from hypothesis import given, settings, strategies as st
 
 from satseg.data import BadInput
-from satseg.masks import (BUILDING_COLUMNS, border_mask, building_problems, coco_mask, coco_polygons, coco_rle_decode, coco_rle_encode,
+from satseg.masks import (BUILDING_COLUMNS, border_mask, building_problems, coco_polygons, coco_rle_decode, coco_rle_encode,
                           drop_small, instances_from_mask, instances_from_probabilities, instances_to_rle, label_components,
                           mask_to_polygons, polygons_to_instances, polygons_to_mask, read_building_csv, read_ship_csv, rle_decode,
                           rle_encode, ship_instances, ship_problems, validate, write_building_csv, write_ship_csv)
@@ -110,8 +110,10 @@ def test_coco_text_of_any_kind_is_a_mask_or_one_line(text):
 
 @pytest.mark.parametrize('rle,problem', [
     (dict(size=[3, 4], counts=[12, -1, 1]), 'whole numbers'), (dict(size=[3, 4], counts=[True]*12), 'whole numbers'), ([1, 2], 'size and counts'),
-    (dict(size=[3], counts=[12]), 'the size (H,W)'), (dict(size=[10**9, 10**9], counts=[10**18]), 'the size (H,W)'), (dict(size=[3, 4], counts=[11]), 'got 11'),
-    (dict(size=[3, 4], counts='o'*30), 'cut off'), (dict(size=[3, 4], counts='o'*30+'0'), 'over 40 bits'), (dict(size=[3, 4], counts=''), 'got 0')])
+    (dict(size=[3], counts=[12]), 'the size (H,W)'), (dict(size=[10**9, 10**9], counts=[10**18]), 'the size (H,W)'), (dict(size=[3, 4], counts=[11]), 'add up to the 12 pixels'),
+    (dict(size=[3, 4], counts='o'*30), 'cut off'), (dict(size=[3, 4], counts='o'*30+'0'), 'cut off'), (dict(size=[3, 4], counts=''), 'cut off'), (dict(size=[3, 4], counts=[]), 'cut off'),
+    (dict(size=[3, 4], counts='0'), 'add up'), (dict(size=[1, 1], counts='0'), 'add up'),
+    (dict(size=[3, 4], counts='1\0'), 'cut off'), (dict(size=[3, 4], counts='11J;'), 'add up'), (dict(size=[3, 4], counts='ooooo?1'), 'add up')])
 def test_bad_coco_run_lengths(rle, problem):
     with pytest.raises(BadInput) as e: coco_rle_decode(rle)
     assert problem in str(e.value)
@@ -200,11 +202,10 @@ def test_polygons_against_rasterio():
 
 def test_coco_segmentations():
     parts = [[0, 0, 4, 0, 4, 4, 0, 4], [2, 2, 6, 2, 6, 6, 2, 6]]  # Two overlapping parts of one object: both, not their difference
-    mask = coco_mask(parts, (6, 6))
+    mask = polygons_to_mask(coco_polygons(parts), (6, 6))
     assert mask.sum()==16+16-4 and mask[3, 3]==1 and len(coco_polygons(parts))==2
     for bad in (None, 'x', [[0, 0, 1]], [[0, 0, 1, 1, 2]], [[0, 0, 1, 1, 2, None]], [[0, 0, 1, 1, 2, float('nan')]], [[[0, 0], [1, 1], [2, 2]]]):
-        with pytest.raises(BadInput): coco_mask(bad, (6, 6))
-    with pytest.raises(BadInput, match='image of'): coco_mask(coco_rle_encode(mask), (5, 6))
+        with pytest.raises(BadInput): coco_polygons(bad)
 
 
 def test_bad_polygons_and_masks():
@@ -302,6 +303,31 @@ def test_coordinates_that_are_not_whole_keep_a_hundredth(tmp_path):
     write_building_csv(tmp_path/'b.csv', [(7, [shapely.MultiPolygon([shapely.box(.5, 1, 3.123456, 4), shapely.box(5, 5, 6, 6)])])])
     a, b = read_building_csv(tmp_path/'b.csv')['7']
     assert a.bounds==(.5, 1, 3.12, 4) and b.bounds==(5, 5, 6, 6)
+
+
+def test_filled_courtyards_are_counted(tmp_path):
+    "The file has no holes: the writer says how many it filled."
+    yard = shapely.box(0, 0, 9, 9)-shapely.box(1, 1, 3, 3)-shapely.box(5, 5, 8, 8)
+    images = [('a', [yard, shapely.box(20, 0, 30, 9)]), ('b', [shapely.MultiPolygon([yard, shapely.box(20, 0, 30, 9)])])]
+    assert write_building_csv(tmp_path/'b.csv', images)=='courtyards filled in b.csv, which has no place for them: 4'
+    assert write_building_csv(tmp_path/'b.csv', {'a': [shapely.box(0, 0, 1, 1)]})==''
+
+
+def test_a_short_coco_text_never_shows_memory_that_was_not_written():
+    "pycocotools decodes too few counts without a word; what it returns then is whatever lay there."
+    for n in range(1, 12):
+        text = coco_rle_encode(np.arange(n)[None]%2)['counts']
+        for h, w in ((1, n), (n, 1)): assert coco_rle_decode(dict(size=[h, w], counts=text)).ravel().tolist()==[i%2 for i in range(n)]
+        for size in ([1, n+1], [2, n], [1, max(n-1, 1)]):
+            if size[0]*size[1]!=n:
+                with pytest.raises(BadInput, match='add up'): coco_rle_decode(dict(size=size, counts=text))
+
+
+def test_centres_on_a_line_go_right_and_below():
+    "In whichever direction the polygon was drawn."
+    for turn in (False, True):
+        polys = [shapely.box(.5, .5, 2.5, 2.5, ccw=turn), shapely.box(2.5, .5, 4.5, 2.5, ccw=turn), shapely.box(.5, 2.5, 2.5, 4.5, ccw=turn)]
+        assert polygons_to_instances(polys, (5, 5)).tolist()==[[1, 1, 2, 2, 0]]*2+[[3, 3, 0, 0, 0]]*2+[[0]*5]
 
 
 def rows(path, header, *lines):
