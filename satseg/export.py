@@ -42,6 +42,7 @@ def _quiet():
         try: yield
         finally: logging.disable(before)
 
+# %% ../nbs/21_export.ipynb #e09e4fd5
 def _record(
     model, # In evaluation mode, on the CPU
     x, # (B,C,H,W), an example
@@ -224,6 +225,21 @@ def check_deepness(
         raise BadInput(f'{path}: the export is wrong: a pixel that torch is {off:.2g} away from has another class')
     return off
 
+# %% ../nbs/21_export.ipynb #073e2a21
+def _check(path, info, arguments, class_map, deepness, resolution):
+    "Raise `BadInput` unless all that `export` is asked for goes together; before any work."
+    for name in ('onnx','onnxruntime'): need(name, 'onnx')
+    if path.suffix != '.onnx': raise BadInput(f'{path}: expected a name that ends in .onnx to write to')
+    if not path.parent.is_dir(): raise BadInput(f'{path.parent}: expected a folder, there is none; make it first')
+    check_info(info); check_consistency(info, arguments)
+    if class_map and deepness: raise BadInput('expected class ids or an export for Deepness, got both: leave one out')
+    if resolution is not None and not (deepness and 0 < resolution < 1e5):
+        raise BadInput(f'expected a resolution in metres per pixel, and for Deepness only, got {resolution}')
+    if (class_map or deepness) and (arguments.get('n_out', 1) == 1) != (info.threshold is not None):
+        raise BadInput(f'expected a threshold for one logit and none for several, got {info.threshold} for {arguments.get("n_out", 1)}')
+    if deepness and ('n_in' not in arguments or info.architecture == 'Classifier'):
+        raise BadInput(f'expected a net of satseg that gives a mask for Deepness, got {info.architecture}')
+
 # %% ../nbs/21_export.ipynb #df07fa33
 def _write(model, info, about, tmp, new, class_map, deepness):
     "Write `model` to `tmp`, prove its logits, then what it decides; the largest difference."
@@ -242,21 +258,6 @@ def _write(model, info, about, tmp, new, class_map, deepness):
         tmp.write_bytes(_describe(proto, info, shape, about, deepness, deepness['tile_size']))
         worst = max(worst, check_deepness(model, tmp))
     return worst
-
-# %% ../nbs/21_export.ipynb #073e2a21
-def _check(path, info, arguments, class_map, deepness, resolution):
-    "Raise `BadInput` unless all that `export` is asked for goes together; before any work."
-    for name in ('onnx','onnxruntime'): need(name, 'onnx')
-    if path.suffix != '.onnx': raise BadInput(f'{path}: expected a name that ends in .onnx to write to')
-    if not path.parent.is_dir(): raise BadInput(f'{path.parent}: expected a folder, there is none; make it first')
-    check_info(info); check_consistency(info, arguments)
-    if class_map and deepness: raise BadInput('expected class ids or an export for Deepness, got both: leave one out')
-    if resolution is not None and not (deepness and 0 < resolution < 1e5):
-        raise BadInput(f'expected a resolution in metres per pixel, and for Deepness only, got {resolution}')
-    if (class_map or deepness) and (arguments.get('n_out', 1) == 1) != (info.threshold is not None):
-        raise BadInput(f'expected a threshold for one logit and none for several, got {info.threshold} for {arguments.get("n_out", 1)}')
-    if deepness and ('n_in' not in arguments or info.architecture == 'Classifier'):
-        raise BadInput(f'expected a net of satseg that gives a mask for Deepness, got {info.architecture}')
 
 # %% ../nbs/21_export.ipynb #8af59c0d
 def export(
@@ -340,8 +341,24 @@ def _look(path):
     net,info = load_model(path)
     return info, 'logits', n_parameters(net), _field_of_view(info, net)
 
+# %% ../nbs/21_export.ipynb #f711aea9
+class ModelCard(str):
+    "The card as Markdown; Jupyter shows it as a page."
+    def _repr_markdown_(self): return self.split('---\n', 2)[-1]
+
+def _file_name(path): # A name is a stranger's text too, its suffix included
+    if re.fullmatch(r'[\w.+-]{1,100}', path.name): return path.name
+    return 'model.onnx' if path.suffix.lower() == '.onnx' else 'model.pth'
+
+def _escaped(o): return o if hasattr(o, '__html__') else _plain_text(o) # `safe` gives a text with this method
+
+def _fill(template, **values):
+    "A template with values that are escaped, but for those of our own."
+    from jinja2 import Environment
+    return Environment(finalize=_escaped, trim_blocks=True, lstrip_blocks=True).from_string(template).render(**values)
+
 # %% ../nbs/21_export.ipynb #83dd1ac4
-_CARD = """---
+_DETAILS = """---
 library_name: satseg
 pipeline_tag: image-{{task}}
 tags: [remote-sensing, satellite-imagery, {{task}}]
@@ -364,7 +381,7 @@ Gives each {{what}} of a satellite or aerial image one of {{info.classes|length}
 """
 
 # %% ../nbs/21_export.ipynb #9a2a02c2
-_CARD += """| band | mean | standard deviation |
+_TABLES = """| band | mean | standard deviation |
 | --- | ---: | ---: |
 {% for band in info.bands %}
 | {{band}} | {{'%.6g' % info.mean[loop.index0]}} | {{'%.6g' % info.std[loop.index0]}} |
@@ -384,7 +401,7 @@ It was trained on squares of {{info.chip_size}} pixels; larger images are comput
 """
 
 # %% ../nbs/21_export.ipynb #9a2a02c3
-_CARD += """## Bias, Risks, and Limitations
+_GUIDE = """## Bias, Risks, and Limitations
 
 It knows only places, seasons and sensors like those in its training data; elsewhere its scores are unknown until they are measured there.
 It cannot tell that bands are in another order or readings in another unit: it answers anyway.
@@ -405,7 +422,7 @@ Objects of fewer than {{info.min_area}} pixels are left out when objects of a ch
 """
 
 # %% ../nbs/21_export.ipynb #9a2a02c4
-_CARD += """{% if rows %}
+_EVALUATION = """{% if rows %}
 | data and split{% for o in names %} | {{o}}{% endfor %} |
 | ---{% for o in names %} | ---:{% endfor %} |
 {% for name,texts in rows %}
@@ -426,31 +443,18 @@ _LOAD = "from satseg.prediction import load_net, predict\nnet,info = load_net('N
 _USE = dict(pixel=_LOAD + 'for chip,probabilities in predict(net, info, chips): ... # chips: satseg.data.Chips', chip=_LOAD.replace(', predict', ''),
             probabilities='# In QGIS: Plugins > Deepness > Model file: NAME > Load default parameters > Run')
 
-# %% ../nbs/21_export.ipynb #f711aea9
-class ModelCard(str):
-    "The card as Markdown; Jupyter shows it as a page."
-    def _repr_markdown_(self): return self.split('---\n', 2)[-1]
-
-def _file_name(path): # A name is a stranger's text too, its suffix included
-    if re.fullmatch(r'[\w.+-]{1,100}', path.name): return path.name
-    return 'model.onnx' if path.suffix.lower() == '.onnx' else 'model.pth'
-
-def _escaped(o): return o if hasattr(o, '__html__') else _plain_text(o) # `safe` gives a text with this method
-
 # %% ../nbs/21_export.ipynb #b90cc611
 def model_card(
     path:str|Path, # Model file, .pth or .onnx (no torch is needed for the latter)
 )->ModelCard: # Markdown
     "What a model file is, what it is for, how good it is and where it fails, with the headings of Hugging Face."
-    from jinja2 import Environment
     path = Path(path)
     if not path.is_file(): raise BadInput(f'{path}: no such model file; give the path of a file written by training or satseg.export')
     info,output,n,radius = _look(path)
     rows,compared = _score_rows(info.scores)
     what,task = ('chip','classification') if info.architecture == 'Classifier' else ('pixel','segmentation')
     rule = 'the class with the highest probability' if info.threshold is None else f'{info.classes[1]} where its probability reaches {info.threshold:g}'
-    page = Environment(finalize=_escaped, trim_blocks=True, lstrip_blocks=True).from_string(_CARD)
-    return ModelCard(page.render(
+    return ModelCard(_fill(_DETAILS + _TABLES + _GUIDE + _EVALUATION,
         file=_file_name(path), info=info, n=n, radius=radius, what=what, task=task, rows=rows, compared=compared, rule=rule, names=list(_SCORES.values()),
         answer=_ANSWERS[output], use=_USE.get(output, _USE[what]), megabytes=path.stat().st_size/1e6, sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         colours=[tuple(map(int, o)) for o in info.colours or class_colours(len(info.classes))]))

@@ -48,6 +48,7 @@ def _names(o): return type(o) in (list,tuple) and all(type(v) is str and v.ispri
 def _setting(o): return o is None or type(o) is bool or _numbers([o]) or _names([o]) or _numbers(o) and len(o) <= 12
 def _settings(o): return type(o) is dict and len(o) <= 30 and _names(list(o)) and all(map(_setting, o.values()))
 
+# %% ../nbs/07_info.ipynb #4e716404
 _FIELDS = dict( # Field of `ModelInfo` -> what it must be, and whether a value is
     architecture=('a printable name', lambda o: _names([o])),
     arguments=('a dict of numbers, names and lists of at most 12 numbers', _settings),
@@ -105,7 +106,6 @@ def _check_node(node):
         if o.HasField('sparse_tensor') or o.sparse_tensors: raise BadInput('it holds sparse tensors')
         for tensor in (o.t, *o.tensors): _check_tensor(tensor)
 
-# %% ../nbs/07_info.ipynb #3cbd9615
 def _check_model(model):
     "Raise `BadInput` if an onnx ModelProto asks for anything but ONNX's own operations and its own weights."
     if not model.HasField('graph'): raise BadInput('it holds no net')
@@ -115,6 +115,7 @@ def _check_model(model):
     for o in model.graph.initializer: _check_tensor(o)
     for o in model.graph.node: _check_node(o)
 
+# %% ../nbs/07_info.ipynb #3cbd9615
 def onnx_model(
     data:bytes, # A whole ONNX file
 ): # onnx ModelProto
@@ -127,7 +128,6 @@ def onnx_model(
     except Exception: raise BadInput('damaged, or another kind of file') from None # The parser's errors differ from version to version
     return model
 
-# %% ../nbs/07_info.ipynb #3cbd9616
 def onnx_metadata(
     data:bytes, # A whole ONNX file
 )->dict: # Its metadata: name -> text
@@ -152,6 +152,7 @@ def _onnx_info(metadata, outputs=('logits','classes')):
     if type(d) is not dict: raise BadInput(f'expected a description that is a dict, got {_shown(d)}')
     return info_from(d), metadata['output']
 
+# %% ../nbs/07_info.ipynb #29c2bb9b
 def _pixels(o): return o is None or type(o) is int and 0 <= o <= 2**16
 
 def _onnx_facts(metadata):
@@ -215,6 +216,7 @@ def read_onnx(
         return data, *_onnx_info(metadata), _onnx_facts(metadata)
     except BadInput as e: raise BadInput(f'{path}: expected an ONNX file of satseg: {e}') from None
 
+# %% ../nbs/07_info.ipynb #242d3081
 def load_onnx(
     path:str|Path, # A file written by `satseg.export`
     threads:int|None=None, # All cores unless given, or as many as OMP_NUM_THREADS says

@@ -215,7 +215,6 @@ def _ask_hub(name):
     if repo and hub.try_to_load_from_cache(repo, 'model.safetensors'): return
     with suppress(urllib.error.HTTPError): urllib.request.urlopen(urllib.request.Request(hub.constants.ENDPOINT, method='HEAD'), timeout=10).close()
 
-# %% ../nbs/10_models.ipynb #46675d1b
 def _weights_file(path):
     "`path`, or `BadInput` unless it is a file of weights."
     if not (isinstance(path, (str,Path)) and Path(path).is_file() and Path(path).suffix in ('.safetensors','.pth')):
