@@ -26,7 +26,7 @@ from fastcore.script import call_parse, is_cli
 
 from .data import BadInput, class_colours, exit_status, hyphens, need
 from .info import FORMAT, MAX_BYTES, VERSION, ModelInfo, check_consistency, check_info, load_onnx, onnx_metadata, onnx_model
-from .info import _line, _numbers, _onnx_facts, _onnx_info, _session
+from .info import _line, _numbers, onnx_geometry, onnx_info, onnx_session
 from .outputs import atomic_file
 
 # %% ../nbs/21_export.ipynb #e09e4fd3
@@ -215,8 +215,8 @@ def check_deepness(
     "Run `path` as Deepness would and `model` by torch; `BadInput` if another class comes out, but for pixels on the very border."
     import torch
     data = Path(path).read_bytes()
-    info,_ = _onnx_info(onnx_metadata(data), ('probabilities',))
-    session = _session(data)
+    info,_ = onnx_info(onnx_metadata(data), ('probabilities',))
+    session = onnx_session(data)
     side,spread = session.get_inputs()[0].shape[-1],np.float32([info.mean,info.std])[:,None,:,None,None]
     readings = spread[0] + spread[1]*np.random.default_rng(seed).standard_normal((1, len(info.bands), side, side), np.float32)
     with torch.no_grad(): logits = _plain(model)(torch.from_numpy(info.normalise(readings))).numpy()
@@ -334,8 +334,8 @@ def _look(path):
         data = path.read_bytes()
         try:
             said = onnx_metadata(data)
-            info,output = _onnx_info(said, ('logits','classes','probabilities'))
-            return info, output, _count_weights(onnx_model(data), size), _onnx_facts(said).get('radius')
+            info,output = onnx_info(said, ('logits','classes','probabilities'))
+            return info, output, _count_weights(onnx_model(data), size), onnx_geometry(said).get('radius')
         except BadInput as e: raise BadInput(f'{path}: expected a model file of satseg: {e}') from None
     from satseg.models import load_model, n_parameters
     net,info = load_model(path)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'VERSION', 'MAX_BYTES', 'ModelInfo', 'check_info', 'check_consistency', 'info_from', 'onnx_model',
-           'onnx_metadata', 'OnnxNet', 'read_onnx', 'load_onnx', 'shipped']
+           'onnx_metadata', 'onnx_info', 'onnx_geometry', 'onnx_session', 'OnnxNet', 'read_onnx', 'load_onnx',
+           'shipped']
 
 # %% ../nbs/07_info.ipynb #ddaec35f
 import json
@@ -140,8 +141,11 @@ MAX_BYTES = 1_000_000_000 # An ONNX file is read whole; DeepLabV3 with ResNet-50
 
 def _no_number(text): raise ValueError(f'{text} is no number')
 
-def _onnx_info(metadata, outputs=('logits','classes')):
-    "`ModelInfo` and kind of output out of an ONNX file's metadata."
+def onnx_info(
+    metadata:dict, # From `onnx_metadata`
+    outputs:tuple=('logits','classes'), # Kinds of answer that will do
+)->tuple[ModelInfo,str]: # The description, and which kind it is
+    "What the metadata say of the net; `BadInput` if satseg did not write them."
     if metadata.get('format') != FORMAT: raise BadInput('it says nothing of bands, normalisation and classes; write it with satseg.export')
     if metadata.get('version') != str(VERSION): raise BadInput(f'expected model file version {VERSION}, got {_shown(metadata.get("version"))}; update satseg')
     if metadata.get('output') not in outputs:
@@ -155,8 +159,10 @@ def _onnx_info(metadata, outputs=('logits','classes')):
 # %% ../nbs/07_info.ipynb #29c2bb9b
 def _pixels(o): return o is None or type(o) is int and 0 <= o <= 2**16
 
-def _onnx_facts(metadata):
-    "What the file says about the net's reach and memory (see `satseg.receptive_field`); {} if nothing."
+def onnx_geometry(
+    metadata:dict, # From `onnx_metadata`
+)->dict: # As `satseg.receptive_field.model_geometry`; {} if the file says nothing
+    "How far the net looks and how much memory it takes."
     if 'facts' not in metadata: return {}
     try: d = json.loads(metadata['facts'], parse_constant=_no_number)
     except (ValueError,RecursionError): d = None
@@ -165,8 +171,11 @@ def _onnx_facts(metadata):
     raise BadInput("expected four numbers of pixels and bytes about the net's reach, got something else; write it again with satseg.export")
 
 # %% ../nbs/07_info.ipynb #08b42513
-def _session(data, threads=None):
-    "An onnxruntime session on the CPU that says nothing and takes as many threads as torch would, or `threads`."
+def onnx_session(
+    data:bytes, # A whole ONNX file
+    threads:int|None=None, # None: as many as torch would take
+): # An onnxruntime session
+    "A session on the CPU that says nothing."
     ort = need('onnxruntime', 'onnx')
     options = ort.SessionOptions()
     cores,asked = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1,os.environ.get('OMP_NUM_THREADS', '')
@@ -213,7 +222,7 @@ def read_onnx(
     data = path.read_bytes()
     try:
         metadata = onnx_metadata(data)
-        return data, *_onnx_info(metadata), _onnx_facts(metadata)
+        return data, *onnx_info(metadata), onnx_geometry(metadata)
     except BadInput as e: raise BadInput(f'{path}: expected an ONNX file of satseg: {e}') from None
 
 # %% ../nbs/07_info.ipynb #242d3081
@@ -225,7 +234,7 @@ def load_onnx(
     data,info,output,facts = read_onnx(path)
     need('onnxruntime', 'onnx')
     try:
-        try: net = OnnxNet(_session(data, threads), output, facts)
+        try: net = OnnxNet(onnx_session(data, threads), output, facts)
         except BadInput: raise
         except Exception as e: raise BadInput(f'onnxruntime cannot run it ({_line(e)})') from None
         check_consistency(info, {'n_in': net.n_in, 'n_out': net.n_out or info.arguments.get('n_out', 1)})

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from satseg.data import BadInput
-from satseg.info import ModelInfo, OnnxNet, _session, load_onnx, onnx_metadata
+from satseg.info import ModelInfo, OnnxNet, onnx_session, load_onnx, onnx_metadata
 from satseg.models import Classifier, DeepLabV3, EncoderUNet, UNet, save_model
 
 onnx = pytest.importorskip('onnx')
@@ -273,7 +273,7 @@ def test_threads_follow_the_environment(whole, monkeypatch):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     for value,want in (('1', 1), ('', cores), ('0', cores), ('many', cores), ('100000', cores)):
         monkeypatch.setenv('OMP_NUM_THREADS', value)
-        assert _session(whole.read_bytes()).get_session_options().intra_op_num_threads == want
+        assert onnx_session(whole.read_bytes()).get_session_options().intra_op_num_threads == want
 
 
 def test_predicting_does_not_import_torch(whole):
