@@ -13,7 +13,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from .data import BadInput, need
-from .info import OnnxNet, check_agreement, load_onnx, read_onnx
+from .info import OnnxNet, check_consistency, load_onnx, read_onnx
 from .prediction import batch_probabilities, is_gate, pick_device
 
 # %% ../nbs/22_engines.ipynb #20aab08d
@@ -22,12 +22,12 @@ NO_MEMORY = "out of memory|allocat|ALLOC|bad_alloc|Check 'ptr'|valid cuDNN algor
 class Engine:
     "A net, called with raw readings (B,C,H,W) float32; answers with probabilities (B,1,H,W) or (B,n,H,W) float32."
     kind = hash = '' # One of `ENGINES`; SHA-256 of the model file
-    overhead = 1. # Memory that it needs, as a multiple of what `satseg.reach` counts
+    overhead = 1. # Memory that it needs, as a multiple of what `satseg.receptive_field` counts
     base = 265_000_000 # Bytes of the program itself
     def __init__(self,
         net, # What the engine's own `run` calls
         info, # `ModelInfo`
-        facts:dict, # From `satseg.reach.facts`
+        facts:dict, # From `satseg.receptive_field.model_geometry`
         name:str, # What to say
     ): self.net,self.info,self.facts,self.name = net,info,facts,name
 
@@ -93,7 +93,7 @@ def _with_end(model, info):
     import openvino as ov
     out,n = model.output(0).partial_shape,0
     if len(model.inputs) == len(model.outputs) == 1 and out.rank.get_length() == 4: n = out[1].get_length()
-    check_agreement(info, dict(n_in=model.input(0).partial_shape[1].get_length(), n_out=n))
+    check_consistency(info, dict(n_in=model.input(0).partial_shape[1].get_length(), n_out=n))
     ends = ov.preprocess.PrePostProcessor(model)
     def decide(out): return (ov.opset13.sigmoid(out) if n == 1 else ov.opset13.softmax(out, 1)).output(0)
     ends.output().postprocess().custom(decide)
@@ -140,11 +140,11 @@ class TorchEngine(Engine):
 def _torch(path, threads, half, device=None):
     import torch
     from satseg.models import load_model
-    from satseg.reach import facts
+    from satseg.receptive_field import model_geometry
     device = pick_device(device)
     if threads: torch.set_num_threads(threads)
     model,info = load_model(path, device)
-    about = {} if is_gate(info) else facts(model)
+    about = {} if is_gate(info) else model_geometry(model)
     torch.backends.cudnn.benchmark,torch.backends.cudnn.deterministic = False,True # The same bytes on every run
     half = device.type == 'cuda' if half is None else half
     kind = None if not half else torch.float16 if device.type == 'cuda' else torch.bfloat16

@@ -25,8 +25,9 @@ import numpy as np
 from fastcore.script import call_parse, is_cli
 
 from .data import BadInput, class_colours, exit_status, hyphens, need
-from .info import FORMAT, MAX_BYTES, VERSION, ModelInfo, check_agreement, check_info, load_onnx, onnx_metadata
-from .info import _line, _message, _numbers, _onnx_facts, _onnx_info, _session, _varint
+from .info import FORMAT, MAX_BYTES, VERSION, ModelInfo, check_consistency, check_info, load_onnx, onnx_metadata, onnx_model
+from .info import _line, _numbers, onnx_geometry, onnx_info, onnx_session
+from .outputs import atomic_file
 
 # %% ../nbs/21_export.ipynb #e09e4fd3
 OPSET = 18
@@ -41,6 +42,7 @@ def _quiet():
         try: yield
         finally: logging.disable(before)
 
+# %% ../nbs/21_export.ipynb #e09e4fd5
 def _record(
     model, # In evaluation mode, on the CPU
     x, # (B,C,H,W), an example
@@ -88,7 +90,7 @@ def _describe(
     proto, # onnx ModelProto; changed
     info:ModelInfo, # Of the net
     shape:tuple, # Of its answer to the example, without the batch
-    about:dict, # Reach and memory, see `satseg.reach.facts`; {}: nothing is said
+    about:dict, # Reach and memory, see `satseg.receptive_field.model_geometry`; {}: nothing is said
     more:dict|None=None, # What else is said, for other programs
     side:int|None=None, # Of the only square that the graph takes, pixels; None: it takes any size
 )->bytes: # The file
@@ -177,7 +179,7 @@ def decide_for_deepness(
 LARGEST_TILE = 1024 # Pixels; two or three GB with a large net
 
 def deepness_tiles(
-    about:dict, # From `satseg.reach.facts`
+    about:dict, # From `satseg.receptive_field.model_geometry`
     chip_size:int=256, # For a net that looks at all of its window: what it was trained on
 )->tuple[int,int]: # Side in pixels; overlap in percent of it
     "Tiles for Deepness, without seams if that is possible."
@@ -213,8 +215,8 @@ def check_deepness(
     "Run `path` as Deepness would and `model` by torch; `BadInput` if another class comes out, but for pixels on the very border."
     import torch
     data = Path(path).read_bytes()
-    info,_ = _onnx_info(onnx_metadata(data), ('probabilities',))
-    session = _session(data)
+    info,_ = onnx_info(onnx_metadata(data), ('probabilities',))
+    session = onnx_session(data)
     side,spread = session.get_inputs()[0].shape[-1],np.float32([info.mean,info.std])[:,None,:,None,None]
     readings = spread[0] + spread[1]*np.random.default_rng(seed).standard_normal((1, len(info.bands), side, side), np.float32)
     with torch.no_grad(): logits = _plain(model)(torch.from_numpy(info.normalise(readings))).numpy()
@@ -222,6 +224,21 @@ def check_deepness(
     if not off <= TOLERANCE*max(1, np.abs(logits).max()):
         raise BadInput(f'{path}: the export is wrong: a pixel that torch is {off:.2g} away from has another class')
     return off
+
+# %% ../nbs/21_export.ipynb #073e2a21
+def _check(path, info, arguments, class_map, deepness, resolution):
+    "Raise `BadInput` unless all that `export` is asked for goes together; before any work."
+    for name in ('onnx','onnxruntime'): need(name, 'onnx')
+    if path.suffix != '.onnx': raise BadInput(f'{path}: expected a name that ends in .onnx to write to')
+    if not path.parent.is_dir(): raise BadInput(f'{path.parent}: expected a folder, there is none; make it first')
+    check_info(info); check_consistency(info, arguments)
+    if class_map and deepness: raise BadInput('expected class ids or an export for Deepness, got both: leave one out')
+    if resolution is not None and not (deepness and 0 < resolution < 1e5):
+        raise BadInput(f'expected a resolution in metres per pixel, and for Deepness only, got {resolution}')
+    if (class_map or deepness) and (arguments.get('n_out', 1) == 1) != (info.threshold is not None):
+        raise BadInput(f'expected a threshold for one logit and none for several, got {info.threshold} for {arguments.get("n_out", 1)}')
+    if deepness and ('n_in' not in arguments or info.architecture == 'Classifier'):
+        raise BadInput(f'expected a net of satseg that gives a mask for Deepness, got {info.architecture}')
 
 # %% ../nbs/21_export.ipynb #df07fa33
 def _write(model, info, about, tmp, new, class_map, deepness):
@@ -242,21 +259,6 @@ def _write(model, info, about, tmp, new, class_map, deepness):
         worst = max(worst, check_deepness(model, tmp))
     return worst
 
-# %% ../nbs/21_export.ipynb #073e2a21
-def _check(path, info, arguments, class_map, deepness, resolution):
-    "Raise `BadInput` unless all that `export` is asked for goes together; before any work."
-    for name in ('onnx','onnxruntime'): need(name, 'onnx')
-    if path.suffix != '.onnx': raise BadInput(f'{path}: expected a name that ends in .onnx to write to')
-    if not path.parent.is_dir(): raise BadInput(f'{path.parent}: expected a folder, there is none; make it first')
-    check_info(info); check_agreement(info, arguments)
-    if class_map and deepness: raise BadInput('expected class ids or an export for Deepness, got both: leave one out')
-    if resolution is not None and not (deepness and 0 < resolution < 1e5):
-        raise BadInput(f'expected a resolution in metres per pixel, and for Deepness only, got {resolution}')
-    if (class_map or deepness) and (arguments.get('n_out', 1) == 1) != (info.threshold is not None):
-        raise BadInput(f'expected a threshold for one logit and none for several, got {info.threshold} for {arguments.get("n_out", 1)}')
-    if deepness and ('n_in' not in arguments or info.architecture == 'Classifier'):
-        raise BadInput(f'expected a net of satseg that gives a mask for Deepness, got {info.architecture}')
-
 # %% ../nbs/21_export.ipynb #8af59c0d
 def export(
     model, # A net of `satseg.models`
@@ -268,20 +270,17 @@ def export(
     resolution:float|None=None, # Metres per pixel that it was trained on; told to Deepness
 )->float: # The largest difference between onnxruntime and torch; see `check_onnx`
     "Write `model` as an ONNX file and prove it equal."
-    from satseg.reach import facts
+    from satseg.receptive_field import model_geometry
     path,arguments = Path(path),getattr(model, 'arguments', {})
     _check(path, info, arguments, class_map, deepness, resolution)
-    model,reasons,tmp = _plain(model),[],Path(f'{path}.tmp')
-    about = facts(model) if 'n_in' in arguments and info.architecture != 'Classifier' else {}
+    model,reasons = _plain(model),[]
+    about = model_geometry(model) if 'n_in' in arguments and info.architecture != 'Classifier' else {}
     said = deepness_metadata(info, *deepness_tiles(about, info.chip_size), resolution) if deepness else None
     for how in ((False,True) if new is None else (new,)):
         try:
-            worst = _write(model, info, about, tmp, how, class_map, said)
-            os.replace(tmp, path)
-            return worst
+            with atomic_file(path) as tmp: return _write(model, info, about, tmp, how, class_map, said)
         except OSError: raise
         except Exception as e: reasons.append(f'{"new" if how else "old"} exporter: {_line(e)}')
-        finally: tmp.unlink(missing_ok=True)
     raise BadInput(f'{path}: {type(model).__name__} cannot be exported, nothing is written ({"; ".join(reasons)})')
 
 # %% ../nbs/21_export.ipynb #1accaa60
@@ -297,137 +296,152 @@ def _plain_text(
     return re.sub(r'(?i)(www)\.|:(?=//)', lambda m: f'{m[1]}&#46;' if m[1] else '&#58;', text) # No address becomes a link by itself
 
 # %% ../nbs/21_export.ipynb #7ccf4ec6
-def _table(rows, right=0):
-    "Lists of cells, the first the head, as a Markdown table; the last `right` columns are numbers."
-    if len(rows) < 2: return ''
-    n = len(rows[0])
-    rule = ['---:' if i >= n-right else '---' for i in range(n)]
-    return '\n'.join('| ' + ' | '.join(map(str, o)) + ' |' for o in (rows[0], rule, *rows[1:])) + '\n'
-
 _SCORES = dict(iou='IoU', dice='Dice', precision='precision', recall='recall', f1='F1', accuracy='accuracy')
 
-def _scores_table(scores):
-    "Scores by data and split, trivial answers beside them if the file has any; and whether it has."
-    def line(name, d): return [_plain_text(name, 200), *(f'{d[k]:.3f}' if _numbers([d.get(k)], -1e6, 1e6) else '–' for k in _SCORES)]
-    rows,blind = [],False
+def _score_rows(
+    scores:dict, # Out of a file: data and split -> scores
+)->tuple[list,bool]: # (name, texts in the order of `_SCORES`); whether any row has a trivial answer beside it
+    "Scores by data and split, each followed by its trivial answers."
+    def texts(d): return [f'{d[k]:.3f}' if _numbers([d.get(k)], -1e6, 1e6) else '–' for k in _SCORES]
+    rows,blind = [],True
     for name,d in list(scores.items())[:20]:
         if not isinstance(d, dict): continue
-        rows.append(line(name, d))
-        trivial = d.get('trivial') if isinstance(d.get('trivial'), dict) else {}
-        for k,v in list(trivial.items())[:5]:
-            if isinstance(v, dict): rows.append(line(f'{name}: "{k}", without looking', v))
-        blind |= bool(trivial)
-    return _table([['data and split', *_SCORES.values()], *rows], len(_SCORES)), blind
+        rows.append((name, texts(d)))
+        trivial = d.get('trivial')
+        if not isinstance(trivial, dict) or not trivial: continue
+        blind = False
+        rows += [(f'{name}: "{k}", without looking', texts(v)) for k,v in list(trivial.items())[:5] if isinstance(v, dict)]
+    return rows, not blind
 
 # %% ../nbs/21_export.ipynb #c42aa6d2
-def _onnx_weights(data):
-    "How many numbers the tensors of an ONNX file hold."
-    graph, = (v for k,v in _message(memoryview(data)) if k == 7)
-    total = 0
-    for tensor in (v for k,v in _message(graph) if k == 5):
-        dims = []
-        for k,v in _message(tensor):
-            if k != 1: continue
-            if type(v) is int: dims.append(v)
-            else: # Packed: one after the other
-                i = 0
-                while i < len(v):
-                    d,i = _varint(v, i)
-                    dims.append(d)
-        total += math.prod(dims) if len(dims) < 9 else math.inf # The product of a million numbers would take hours
-        if total > len(data): raise ValueError('more numbers than bytes')
-    return total
+def _count_weights(model, size):
+    "How many numbers the tensors of an onnx ModelProto of `size` bytes hold."
+    n = sum(math.prod(map(float, o.dims)) for o in model.graph.initializer)
+    if not 0 <= n <= size: raise BadInput('it promises more numbers than it has bytes')
+    return int(n)
+
+def _field_of_view(info, net):
+    "Pixels that the net of a model file sees around each, None for one that sees the whole picture."
+    from satseg.receptive_field import receptive_radius
+    return None if info.architecture == 'Classifier' else receptive_radius(net)
 
 # %% ../nbs/21_export.ipynb #32f8d55b
 def _look(path):
     "What a card needs of a model file: info, kind of answer, numbers in the net, how far it looks (None: not known)."
     if path.suffix.lower() == '.onnx':
-        if path.stat().st_size > MAX_BYTES: raise BadInput(f'{path}: expected at most {MAX_BYTES:,} bytes; satseg writes no ONNX file of this size')
+        size = path.stat().st_size
+        if size > MAX_BYTES: raise BadInput(f'{path}: expected at most {MAX_BYTES:,} bytes; satseg writes no ONNX file of this size')
         data = path.read_bytes()
         try:
             said = onnx_metadata(data)
-            return *_onnx_info(said, ('logits','classes','probabilities')), _onnx_weights(data), _onnx_facts(said).get('radius')
-        except (ValueError,KeyError,IndexError,TypeError,AttributeError) as e:
-            raise BadInput(f'{path}: expected a model file of satseg: {e if isinstance(e, BadInput) else "damaged, or another kind of file"}') from None
-    from satseg.models import load_model
-    from satseg.reach import radius
+            info,output = onnx_info(said, ('logits','classes','probabilities'))
+            return info, output, _count_weights(onnx_model(data), size), onnx_geometry(said).get('radius')
+        except BadInput as e: raise BadInput(f'{path}: expected a model file of satseg: {e}') from None
+    from satseg.models import load_model, n_parameters
     net,info = load_model(path)
-    far = None if info.architecture == 'Classifier' or getattr(net, 'pools_globally', False) else radius(net)
-    return info, 'logits', sum(o.numel() for o in net.parameters()), far
-
-# %% ../nbs/21_export.ipynb #83dd1ac4
-_CARD = """---
-library_name: satseg
-pipeline_tag: image-{task}
-tags: [remote-sensing, satellite-imagery, {task}]
----
-# Model Card for {name}
-
-Gives each {what} of a satellite or aerial image one of {n} classes: {names}.
-
-## Model Details
-
-{details}
-## Uses
-
-Images of the same bands ({bands}), in the same units and at about the same ground resolution as those it was trained on.
-It was trained on squares of {side} pixels; larger images are computed window by window.
-
-## Bias, Risks, and Limitations
-
-It knows only places, seasons and sensors like those in its training data; elsewhere its scores are unknown until they are measured there.
-It cannot tell that bands are in another order or readings in another unit: it answers anyway.
-Objects of fewer than {area} pixels are left out when objects of a chip are counted; maps of scenes keep them unless `--min-area` says otherwise.
-
-"""
-
-# %% ../nbs/21_export.ipynb #9a2a02c2
-_CARD += """## How to Get Started with the Model
-
-```python
-{use}
-```
-
-## Training Details
-
-{trained}
-
-## Evaluation
-
-{scores}{blind}"""
-
-_BLIND = '\nThe file does not say what "all background" would score on the same data; on images that are mostly background its accuracy is high too. Compare the IoU.\n'
-_GATE = "from satseg.prediction import load_net\nnet,info = load_net('NAME')"
-_USE = dict(logits="from satseg.prediction import load_net, predict\nnet,info = load_net('NAME')\nfor chip,probabilities in predict(net, info, chips): ... # chips: satseg.data.Chips",
-            probabilities="# In QGIS: Plugins > Deepness > Model file: NAME > Load default parameters > Run")
+    return info, 'logits', n_parameters(net), _field_of_view(info, net)
 
 # %% ../nbs/21_export.ipynb #f711aea9
 class ModelCard(str):
     "The card as Markdown; Jupyter shows it as a page."
     def _repr_markdown_(self): return self.split('---\n', 2)[-1]
 
-_ANSWERS = dict(logits='one logit per class and pixel, or one for two classes', classes='a class id per pixel',
-                probabilities="probabilities, for QGIS's Deepness; satseg itself wants the .pth")
-
-def _details(info, path, output, n, radius):
-    "The section on what goes in and comes out."
-    rule = f'{_plain_text(info.classes[1])} where its probability reaches {info.threshold:g}' if info.threshold is not None else 'the class with the highest probability'
-    rows = [['band', 'mean', 'standard deviation'], *([_plain_text(b), f'{m:.6g}', f'{s:.6g}'] for b,m,s in zip(info.bands, info.mean, info.std))]
-    colours = ['`#' + ''.join(f'{int(v):02x}' for v in o) + '`' for o in info.colours or class_colours(len(info.classes))]
-    classes = [['id', 'class', 'colour'], *([i, _plain_text(o), c] for i,(o,c) in enumerate(zip(info.classes, colours)))]
-    reach = '' if radius is None else f'\n- **Field of view:** what a pixel is depends on at most {radius} pixels around it'
-    return f"""- **Model type:** {_plain_text(info.architecture)}, {n:,} parameters
-- **Input:** {len(info.bands)} bands in this order, (B,C,H,W), any height and width; readings in the units below, of which the net takes (reading − mean)/deviation
-- **Output:** {_ANSWERS[output]}
-- **Decision:** {rule}{reach}
-- **File:** `{_file_name(path)}`, {path.stat().st_size/1e6:.1f} MB, SHA-256 `{hashlib.sha256(path.read_bytes()).hexdigest()}`
-
-{_table(rows, 2)}
-{_table(classes)}"""
-
 def _file_name(path): # A name is a stranger's text too, its suffix included
     if re.fullmatch(r'[\w.+-]{1,100}', path.name): return path.name
     return 'model.onnx' if path.suffix.lower() == '.onnx' else 'model.pth'
+
+def _escaped(o): return o if hasattr(o, '__html__') else _plain_text(o) # `safe` gives a text with this method
+
+def _fill(template, **values):
+    "A template with values that are escaped, but for those of our own."
+    from jinja2 import Environment
+    return Environment(finalize=_escaped, trim_blocks=True, lstrip_blocks=True).from_string(template).render(**values)
+
+# %% ../nbs/21_export.ipynb #83dd1ac4
+_DETAILS = """---
+library_name: satseg
+pipeline_tag: image-{{task}}
+tags: [remote-sensing, satellite-imagery, {{task}}]
+---
+# Model Card for {{file|safe}}
+
+Gives each {{what}} of a satellite or aerial image one of {{info.classes|length}} classes: {% for o in info.classes %}{{o}}{{', ' if not loop.last}}{% endfor %}.
+
+## Model Details
+
+- **Model type:** {{info.architecture}}, {{'{:,}'.format(n)}} parameters
+- **Input:** {{info.bands|length}} bands in this order, (B,C,H,W), any height and width; readings in the units below, of which the net takes (reading − mean)/deviation
+- **Output:** {{answer}}
+- **Decision:** {{rule}}
+{% if radius is not none %}
+- **Field of view:** what a pixel is depends on at most {{radius}} pixels around it
+{% endif %}
+- **File:** `{{file|safe}}`, {{'%.1f' % megabytes}} MB, SHA-256 `{{sha256}}`
+
+"""
+
+# %% ../nbs/21_export.ipynb #9a2a02c2
+_TABLES = """| band | mean | standard deviation |
+| --- | ---: | ---: |
+{% for band in info.bands %}
+| {{band}} | {{'%.6g' % info.mean[loop.index0]}} | {{'%.6g' % info.std[loop.index0]}} |
+{% endfor %}
+
+| id | class | colour |
+| --- | --- | --- |
+{% for o in info.classes %}
+| {{loop.index0}} | {{o}} | `{{('#%02x%02x%02x' % colours[loop.index0])|safe}}` |
+{% endfor %}
+
+## Uses
+
+Images of the same bands ({{info.bands|join(', ')}}), in the same units and at about the same ground resolution as those it was trained on.
+It was trained on squares of {{info.chip_size}} pixels; larger images are computed window by window.
+
+"""
+
+# %% ../nbs/21_export.ipynb #9a2a02c3
+_GUIDE = """## Bias, Risks, and Limitations
+
+It knows only places, seasons and sensors like those in its training data; elsewhere its scores are unknown until they are measured there.
+It cannot tell that bands are in another order or readings in another unit: it answers anyway.
+Objects of fewer than {{info.min_area}} pixels are left out when objects of a chip are counted; maps of scenes keep them unless `--min-area` says otherwise.
+
+## How to Get Started with the Model
+
+```python
+{{use|replace('NAME', file)|safe}}
+```
+
+## Training Details
+
+{{info.trained_on or 'The file does not say.'}}
+
+## Evaluation
+
+"""
+
+# %% ../nbs/21_export.ipynb #9a2a02c4
+_EVALUATION = """{% if rows %}
+| data and split{% for o in names %} | {{o}}{% endfor %} |
+| ---{% for o in names %} | ---:{% endfor %} |
+{% for name,texts in rows %}
+| {{name}}{% for o in texts %} | {{o}}{% endfor %} |
+{% endfor %}
+{% if not compared %}
+
+The file does not say what "all background" would score on the same data; on images that are mostly background its accuracy is high too. Compare the IoU.
+{% endif %}
+{% else %}
+The file holds no scores: try it on labelled chips of your own before you rely on it.
+{% endif %}
+"""
+
+_ANSWERS = dict(logits='one logit per class and pixel, or one for two classes', classes='a class id per pixel',
+                probabilities="probabilities, for QGIS's Deepness; satseg itself wants the .pth")
+_LOAD = "from satseg.prediction import load_net, predict\nnet,info = load_net('NAME')\n"
+_USE = dict(pixel=_LOAD + 'for chip,probabilities in predict(net, info, chips): ... # chips: satseg.data.Chips', chip=_LOAD.replace(', predict', ''),
+            probabilities='# In QGIS: Plugins > Deepness > Model file: NAME > Load default parameters > Run')
 
 # %% ../nbs/21_export.ipynb #b90cc611
 def model_card(
@@ -437,13 +451,13 @@ def model_card(
     path = Path(path)
     if not path.is_file(): raise BadInput(f'{path}: no such model file; give the path of a file written by training or satseg.export')
     info,output,n,radius = _look(path)
-    scores,blind = _scores_table(info.scores)
-    gate = info.architecture == 'Classifier'
-    names,what = ', '.join(map(_plain_text, info.classes)),'chip' if gate else 'pixel'
-    return ModelCard(_CARD.format(name=_file_name(path), names=names, what=what, n=len(info.classes), task='classification' if gate else 'segmentation',
-        details=_details(info, path, output, n, radius), bands=_plain_text(', '.join(map(str, info.bands))), side=info.chip_size, area=info.min_area,
-        trained=_plain_text(info.trained_on) or 'The file does not say.', scores=scores or 'The file holds no scores: try it on labelled chips of your own before you rely on it.\n',
-        blind='' if blind or not scores else _BLIND, use=(_GATE if gate else _USE.get(output, _USE['logits'])).replace('NAME', _file_name(path))))
+    rows,compared = _score_rows(info.scores)
+    what,task = ('chip','classification') if info.architecture == 'Classifier' else ('pixel','segmentation')
+    rule = 'the class with the highest probability' if info.threshold is None else f'{info.classes[1]} where its probability reaches {info.threshold:g}'
+    return ModelCard(_fill(_DETAILS + _TABLES + _GUIDE + _EVALUATION,
+        file=_file_name(path), info=info, n=n, radius=radius, what=what, task=task, rows=rows, compared=compared, rule=rule, names=list(_SCORES.values()),
+        answer=_ANSWERS[output], use=_USE.get(output, _USE[what]), megabytes=path.stat().st_size/1e6, sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        colours=[tuple(map(int, o)) for o in info.colours or class_colours(len(info.classes))]))
 
 # %% ../nbs/21_export.ipynb #ba704aaf
 def _run(model, out, class_map, deepness, resolution):

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['ERROR_COLOURS', 'mask_image', 'errors', 'shown_classes', 'paint', 'paint_errors', 'outlines', 'with_legend',
-           'picture', 'file_names', 'check_free', 'write_folder', 'hidden_folder', 'settle', 'publish', 'xml_value']
+           'picture', 'file_names', 'check_free', 'write_folder', 'hidden_folder', 'settle', 'publish', 'atomic_file',
+           'xml_value']
 
 # %% ../nbs/06_outputs.ipynb #d62d63b8
-import os, re, shutil
+import os, re, secrets, shutil
 import numpy as np
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -256,6 +257,19 @@ def publish(
         with open(o, 'rb+') as f: os.fsync(f.fileno())
     for o,path in files: os.replace(o, path)
     for o in dict.fromkeys(path.parent for _,path in files): _sync_folder(o)
+
+# %% ../nbs/06_outputs.ipynb #a70f11e1
+@contextmanager
+def atomic_file(
+    path:str|Path, # The file to write, in a folder that exists
+): # Gives the path to write to: a hidden name in the same folder, with the same suffix
+    "A file that gets its name when it is complete and on the disk; if anything fails, what was there stays."
+    path = Path(path)
+    tmp = path.with_name(f'.{secrets.token_hex(8)}{path.suffix}')
+    try:
+        yield tmp
+        publish([(tmp, path)])
+    finally: tmp.unlink(missing_ok=True)
 
 # %% ../nbs/06_outputs.ipynb #8f53b05e
 def xml_value(

@@ -402,8 +402,8 @@ def _reach(net):
     if isinstance(net, OnnxNet):
         if not net.facts: raise BadInput('expected a model file that tells how far its net looks: write it again with satseg.export')
         return net.facts['halo'],net.facts['multiple']
-    from satseg.reach import enough_halo, radius
-    far = None if _sees_all(net) else radius(net)
+    from satseg.receptive_field import enough_halo, receptive_radius
+    far = None if _sees_all(net) else receptive_radius(net)
     return None if far is None else enough_halo(net, far), getattr(net, 'multiple', 1)
 
 # %% ../nbs/36_viewer.ipynb #b6c3d47a

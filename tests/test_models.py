@@ -1,5 +1,6 @@
 """The nets at any size, and model files that are damaged, foreign or hostile."""
 import functools
+import io
 import os
 import pickle
 import warnings
@@ -15,7 +16,7 @@ from torch import nn
 from satseg.augment import Augment, dihedral, undo_dihedral, zoom
 from satseg.data import IGNORE, BadInput, load_pickle
 from satseg.inference import evaluate
-from satseg.models import (ARCHITECTURES, Classifier, DeepLabV3, EncoderUNet, ModelInfo, UNet, adapt_bands, encoder_facts, gflop, load_model, n_parameters, pad_to_multiple,
+from satseg.models import (ARCHITECTURES, Classifier, DeepLabV3, EncoderUNet, ModelInfo, UNet, adapt_bands, encoder_levels, load_model, n_parameters, pad_to_multiple,
                            probabilities, save_model)
 from satseg.sample import sample_chips
 
@@ -62,7 +63,7 @@ def test_every_norm_learns(norm):
 
 
 def test_default_net_keeps_within_the_limits_of_the_shipped_weights():
-    assert gflop(UNet().eval()) <= 12 and n_parameters(UNet())*4 <= 15e6
+    assert n_parameters(UNet())*4 <= 15e6
 
 
 def test_file_gives_back_the_same_net(saved):
@@ -79,6 +80,19 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
     monkeypatch.setattr(torch, 'save', lambda *a: (_ for _ in ()).throw(OSError('disk full')))
     with pytest.raises(OSError): save_model(path, net, ModelInfo(arguments=ARGS))
     assert path.read_bytes() == before and [o.name for o in path.parent.iterdir()] == ['net.pth']
+
+
+def test_two_writers_of_one_model_file(saved, monkeypatch):
+    "While one is at work another writes the same file: both come to their end, and the file is whole."
+    path,net = saved
+    write = torch.save
+    def slow(d, tmp):
+        write(d, tmp)
+        monkeypatch.setattr(torch, 'save', write)
+        save_model(path, net, ModelInfo(arguments=ARGS, trained_on='the second'))
+    monkeypatch.setattr(torch, 'save', slow)
+    save_model(path, net, ModelInfo(arguments=ARGS, trained_on='the first'))
+    assert load_model(path)[1].trained_on == 'the first' and [o.name for o in path.parent.iterdir()] == ['net.pth']
 
 
 class Evil:
@@ -200,15 +214,6 @@ def test_unet_names_its_norms():
     with pytest.raises(BadInput, match="a norm out of batch, group, none, got 'bn'"): UNet(norm='bn')
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
-def test_gflop_on_the_models_device():
-    assert gflop(UNet().eval().cuda()) == gflop(UNet().eval())
-
-
-def test_gflop_takes_the_models_number_type():
-    assert gflop(UNet(**ARGS).double().eval(), size=32) == gflop(UNet(**ARGS).eval(), size=32)
-
-
 # ---- the weights that come with the repository
 
 @functools.cache
@@ -221,7 +226,7 @@ def shipped():
 
 def test_shipped_weights_keep_within_the_limits():
     path,net,info = shipped()
-    assert path.stat().st_size <= 15e6 and gflop(net, len(info.bands)) <= 12
+    assert path.stat().st_size <= 15e6
     assert info.bands == ['B02','B03','B04'] and info.classes == ['background','building'] and 0 < info.threshold < 1 and info.trained_on
 
 
@@ -355,7 +360,7 @@ def test_encoders_that_are_of_no_use(name, words):
 
 
 def test_encoders_differ_in_where_they_begin():
-    assert [encoder_facts(o)[1][0] for o in ('repvgg_a0','convnext_atto','vgg11')] == [2,4,1]
+    assert [encoder_levels(o)[1][0] for o in ('repvgg_a0','convnext_atto','vgg11')] == [2,4,1]
     net = EncoderUNet('vgg11', 3, 1, widths=(8,8,8,8,8))
     assert net.detail is None and len(net.decoder.blocks) == 5
     assert len(EncoderUNet('convnext_atto', widths=(8,8,8,8,8)).detail.blocks) == 2
@@ -370,7 +375,8 @@ def offline(monkeypatch):
     import huggingface_hub, urllib.request
     calls = []
     def no(*a, **kw): calls.append(a or kw); raise OSError('no\nnetwork')
-    monkeypatch.setattr(huggingface_hub, 'hf_hub_download', no)
+    monkeypatch.setattr(huggingface_hub, 'try_to_load_from_cache', lambda *a: None)
+    monkeypatch.setattr('timm.models._hub.hf_hub_download', no)
     monkeypatch.setattr(urllib.request, 'urlopen', no)
     monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', no)
     import torchvision.models._api as api
@@ -402,15 +408,16 @@ def test_a_model_file_asks_for_no_download_and_no_memory(arguments, offline, tmp
 
 
 def test_pretrained_weights_are_loaded_and_adapted(tmp_path, monkeypatch):
-    import huggingface_hub, timm
+    import timm, urllib.request
     from safetensors.torch import save_file
     torch.manual_seed(1)
     photo = timm.create_model('resnet18')
     save_file(photo.state_dict(), tmp_path/'model.safetensors')
     asked = []
-    monkeypatch.setattr(huggingface_hub, 'hf_hub_download', lambda **kw: asked.append(kw) or str(tmp_path/'model.safetensors'))
+    monkeypatch.setattr(urllib.request, 'urlopen', lambda *a, **kw: io.BytesIO())
+    monkeypatch.setattr('timm.models._hub.hf_hub_download', lambda **kw: asked.append(kw) or str(tmp_path/'model.safetensors'))
     net = EncoderUNet('resnet18', 5, 2, pretrained=True)
-    assert asked == [dict(repo_id='timm/resnet18.a1_in1k', filename='model.safetensors', local_files_only=True)] and net.started_from == 'pretrained timm/resnet18.a1_in1k'
+    assert [(o['repo_id'], o['filename']) for o in asked] == [('timm/resnet18.a1_in1k', 'model.safetensors')] and net.started_from == 'pretrained timm/resnet18.a1_in1k'
     assert torch.allclose(net.encoder.conv1.weight, adapt_bands(photo.conv1.weight, 5)) and torch.equal(net.encoder.layer4[1].conv2.weight, photo.layer4[1].conv2.weight)
     gate = Classifier('resnet18', 1, pretrained=str(tmp_path/'model.safetensors'))
     assert torch.allclose(gate.encoder.conv1.weight, photo.conv1.weight.sum(1, keepdim=True)) and gate.started_from == 'pretrained model.safetensors'
@@ -450,17 +457,6 @@ def test_a_net_that_computes_some_tensors_itself_is_loaded_whole(tmp_path, monke
 
 
 # ---- the classifier
-
-def test_the_classifier_takes_the_segmenters_encoder():
-    for net in (made('resnet18'), made('no detail'), UNet(3, 1, (8,16), norm='group')):
-        gate = Classifier.from_segmenter(net, n_out=2, dropout=.3)
-        assert {k: v for k,v in gate.arguments.items() if k in net.arguments and k not in ('n_out','dropout')}.items() <= net.arguments.items()
-        for k,v in net.encoder.state_dict().items(): assert torch.equal(v, gate.encoder.state_dict()[k])
-        assert gate.encoder.state_dict().keys() == net.encoder.state_dict().keys() and gate(torch.randn(2, net.arguments['n_in'], 40, 40)).shape == (2,2)
-        with torch.no_grad(): next(gate.encoder.parameters()).zero_()
-        assert next(net.encoder.parameters()).any()  # a copy
-    with pytest.raises(BadInput, match='expected a UNet or an EncoderUNet, got DeepLabV3'): Classifier.from_segmenter(made('deeplab mobilenet'))
-
 
 def test_one_spot_decides_wherever_it_is():
     net = Classifier(None, 1, 1, (4,8), norm='none').eval()

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from satseg.models import DeepLabV3, UNet, probabilities
-from satseg.reach import TOLERANCE, bytes_per_pixel, enough_halo, facts, radius
+from satseg.receptive_field import TOLERANCE, bytes_per_pixel, enough_halo, model_geometry, receptive_radius
 
 
 class Plain(nn.Module):
@@ -22,7 +22,7 @@ class Plain(nn.Module):
 @pytest.mark.parametrize('kw', [dict(sizes=(1,)), dict(), dict(sizes=(3, 5, 7)), dict(sizes=(3, 3), dilation=12), dict(sizes=(3, 3), stride=8), dict(sizes=(1,), stride=4)], ids=str)
 def test_radius_by_arithmetic(kw):
     net = Plain(**kw).eval()
-    assert radius(net, 256) == net.far
+    assert receptive_radius(net, 256) == net.far
 
 
 def built(make, seed=1):
@@ -40,7 +40,7 @@ NETS = {'unet': lambda: UNet(3, 1, (4, 8, 16)), 'deep': lambda: UNet(2, 3, (4, 4
 @pytest.mark.parametrize('name', NETS)
 def test_nothing_beyond_the_radius_matters(name):
     net = built(NETS[name])
-    about = facts(net)
+    about = model_geometry(net)
     far,cell = about['radius'],about['multiple']
     most = -(-far//cell)*cell
     assert 0 < about['halo'] <= most and about['halo'] % cell == 0 == most % cell and about['memory'] > 0
@@ -60,7 +60,7 @@ def test_nothing_beyond_the_radius_matters(name):
 
 def test_short_reach_is_kept_exact():
     net = built(NETS['unet'])
-    far = radius(net)
+    far = receptive_radius(net)
     assert far <= 128 and enough_halo(net, far) == -(-far//4)*4
 
 
@@ -69,7 +69,7 @@ def test_a_halo_is_never_taken_for_enough_by_comparing_it_with_itself(far):
     "All that matters lies exactly `far` pixels away: no smaller margin, and none beyond 384 pixels, may pass for enough."
     torch.manual_seed(0)
     net = Plain(sizes=(3,), dilation=far).eval()
-    assert radius(net) == far == enough_halo(net, far)
+    assert receptive_radius(net) == far == enough_halo(net, far)
 
 
 def test_a_halo_short_of_the_radius_is_found():
@@ -77,19 +77,19 @@ def test_a_halo_short_of_the_radius_is_found():
     net = Plain(sizes=(3,)*9, dilation=16).eval()
     with torch.no_grad():
         for o in net.net: o.weight.mul_(.02); o.weight[0, 0, 1, 1] = 1
-    far = radius(net)
+    far = receptive_radius(net)
     assert far == 144 and 32 <= enough_halo(net, far) < far
 
 
 @pytest.mark.parametrize('make', [lambda: UNet(3, 1, (4, 8), norm='group'), lambda: DeepLabV3('mobilenet_v3_large', 3, 2)], ids=['group norm', 'DeepLab'])
 def test_nets_that_look_at_everything(make):
-    about = facts(built(make))
+    about = model_geometry(built(make))
     assert about['radius'] is None and about['halo'] is None
 
 
 def test_pooling_is_found_even_if_nobody_says_so():
     net = built(lambda: UNet(3, 1, (4, 8), norm='group'))
-    assert radius(net) is None
+    assert receptive_radius(net) is None
 
 
 def test_memory_is_that_of_the_widest_moment():
