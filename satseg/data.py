@@ -9,7 +9,7 @@ __all__ = ['IGNORE', 'COMMANDS', 'BadInput', 'exit_status', 'number', 'hyphens',
            'show_pictures', 'show_chips']
 
 # %% ../nbs/00_data.ipynb #81636b86
-import importlib, io, math, os, pickle, pickletools, re, sys
+import importlib, io, math, mmap, os, pickle, pickletools, re, sys
 import numpy as np
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,21 +86,6 @@ def need(
     try: return importlib.import_module(module)
     except ImportError: raise BadInput(f'expected the package {module.split(".")[0]}, it is not installed: pip install "satseg[{extra}]"') from None
 
-# %% ../nbs/00_data.ipynb #09f41d6a
-class _Guard:
-    "A file that refuses to read more than it has left, so that a short file cannot ask for a large allocation."
-    def __init__(self, file, size): self.file,self.size = file,size
-    def left(self): return self.size - self.file.tell()
-
-    def read(self, n):
-        if n > self.left(): raise BadInput(f'truncated: promises {n:,} more bytes, {self.left():,} are left')
-        return self.file.read(n)
-
-    def readline(self):
-        line = self.file.readline()
-        if not line.endswith(b'\n'): raise BadInput('truncated: ends in the middle of a line')
-        return line
-
 # %% ../nbs/00_data.ipynb #38a09b9b
 def _dtype(
     code:str, # Kind and bytes of one number, as numpy writes it: `f8`, `u2`, `b1`
@@ -117,10 +102,10 @@ def _array(
     shape:tuple, # As the file states it
     order:str='C', # `C`, `F`, or `K` with `axes`
     axes:tuple=(), # How the axes were turned when the bytes were written
-)->np.ndarray: # Read-only view of `data`
+)->np.ndarray: # A view of `data`
     "The array in `data`, without a copy, after every promise is checked."
     if isinstance(data, str): data = data.encode('latin1')
-    if not isinstance(data, bytes) or not isinstance(dtype, np.dtype): raise BadInput('damaged: an array without bytes or type')
+    if not isinstance(data, (bytes,bytearray)) or not isinstance(dtype, np.dtype): raise BadInput('damaged: an array without bytes or type')
     if type(shape) is not tuple or len(shape) > 8 or any(type(n) is not int or not 0 <= n < 2**40 for n in shape):
         raise BadInput(f'damaged: {_shown(shape)} is no shape of an array')
     need = math.prod(shape) * dtype.itemsize
@@ -130,16 +115,28 @@ def _array(
     return arr.reshape(shape, order='F' if order == 'F' else 'C')
 
 # %% ../nbs/00_data.ipynb #14a9e61d
-class _Pending:
-    "An array or number type whose contents come with the next `BUILD`."
-    value = None
-    def __init__(self, make): self.make = make
+class _Number:
+    "A number type: its code first, its byte order with the next `BUILD`."
+    __slots__ = 'code','dtype'
+    def __init__(self, code, *args): self.code,self.dtype = code,None
+    def __setstate__(self, state): self.dtype = _dtype(self.code, state[1])
 
-class _Memo(dict):
-    "What a pickle may mention again; finished values instead of stand-ins."
-    def __getitem__(self, i):
-        o = super().__getitem__(i)
-        return o if type(o) is not _Pending or o.value is None else o.value
+def _numpy_type(o): return o.dtype if type(o) is _Number else None
+
+class _Array(np.ndarray):
+    "An array that is filled from a state only when type, shape and length agree."
+    def __setstate__(self, state):
+        _,shape,number,fortran,data = state
+        if isinstance(data, str): data = data.encode('latin1')
+        arr = _array(data, _numpy_type(number), shape)
+        super().__setstate__((1, shape, arr.dtype, bool(fortran), data))
+
+class _Name:
+    "Stands for a name that a file may mention; `make` is what a call of it does."
+    __slots__ = 'make',
+    def __init__(self, make): self.make = make
+    def __call__(self, *args): return self.make(*args)
+    def __setstate__(self, state): raise BadInput('refuses to set the state of a name')
 
 # %% ../nbs/00_data.ipynb #ff184fac
 def _encode(text, encoding):
@@ -154,108 +151,93 @@ def _bytes(*args): # How old protocols write no bytes at all
 
 def _reconstruct(kind, *args):
     if kind is not _NAMES['numpy','ndarray']: raise BadInput('refuses an array of an unknown class')
-    return _Pending(lambda version, shape, dtype, fortran, data: _array(data, dtype, shape, 'F' if fortran else 'C'))
+    return np.ndarray.__new__(_Array, 0, 'u1')
 
-class _Maker:
-    "Our stand-in for one name that a file may mention; `make` is what a call of it does."
-    def __init__(self, make): self.make = make
+def _frombuffer(data, number, *args): return _array(data, _numpy_type(number), *args)
 
-_NAMES = {(module,name): _Maker(make) for modules,name,make in (
+_NAMES = {(module,name): _Name(make) for modules,name,make in (
     ('numpy', 'ndarray', _ndarray),
-    ('numpy', 'dtype', lambda code, *args: _Pending(lambda version, order, *rest: _dtype(code, order))),
+    ('numpy', 'dtype', _Number),
     ('numpy.core.multiarray numpy._core.multiarray', '_reconstruct', _reconstruct),
-    ('numpy.core.multiarray numpy._core.multiarray', 'scalar', lambda dtype, data: _array(data, dtype, ())[()]),
-    ('numpy.core.numeric numpy._core.numeric', '_frombuffer', _array),
+    ('numpy.core.multiarray numpy._core.multiarray', 'scalar', lambda number, data: _frombuffer(data, number, ())[()]),
+    ('numpy.core.numeric numpy._core.numeric', '_frombuffer', _frombuffer),
     ('_codecs', 'encode', _encode),
     ('builtins __builtin__', 'bytes', _bytes)) for module in modules.split()}
 
-# %% ../nbs/00_data.ipynb #ede04953
+# %% ../nbs/00_data.ipynb #59e68c0d
 _ONLY = 'a data file may hold only numpy arrays, dicts, lists, tuples, strings and numbers'
 
-class _Arguments(tuple):
-    "A tuple that is good for a call only: not all of it is plain."
-    __slots__ = ()
-
-def _is_plain(o): return not isinstance(o, (_Maker,_Pending,_Arguments,np.dtype))
-
-def _plain(o):
-    if not _is_plain(o): raise BadInput(f'refuses a name, a number type or an unfinished array as a value: {_ONLY}')
-    return o
-
-def _key(o):
-    if type(o) not in (str,int,float,bool,bytes,type(None)) or type(o) is int and abs(o) >= 2**60: raise BadInput(f'refuses {_shown(o)} as key of a dict: use strings')
-    return o
-
-# %% ../nbs/00_data.ipynb #f1d77c15
-class _Containers(pickle._Unpickler):
-    "Lists and dicts, filled with plain values only."
-    def _extend(self, o, items):
-        if type(o) is not list: raise BadInput(f'damaged: {_shown(o)} is filled like a list')
-        o.extend(map(_plain, items))
-        return o
-    def _update(self, o, items):
-        if type(o) is not dict or len(items)%2: raise BadInput(f'damaged: {_shown(o)} is filled like a dict')
-        for k,v in zip(items[::2], items[1::2]): o[_key(k)] = _plain(v)
-        return o
-    def _tuple(self, items): self.append((tuple if all(map(_is_plain, items)) else _Arguments)(items))
-    def _pop(self, n): return [self.stack.pop() for _ in range(n)][::-1]
-    def load_append(self): self._extend(self.stack[-2], self._pop(1))
-    def load_appends(self): self._extend(items=self.pop_mark(), o=self.stack[-1])
-    def load_setitem(self): self._update(self.stack[-3], self._pop(2))
-    def load_setitems(self): self._update(items=self.pop_mark(), o=self.stack[-1])
-    def load_list(self):
-        items = self.pop_mark()
-        self.append(self._extend([], items))
-    def load_dict(self):
-        items = self.pop_mark()
-        self.append(self._update({}, items))
-    def load_tuple(self): self._tuple(self.pop_mark())
-    def load_tuple1(self): self._tuple(self._pop(1))
-    def load_tuple2(self): self._tuple(self._pop(2))
-    def load_tuple3(self): self._tuple(self._pop(3))
-
-# %% ../nbs/00_data.ipynb #59e68c0d
-class _Unpickler(_Containers):
-    "Python's own reader of pickles without its power: no imports, no calls but ours, no large promises."
-    def __init__(self, file, size):
-        super().__init__(_Guard(file, size))
-        self.memo = _Memo()
-
+class _Unpickler(pickle.Unpickler):
+    "Python's reader of pickles; nothing is imported, only the known names can be called."
     def find_class(self, module, name):
         if (module,name) in _NAMES: return _NAMES[module,name]
         hint = ' (save numpy arrays instead: tensor.numpy())' if module.split('.')[0] == 'torch' else ''
         raise BadInput(f'refuses {_shown(module+"."+name)[1:-1]}: {_ONLY}{hint}')
 
-    def load_reduce(self):
-        func,args = self._pop(2)
-        if type(func) is not _Maker: raise BadInput(f'refuses a call of {_shown(func)}: {_ONLY}')
-        if not isinstance(args, tuple): raise BadInput(f'damaged: a call with {_shown(args)} as arguments')
-        self.append(func.make(*args))
-
-    def load_build(self):
-        obj,state = self._pop(2)
-        if type(obj) is not _Pending or not isinstance(state, tuple): raise BadInput(f'refuses to set the state of {_shown(obj)}: {_ONLY}')
-        obj.value = obj.make(*state)
-        self.append(obj.value)
-
-    def _decode_string(self, value): return value if len(value) > 255 else value.decode('latin1') # Python 2's arrays stay bytes
-    def load_bytearray8(self): self.load_binbytes8() # Python's own allocates before it reads
-
 # %% ../nbs/00_data.ipynb #eb323c54
-_OPCODES = '''PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+_OPCODES = set('''PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
     STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
     LIST EMPTY_LIST APPEND APPENDS TUPLE EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 DICT EMPTY_DICT SETITEM SETITEMS
-    GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD'''.split()
+    GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD'''.split())
+_COUNTS = {pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT4: 4, pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+           pickletools.TAKEN_FROM_ARGUMENT8U: 8} # Bytes of the number that says how many bytes follow
 
-class _Dispatch(dict):
-    "Instruction -> method; an instruction that is not in it is refused by name."
-    def __missing__(self, code):
-        op = pickletools.code2op.get(chr(code))
-        if op is None: raise BadInput(f'damaged or no pickle: unknown instruction 0x{code:02x}')
-        raise BadInput(f'refuses the instruction {op.name}: {_ONLY}')
+def _instruction(data, at):
+    "The instruction at byte `at`: pickletools' record of it, its number or line, where the next one begins."
+    if at >= len(data): raise BadInput('truncated: ends before its last instruction')
+    op = pickletools.code2op.get(chr(data[at]))
+    if op is None: raise BadInput(f'damaged or no pickle: unknown instruction 0x{data[at]:02x}')
+    if op.name not in _OPCODES: raise BadInput(f'refuses the instruction {op.name}: {_ONLY}')
+    n,start = op.arg.n if op.arg else 0,at+1
+    if n == pickletools.UP_TO_NEWLINE:
+        end = data.find(b'\n', start)+1
+        if end and op.name == 'GLOBAL': end = data.find(b'\n', end)+1
+        if not end: raise BadInput('truncated: ends in the middle of a line')
+        return op, data[start:end-1], end
+    end = start + _COUNTS.get(n, n)
+    number = int.from_bytes(data[start:end], 'little')
+    promised = number if n in _COUNTS or op.name == 'FRAME' else 0
+    left = max(0, len(data)-end)
+    if end > len(data) or promised > left: raise BadInput(f'truncated: promises {promised:,} more bytes, {left:,} are left')
+    return op, number, end + number*(n in _COUNTS)
 
-_Unpickler.dispatch = _Dispatch({code: getattr(_Unpickler, f.__name__) for code,f in pickle._Unpickler.dispatch.items()
-    if pickletools.code2op[chr(code)].name in _OPCODES})
+# %% ../nbs/00_data.ipynb #f1d77c15
+def _effect(op, stack, marks):
+    "Take from `stack` what an instruction takes, and put there what it leaves: kinds of `pickletools`, no values."
+    if op.name == 'POP' and marks and marks[-1] == len(stack): return marks.pop()
+    before,many = op.stack_before,[]
+    if pickletools.markobject in before:
+        start = marks.pop()
+        many = stack[start:]
+        del stack[start:]
+        before = before[:before.index(pickletools.markobject)]
+    taken = [stack.pop() for _ in before][::-1]
+    for want,got in zip(before, taken):
+        if want in (pickletools.pylist,pickletools.pydict) and got is not want:
+            raise BadInput(f'damaged: a value that is no {want.name} is filled like a {want.name}')
+    keys = taken[1:2] if op.name == 'SETITEM' else many[::2] if op.name in ('SETITEMS','DICT') else []
+    if pickletools.pytuple in keys: raise BadInput('refuses a tuple as key of a dict: use strings')
+    stack += taken[:1] if op.name == 'BUILD' else op.stack_after
+
+def _check_instructions(
+    data, # A pickle: bytes or a mapped file
+):
+    "Raise `BadInput` if the pickle promises more than it has, or has instructions that data do not need."
+    at,frame,n,stack,marks,memo = 0,None,0,[],[],{}
+    while True:
+        op,arg,at = _instruction(data, at)
+        n += 1
+        if op.name == 'STOP': return
+        if frame is not None and (at > frame or op.name == 'FRAME'): raise BadInput('damaged or no pickle: an instruction beyond its frame')
+        if op.name == 'FRAME': frame = at+arg
+        elif op.name == 'MARK': marks.append(len(stack))
+        elif 'GET' in op.name: stack.append(memo[int(arg)])
+        elif 'PUT' in op.name or op.name == 'MEMOIZE':
+            place = len(memo) if op.name == 'MEMOIZE' else int(arg)
+            if not 0 <= place <= n: raise BadInput(f'damaged: entry {_shown(place)} of the memo after {n:,} instructions')
+            memo[place] = stack[-1]
+        else: _effect(op, stack, marks)
+        if at == frame: frame = None
 
 # %% ../nbs/00_data.ipynb #a5a6bbae
 _OTHER_FILES = {b'PK': 'a zip file as torch.save and np.savez write it: save numpy arrays with pickle.dump',
@@ -265,19 +247,17 @@ _OTHER_FILES = {b'PK': 'a zip file as torch.save and np.savez write it: save num
 
 def safe_unpickle(
     path:str|Path, # A pickle of protocol 0 to 5, by Python 2 or 3
-): # Dicts, lists, tuples, strings, numbers and read-only numpy arrays
+): # Dicts, lists, tuples, strings, numbers and numpy arrays
     "What a pickle holds, without running any code that it names; `BadInput` for everything that is no plain data."
     path = Path(path)
     try:
         if not path.is_file(): raise BadInput(f'expected a pickle, found {"a folder" if path.is_dir() else "no such file"}')
-        size = path.stat().st_size
-        if not size: raise BadInput('expected a pickle, the file is empty')
-        with path.open('rb') as f:
-            head = f.read(32)
+        if not path.stat().st_size: raise BadInput('expected a pickle, the file is empty')
+        with path.open('rb') as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
             for start,what in _OTHER_FILES.items():
-                if head.startswith(start): raise BadInput(f'expected a pickle, this is {what}')
-            f.seek(0)
-            return _plain(_Unpickler(f, size).load())
+                if data[:32].startswith(start): raise BadInput(f'expected a pickle, this is {what}')
+            _check_instructions(data)
+            return _Unpickler(f, encoding='latin1').load()
     except BadInput as e: raise BadInput(f'{path}: {e}') from None
     except OSError as e: raise BadInput(f'{path}: cannot be read ({e.strerror})') from None
     except Exception as e: raise BadInput(f'{path}: damaged or no pickle ({type(e).__name__})') from None
