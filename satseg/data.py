@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['IGNORE', 'COMMANDS', 'BadInput', 'exit_status', 'number', 'hyphens', 'words', 'need', 'safe_unpickle', 'Chip',
            'class_colours', 'Chips', 'Cache', 'load_pickle', 'save_pickle', 'BandStats', 'band_stats', 'normalise',
-           'class_shares', 'spatial_blocks', 'split_groups', 'drop_neighbours', 'true_colour', 'overlay',
-           'show_pictures', 'show_chips']
+           'class_shares', 'split_groups', 'true_colour', 'overlay', 'show_pictures', 'show_chips']
 
 # %% ../nbs/00_data.ipynb #81636b86
-import importlib, io, math, mmap, os, pickle, pickletools, re, sys
+import importlib, io, math, mmap, os, pickle, pickletools, re, sys, warnings
 import numpy as np
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, NamedTuple
 from fastcore.basics import patch
 
@@ -374,6 +374,18 @@ def raw(self:Chips,
     return self.images[self.items[i]], (self.masks[self.items[i]] if self.has_masks else None)
 
 @patch
+def size(self:Chips,
+    i:int, # Which chip
+)->tuple: # (H,W)
+    "Height and width of chip `i`; no image is made where its reader knows them from the file's header."
+    j = self.items[i]
+    known = self.images.size and self.images.size(j) if isinstance(self.images, Cache) else None
+    if known: return tuple(known)
+    image = np.asarray(self.images[j])
+    _check_image(image, self.bands)
+    return image.shape[:2]
+
+@patch
 def __len__(self:Chips): return len(self.items)
 @patch
 def __iter__(self:Chips): return (self[i] for i in range(len(self)))
@@ -403,12 +415,6 @@ def __getitem__(self:Chips,
     res.__dict__.update(self.__dict__, **{o: [getattr(self, o)[j] for j in idxs] for o in ('items','names','groups')})
     return res
 
-@patch
-def check(self:Chips)->Chips: # Itself
-    "Take every chip once, so that every problem shows now and not in the middle of a training."
-    for _ in self: pass
-    return self
-
 # %% ../nbs/00_data.ipynb #b8fdd97f
 class Cache:
     "A sequence whose entries are made by `function(i)` when they are taken; the last ones are kept."
@@ -416,24 +422,30 @@ class Cache:
         function, # i -> an array, or a tuple of arrays
         n:int, # How many entries there are
         max_bytes:float=1e9, # Room for entries to be kept; 0: none is
-    ): self.function,self.n,self.max_bytes,self.bytes,self.kept = function,n,max_bytes,0,{}
+        size=None, # i -> (H,W) of entry i without making it, or None where only making it tells
+    ):
+        self.function,self.n,self.max_bytes,self.size,self.bytes,self.kept = function,n,max_bytes,size,0,{}
+        self._lock = Lock()
 
     def __len__(self): return self.n
+    def __getstate__(self): return {k: v for k,v in self.__dict__.items() if k != '_lock'}
+    def __setstate__(self, state): self.__dict__.update(state, _lock=Lock())
 
     def __getitem__(self, i):
         if not -self.n <= i < self.n: raise IndexError(i)
         i = int(i) % self.n
-        if i in self.kept: return self.kept.setdefault(i, self.kept.pop(i)) # To the end: used last
-        res = self.function(i)
-        size = sum(o.nbytes for o in (res if isinstance(res, tuple) else (res,)) if o is not None)
+        with self._lock:
+            if i in self.kept: return self.kept.setdefault(i, self.kept.pop(i)) # To the end: used last
+        res = self.function(i) # Two threads may make the same entry; one of the two is kept
+        size = _nbytes(res)
         if size > self.max_bytes: return res
-        self.kept[i],self.bytes = res,self.bytes+size
-        while self.bytes > self.max_bytes: self._drop(next(iter(self.kept)))
+        with self._lock:
+            if i in self.kept: return self.kept[i]
+            self.kept[i],self.bytes = res,self.bytes+size
+            while self.bytes > self.max_bytes: self.bytes -= _nbytes(self.kept.pop(next(iter(self.kept))))
         return res
 
-    def _drop(self, i):
-        o = self.kept.pop(i)
-        self.bytes -= sum(a.nbytes for a in (o if isinstance(o, tuple) else (o,)) if a is not None)
+def _nbytes(o): return sum(a.nbytes for a in (o if isinstance(o, tuple) else (o,)) if a is not None)
 
 # %% ../nbs/00_data.ipynb #7cc096e7
 @patch
@@ -521,11 +533,11 @@ def cut(self:Chips,
             _check_mask(np.asarray(mask), image)
             mask = _read_mask(np.asarray(mask), self.classes, self.has_ignore)
         return np.asarray(image),mask,None if self.objects is None else self.instances(i)
-    def named(i):
-        try: return whole(i)
+    def named(function, i):
+        try: return function(i)
         except BadInput as e: raise BadInput(f'{self.source}{": " if self.source else ""}{self.names[i]}: {e}') from None
-    pictures = Cache(named, len(self))
-    at = [(i,y,x) for i in range(len(self)) for h,w in [pictures[i][0].shape[:2]] for y in _starts(h, size, overlap) for x in _starts(w, size, overlap)]
+    pictures = Cache(lambda i: named(whole, i), len(self))
+    at = [(i,y,x) for i in range(len(self)) for h,w in [named(self.size, i)] for y in _starts(h, size, overlap) for x in _starts(w, size, overlap)]
     def column(k, fill=None): return Cache(lambda j: _window(pictures[at[j][0]][k], *at[j][1:], size, fill), len(at), 0)
     return Chips(column(0), column(1, IGNORE) if self.has_masks else None, self.bands, self.classes, [f'{self.names[i]}@{y},{x}' for i,y,x in at],
                  self.source, True, [self.groups[i] for i,_,_ in at], None if self.objects is None else column(2, 0), self.colours)
@@ -549,7 +561,28 @@ def _entries(
             if (o.get('mask') is not None) != has_masks: raise BadInput(f'has {"no" if has_masks else "a"} mask, unlike {name}[0]: give all of them one, or none')
             if has_masks: _check_mask(o['mask'], o['image'])
         except BadInput as e: raise BadInput(f'{name}[{i}]: {e}') from None
-    return [o['image'] for o in part], [o['mask'] for o in part] if has_masks else None
+    return [np.asarray(o['image']) for o in part], [np.asarray(o['mask']) for o in part] if has_masks else None
+
+def _is_about(o):
+    "Is that what `save_pickle` writes about a part?"
+    def names(o): return type(o) in (list,tuple) and all(type(n) is str and n.isprintable() and len(n) <= 200 for n in o)
+    def colour(o): return type(o) in (list,tuple) and len(o) == 3 and all(type(v) is int and 0 <= v <= 255 for v in o)
+    if type(o) is not dict or o and set(o) != {'bands','classes','colours','has_ignore'}: return False
+    return not o or (names(o['bands']) and names(o['classes']) and type(o['has_ignore']) is bool
+                     and type(o['colours']) in (list,tuple) and all(map(colour, o['colours'])))
+
+def _about(
+    part:list, # Dicts
+)->dict: # `bands`, `classes`, `colours`, `has_ignore`; empty for a file that says nothing
+    "What a part says about itself, the same in each entry."
+    every = list({id(o): o for o in (entry.get('about', {}) for entry in part)}.values())
+    if all(map(_is_about, every)) and all(o == every[0] for o in every): return every[0]
+    raise BadInput("expected the same 'about' in each entry: the names of bands and classes, the colours, has_ignore")
+
+def _groups(part, names):
+    "The label of each entry: its `group`, else its name."
+    res = [o.get('group', name) for o,name in zip(part, names)]
+    return [o if type(o) is str else name for o,name in zip(res, names)]
 
 def _keys(d): return ', '.join(map(_shown, list(d)[:6])) or 'none'
 
@@ -567,20 +600,28 @@ def _parts(
     return {'all': data}
 
 # %% ../nbs/00_data.ipynb #49635508
+def _load_part(part, name, path, bands, classes, has_ignore):
+    "`Chips` of one part: by the names that the file says, else by those given."
+    about = _about(part) if type(part) in (list,tuple) and part and all(type(o) is dict for o in part) else {}
+    own = tuple(about.get('bands') or bands or _ESA_BANDS)
+    images,masks = _entries(part, name, own)
+    names = [f'{name}[{i}]' for i in range(len(images))]
+    res = Chips(images, masks, own, about.get('classes') or classes or ('background','building'), names, path, has_ignore or about.get('has_ignore', False),
+                _groups(part, names), colours=about.get('colours'))
+    return res.pick(bands) if bands and tuple(bands) != own else res
+
+_ESA_BANDS = 'B02','B03','B04'
+
 def load_pickle(
     path:str|Path, # File in one of the three layouts
-    bands=('B02','B03','B04'), # Names of the bands in the file's order; the ESA data are blue, green, red
-    classes=('background','building'), # Names of the classes in the order of their ids
+    bands=None, # Bands wanted, by name; where the file does not say its names, the names in its order (ESA: B02,B03,B04)
+    classes=None, # Names of the classes in the order of their ids, where the file does not say them (ESA: background,building)
     has_ignore:bool=False, # 255 surely means "nobody knows" (see `Chips`)
 )->dict[str,Chips]: # `train` and `val`; a bare list gives `all`
     "Chips of a pickle, read without running its code; arrays stay as stored until a chip is taken."
-    data,res = safe_unpickle(path),{}
-    try:
-        for name,part in _parts(data).items():
-            images,masks = _entries(part, name, tuple(bands))
-            res[name] = Chips(images, masks, bands, classes, [f'{name}[{i}]' for i in range(len(images))], path, has_ignore)
+    data = safe_unpickle(path)
+    try: return {name: _load_part(part, name, path, bands, classes, has_ignore) for name,part in _parts(data).items()}
     except BadInput as e: raise BadInput(f'{path}: {e}') from None
-    return res
 
 # %% ../nbs/00_data.ipynb #87f5a63a
 def save_pickle(
@@ -590,8 +631,11 @@ def save_pickle(
     "Write chips in the layout that `load_pickle` reads, arrays as their source holds them."
     data = {}
     for name,chips in parts.items():
-        pairs = [chips.raw(i) for i in range(len(chips))]
-        data[name] = [dict(image=np.asarray(i)) if m is None else dict(image=np.asarray(i), mask=np.asarray(m)) for i,m in pairs]
+        about = dict(bands=list(chips.bands), classes=list(chips.classes), colours=chips.colours, has_ignore=bool(chips.has_ignore))
+        data[name] = [dict(image=np.asarray(i), about=about) if m is None else dict(image=np.asarray(i), mask=np.asarray(m), about=about)
+                      for i,m in map(chips.raw, range(len(chips)))]
+        if chips.groups != chips.names:
+            for entry,group in zip(data[name], chips.groups): entry['group'] = str(group)
     data = data['all'] if list(data) == ['all'] else _parts(data)
     path = Path(path)
     tmp = path.with_name(f'{path.name}.{os.getpid()}.part')
@@ -645,51 +689,45 @@ def class_shares(
     if not counts.sum(): raise BadInput('class_shares: expected labelled pixels, all are 255 (ignore) or there are no chips')
     return dict(zip(chips.classes, (counts/counts.sum()).tolist()))
 
-# %% ../nbs/00_data.ipynb #d4b1d918
-def spatial_blocks(
-    rows, # Row of each chip: grid cell, pixel or metre
-    cols, # Column of each chip, same unit
-    size:float, # Edge of a block, same unit
-)->np.ndarray: # One group id per chip, 0, 1, 2...
-    "Group ids for chips on a map: square blocks of `size`."
-    if not size > 0: raise BadInput(f'spatial_blocks: expected a block size above 0, got {size}')
-    cells = np.floor(np.stack([np.asarray(rows, float), np.asarray(cols, float)], 1) / size)
-    return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+# %% ../nbs/00_data.ipynb #e3f1a202
+def _nearest_sum(
+    sizes, # Chips of each group, in the order to try them
+    goal:float, # Chips wanted
+)->list: # Places in `sizes`: at least one, not all
+    "The groups whose sizes add up to the nearest of `goal`."
+    n,best = sum(sizes),min(max(round(goal), 1), sum(sizes)-1)
+    last = np.full(min(n, best+max(sizes)+1), -1) # Sum -> the group that was added last to reach it
+    reached = np.arange(len(last)) == 0
+    for k,size in enumerate(sizes):
+        new = np.flatnonzero(reached[:-size] & ~reached[size:]) + size
+        reached[new],last[new] = True,k
+        if reached[best]: break
+    sums = np.flatnonzero(reached)[1:]
+    total,res = sums[np.abs(sums-goal).argmin()],[]
+    while total:
+        res.append(int(last[total]))
+        total -= sizes[last[total]]
+    return res
 
 # %% ../nbs/00_data.ipynb #8dc2e8ee
 def split_groups(
     groups, # One label per chip; chips of one label stay together
-    share:float=.2, # How much of the chips validation should get; it gets the nearest that whole groups allow, from below
+    share:float=.2, # How much of the chips validation should get, above 0, below 1; it gets the nearest that whole groups allow
     seed:int=0, # Same seed, same split
 )->tuple: # Training places, validation places: two lists of int, both sorted
-    "Deal whole groups to training and validation, at least one to each side."
+    "Deal whole groups to training and validation, at least one to each side; a warning where the part is a quarter off."
     places = {}
     for i,g in enumerate(groups): places.setdefault(g, []).append(i)
     if not 0 < share < 1: raise BadInput(f'split_groups: expected a share between 0 and 1, got {share}')
     if len(places) < 2: raise BadInput(f'split_groups: expected at least 2 groups, got {len(places)}: one group cannot sit on both sides')
     labels = list(places)
     order = [labels[i] for i in np.random.default_rng(seed).permutation(len(labels))]
-    room,valid = share*sum(map(len, places.values())) + 1e-9,set()
-    for g in order:
-        if len(places[g]) <= room:
-            valid.add(g)
-            room -= len(places[g])
-    if not valid: valid = {min(order, key=lambda g: len(places[g]))}
+    n = sum(map(len, places.values()))
+    valid = {order[k] for k in _nearest_sum([len(places[g]) for g in order], share*n)}
+    got = sum(len(places[g]) for g in valid)
+    if abs(got-share*n) > share*n/4:
+        warnings.warn(f'a share of {share:.0%} was asked for, whole groups give {got/n:.0%} ({got} of {n} chips in {len(places)} groups)', stacklevel=2)
     return tuple(sorted(i for g in places if (g in valid) is side for i in places[g]) for side in (False,True))
-
-# %% ../nbs/00_data.ipynb #25604e9c
-def drop_neighbours(
-    train, # Training places, from `split_groups`
-    valid, # Validation places
-    rows, # Row of every chip
-    cols, # Column of every chip, same unit
-    gap:float=1, # Training chips this near or nearer (in row and column) to a validation chip go; 1 for touching grid cells
-)->list: # The training places that stay
-    "`train` without the chips that lie beside one of `valid`."
-    at = np.stack([np.asarray(rows, float), np.asarray(cols, float)], 1)
-    keep = [i for i in train if np.abs(at[valid]-at[i]).max(1).min() > gap] if len(valid) else list(train)
-    if not keep: raise BadInput(f'drop_neighbours: every training chip lies within {gap} of a validation chip: use larger blocks or a smaller gap')
-    return keep
 
 # %% ../nbs/00_data.ipynb #44983c89
 _RGB = {'B04','B4','RED','R'}, {'B03','B3','GREEN','G'}, {'B02','B2','BLUE','B'}

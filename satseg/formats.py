@@ -819,7 +819,7 @@ def _load_pickle(path, bands=None, classes=None, has_ignore=False):
         found = [o for o in sorted(path.iterdir()) if o.suffix.lower() in ('.pickle','.pkl')]
         if len(found) != 1: raise BadInput(f'{path}: expected one pickle, found {len(found)}: give the file itself')
         path = found[0]
-    return load_pickle(path, bands or ('B02','B03','B04'), classes or ('background','building'), has_ignore)
+    return load_pickle(path, bands, classes, has_ignore)
 
 KINDS = dict(pickle=_load_pickle, folders=load_folders, coco=load_coco, ships=load_ships, clouds=load_clouds, geotiffs=load_geotiffs,
              bands=load_bands)
