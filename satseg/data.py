@@ -219,6 +219,7 @@ def _effect(op, stack, marks):
     if pickletools.pytuple in keys: raise BadInput('refuses a tuple as key of a dict: use strings')
     stack += taken[:1] if op.name == 'BUILD' else op.stack_after
 
+# %% ../nbs/00_data.ipynb #e0b1c2d8
 def _check_instructions(
     data, # A pickle: bytes or a mapped file
 ):
@@ -456,10 +457,11 @@ def __add__(self:Chips,
     for what in ('bands','classes','has_masks','has_ignore'):
         a,b = getattr(self, what),getattr(other, what)
         if a != b: raise BadInput(f'expected two piles with the same {what}, got {a} and {b}: rename or choose them when loading')
+    def size(i): return self.size(i) if i < len(self) else other.size(i-len(self))
     def column(name): # Taken from where they are
         places = [(o,o.items[i]) for o in (self,other) for i in range(len(o))]
         if any(getattr(o, name) is None for o in (self,other)): return None
-        return Cache(lambda i: getattr(places[i][0], name)[places[i][1]], len(places), 0)
+        return Cache(lambda i: getattr(places[i][0], name)[places[i][1]], len(places), 0, size if name == 'images' else None)
     return Chips(column('images'), column('masks'), self.bands, self.classes, self.names + other.names, self.source or other.source,
                  self.has_ignore, self.groups + other.groups, column('objects'), self.colours)
 
@@ -475,7 +477,8 @@ def pick(self:Chips,
         o = self.images[i]
         return o[..., places] if np.ndim(o) == 3 and o.shape[2] == n else o
     places,n,res = [self.bands.index(b) for b in bands],len(self.bands),self[:]
-    res.images,res.bands = Cache(image, len(self.images), 0),tuple(bands)
+    size = self.images.size if isinstance(self.images, Cache) else None
+    res.images,res.bands = Cache(image, len(self.images), 0, size),tuple(bands)
     return res
 
 # %% ../nbs/00_data.ipynb #f298be2b
@@ -563,6 +566,10 @@ def _entries(
         except BadInput as e: raise BadInput(f'{name}[{i}]: {e}') from None
     return [np.asarray(o['image']) for o in part], [np.asarray(o['mask']) for o in part] if has_masks else None
 
+
+def _keys(d): return ', '.join(map(_shown, list(d)[:6])) or 'none'
+
+# %% ../nbs/00_data.ipynb #e0b1c2da
 def _is_about(o):
     "Is that what `save_pickle` writes about a part?"
     def names(o): return type(o) in (list,tuple) and all(type(n) is str and n.isprintable() and len(n) <= 200 for n in o)
@@ -583,8 +590,6 @@ def _groups(part, names):
     "The label of each entry: its `group`, else its name."
     res = [o.get('group', name) for o,name in zip(part, names)]
     return [o if type(o) is str else name for o,name in zip(res, names)]
-
-def _keys(d): return ', '.join(map(_shown, list(d)[:6])) or 'none'
 
 # %% ../nbs/00_data.ipynb #1e11a8b2
 def _parts(

@@ -406,3 +406,13 @@ def test_names_with_dollars_are_no_formulas(tmp_path):
     chips = Chips([image], [np.eye(8, dtype=np.uint8)], classes=['no $\\frac$', 'a$\\x$b'], names=['c$\\frac{$'])
     show_chips(chips).savefig(tmp_path/'chips.png')
     show_pictures({'t$\\x$': image[...,0]}, {'k$\\x$': (1, 2, 3)}).savefig(tmp_path/'pictures.png')
+
+
+def test_cut_of_pictures_reads_headers_only(tmp_path, monkeypatch):
+    from PIL import Image
+    from satseg import pictures
+    for i in range(3): Image.fromarray(np.full((8, 12, 3), i, np.uint8)).save(tmp_path/f'{i}.png')
+    images, bands = pictures.lazy_pictures([tmp_path/f'{i}.png' for i in range(3)])
+    chips = Chips(images, bands=bands)
+    monkeypatch.setattr(pictures, 'read_picture', lambda *a: pytest.fail('decoded'))
+    for o in (chips, chips.pick('GR'), chips[1:] + chips[:1]): assert len(o.cut(4)) == 18
