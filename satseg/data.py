@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['IGNORE', 'COMMANDS', 'BadInput', 'exit_status', 'number', 'hyphens', 'words', 'need', 'safe_unpickle', 'Chip',
            'class_colours', 'Chips', 'Cache', 'load_pickle', 'save_pickle', 'BandStats', 'band_stats', 'normalise',
-           'class_shares', 'spatial_blocks', 'split_groups', 'drop_neighbours', 'true_colour', 'overlay',
-           'show_pictures', 'show_chips']
+           'class_shares', 'split_groups', 'true_colour', 'overlay', 'show_pictures', 'show_chips']
 
 # %% ../nbs/00_data.ipynb #81636b86
-import importlib, io, math, os, pickle, pickletools, re, sys
+import importlib, io, math, mmap, os, pickle, pickletools, re, sys, warnings
 import numpy as np
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, NamedTuple
 from fastcore.basics import patch
 
@@ -86,21 +86,6 @@ def need(
     try: return importlib.import_module(module)
     except ImportError: raise BadInput(f'expected the package {module.split(".")[0]}, it is not installed: pip install "satseg[{extra}]"') from None
 
-# %% ../nbs/00_data.ipynb #09f41d6a
-class _Guard:
-    "A file that refuses to read more than it has left, so that a short file cannot ask for a large allocation."
-    def __init__(self, file, size): self.file,self.size = file,size
-    def left(self): return self.size - self.file.tell()
-
-    def read(self, n):
-        if n > self.left(): raise BadInput(f'truncated: promises {n:,} more bytes, {self.left():,} are left')
-        return self.file.read(n)
-
-    def readline(self):
-        line = self.file.readline()
-        if not line.endswith(b'\n'): raise BadInput('truncated: ends in the middle of a line')
-        return line
-
 # %% ../nbs/00_data.ipynb #38a09b9b
 def _dtype(
     code:str, # Kind and bytes of one number, as numpy writes it: `f8`, `u2`, `b1`
@@ -117,10 +102,10 @@ def _array(
     shape:tuple, # As the file states it
     order:str='C', # `C`, `F`, or `K` with `axes`
     axes:tuple=(), # How the axes were turned when the bytes were written
-)->np.ndarray: # Read-only view of `data`
+)->np.ndarray: # A view of `data`
     "The array in `data`, without a copy, after every promise is checked."
     if isinstance(data, str): data = data.encode('latin1')
-    if not isinstance(data, bytes) or not isinstance(dtype, np.dtype): raise BadInput('damaged: an array without bytes or type')
+    if not isinstance(data, (bytes,bytearray)) or not isinstance(dtype, np.dtype): raise BadInput('damaged: an array without bytes or type')
     if type(shape) is not tuple or len(shape) > 8 or any(type(n) is not int or not 0 <= n < 2**40 for n in shape):
         raise BadInput(f'damaged: {_shown(shape)} is no shape of an array')
     need = math.prod(shape) * dtype.itemsize
@@ -130,16 +115,28 @@ def _array(
     return arr.reshape(shape, order='F' if order == 'F' else 'C')
 
 # %% ../nbs/00_data.ipynb #14a9e61d
-class _Pending:
-    "An array or number type whose contents come with the next `BUILD`."
-    value = None
-    def __init__(self, make): self.make = make
+class _Number:
+    "A number type: its code first, its byte order with the next `BUILD`."
+    __slots__ = 'code','dtype'
+    def __init__(self, code, *args): self.code,self.dtype = code,None
+    def __setstate__(self, state): self.dtype = _dtype(self.code, state[1])
 
-class _Memo(dict):
-    "What a pickle may mention again; finished values instead of stand-ins."
-    def __getitem__(self, i):
-        o = super().__getitem__(i)
-        return o if type(o) is not _Pending or o.value is None else o.value
+def _numpy_type(o): return o.dtype if type(o) is _Number else None
+
+class _Array(np.ndarray):
+    "An array that is filled from a state only when type, shape and length agree."
+    def __setstate__(self, state):
+        _,shape,number,fortran,data = state
+        if isinstance(data, str): data = data.encode('latin1')
+        arr = _array(data, _numpy_type(number), shape)
+        super().__setstate__((1, shape, arr.dtype, bool(fortran), data))
+
+class _Name:
+    "Stands for a name that a file may mention; `make` is what a call of it does."
+    __slots__ = 'make',
+    def __init__(self, make): self.make = make
+    def __call__(self, *args): return self.make(*args)
+    def __setstate__(self, state): raise BadInput('refuses to set the state of a name')
 
 # %% ../nbs/00_data.ipynb #ff184fac
 def _encode(text, encoding):
@@ -154,108 +151,94 @@ def _bytes(*args): # How old protocols write no bytes at all
 
 def _reconstruct(kind, *args):
     if kind is not _NAMES['numpy','ndarray']: raise BadInput('refuses an array of an unknown class')
-    return _Pending(lambda version, shape, dtype, fortran, data: _array(data, dtype, shape, 'F' if fortran else 'C'))
+    return np.ndarray.__new__(_Array, 0, 'u1')
 
-class _Maker:
-    "Our stand-in for one name that a file may mention; `make` is what a call of it does."
-    def __init__(self, make): self.make = make
+def _frombuffer(data, number, *args): return _array(data, _numpy_type(number), *args)
 
-_NAMES = {(module,name): _Maker(make) for modules,name,make in (
+_NAMES = {(module,name): _Name(make) for modules,name,make in (
     ('numpy', 'ndarray', _ndarray),
-    ('numpy', 'dtype', lambda code, *args: _Pending(lambda version, order, *rest: _dtype(code, order))),
+    ('numpy', 'dtype', _Number),
     ('numpy.core.multiarray numpy._core.multiarray', '_reconstruct', _reconstruct),
-    ('numpy.core.multiarray numpy._core.multiarray', 'scalar', lambda dtype, data: _array(data, dtype, ())[()]),
-    ('numpy.core.numeric numpy._core.numeric', '_frombuffer', _array),
+    ('numpy.core.multiarray numpy._core.multiarray', 'scalar', lambda number, data: _frombuffer(data, number, ())[()]),
+    ('numpy.core.numeric numpy._core.numeric', '_frombuffer', _frombuffer),
     ('_codecs', 'encode', _encode),
     ('builtins __builtin__', 'bytes', _bytes)) for module in modules.split()}
 
-# %% ../nbs/00_data.ipynb #ede04953
+# %% ../nbs/00_data.ipynb #59e68c0d
 _ONLY = 'a data file may hold only numpy arrays, dicts, lists, tuples, strings and numbers'
 
-class _Arguments(tuple):
-    "A tuple that is good for a call only: not all of it is plain."
-    __slots__ = ()
-
-def _is_plain(o): return not isinstance(o, (_Maker,_Pending,_Arguments,np.dtype))
-
-def _plain(o):
-    if not _is_plain(o): raise BadInput(f'refuses a name, a number type or an unfinished array as a value: {_ONLY}')
-    return o
-
-def _key(o):
-    if type(o) not in (str,int,float,bool,bytes,type(None)) or type(o) is int and abs(o) >= 2**60: raise BadInput(f'refuses {_shown(o)} as key of a dict: use strings')
-    return o
-
-# %% ../nbs/00_data.ipynb #f1d77c15
-class _Containers(pickle._Unpickler):
-    "Lists and dicts, filled with plain values only."
-    def _extend(self, o, items):
-        if type(o) is not list: raise BadInput(f'damaged: {_shown(o)} is filled like a list')
-        o.extend(map(_plain, items))
-        return o
-    def _update(self, o, items):
-        if type(o) is not dict or len(items)%2: raise BadInput(f'damaged: {_shown(o)} is filled like a dict')
-        for k,v in zip(items[::2], items[1::2]): o[_key(k)] = _plain(v)
-        return o
-    def _tuple(self, items): self.append((tuple if all(map(_is_plain, items)) else _Arguments)(items))
-    def _pop(self, n): return [self.stack.pop() for _ in range(n)][::-1]
-    def load_append(self): self._extend(self.stack[-2], self._pop(1))
-    def load_appends(self): self._extend(items=self.pop_mark(), o=self.stack[-1])
-    def load_setitem(self): self._update(self.stack[-3], self._pop(2))
-    def load_setitems(self): self._update(items=self.pop_mark(), o=self.stack[-1])
-    def load_list(self):
-        items = self.pop_mark()
-        self.append(self._extend([], items))
-    def load_dict(self):
-        items = self.pop_mark()
-        self.append(self._update({}, items))
-    def load_tuple(self): self._tuple(self.pop_mark())
-    def load_tuple1(self): self._tuple(self._pop(1))
-    def load_tuple2(self): self._tuple(self._pop(2))
-    def load_tuple3(self): self._tuple(self._pop(3))
-
-# %% ../nbs/00_data.ipynb #59e68c0d
-class _Unpickler(_Containers):
-    "Python's own reader of pickles without its power: no imports, no calls but ours, no large promises."
-    def __init__(self, file, size):
-        super().__init__(_Guard(file, size))
-        self.memo = _Memo()
-
+class _Unpickler(pickle.Unpickler):
+    "Python's reader of pickles; nothing is imported, only the known names can be called."
     def find_class(self, module, name):
         if (module,name) in _NAMES: return _NAMES[module,name]
         hint = ' (save numpy arrays instead: tensor.numpy())' if module.split('.')[0] == 'torch' else ''
         raise BadInput(f'refuses {_shown(module+"."+name)[1:-1]}: {_ONLY}{hint}')
 
-    def load_reduce(self):
-        func,args = self._pop(2)
-        if type(func) is not _Maker: raise BadInput(f'refuses a call of {_shown(func)}: {_ONLY}')
-        if not isinstance(args, tuple): raise BadInput(f'damaged: a call with {_shown(args)} as arguments')
-        self.append(func.make(*args))
-
-    def load_build(self):
-        obj,state = self._pop(2)
-        if type(obj) is not _Pending or not isinstance(state, tuple): raise BadInput(f'refuses to set the state of {_shown(obj)}: {_ONLY}')
-        obj.value = obj.make(*state)
-        self.append(obj.value)
-
-    def _decode_string(self, value): return value if len(value) > 255 else value.decode('latin1') # Python 2's arrays stay bytes
-    def load_bytearray8(self): self.load_binbytes8() # Python's own allocates before it reads
-
 # %% ../nbs/00_data.ipynb #eb323c54
-_OPCODES = '''PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+_OPCODES = set('''PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
     STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
     LIST EMPTY_LIST APPEND APPENDS TUPLE EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 DICT EMPTY_DICT SETITEM SETITEMS
-    GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD'''.split()
+    GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD'''.split())
+_COUNTS = {pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT4: 4, pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+           pickletools.TAKEN_FROM_ARGUMENT8U: 8} # Bytes of the number that says how many bytes follow
 
-class _Dispatch(dict):
-    "Instruction -> method; an instruction that is not in it is refused by name."
-    def __missing__(self, code):
-        op = pickletools.code2op.get(chr(code))
-        if op is None: raise BadInput(f'damaged or no pickle: unknown instruction 0x{code:02x}')
-        raise BadInput(f'refuses the instruction {op.name}: {_ONLY}')
+def _instruction(data, at):
+    "The instruction at byte `at`: pickletools' record of it, its number or line, where the next one begins."
+    if at >= len(data): raise BadInput('truncated: ends before its last instruction')
+    op = pickletools.code2op.get(chr(data[at]))
+    if op is None: raise BadInput(f'damaged or no pickle: unknown instruction 0x{data[at]:02x}')
+    if op.name not in _OPCODES: raise BadInput(f'refuses the instruction {op.name}: {_ONLY}')
+    n,start = op.arg.n if op.arg else 0,at+1
+    if n == pickletools.UP_TO_NEWLINE:
+        end = data.find(b'\n', start)+1
+        if end and op.name == 'GLOBAL': end = data.find(b'\n', end)+1
+        if not end: raise BadInput('truncated: ends in the middle of a line')
+        return op, data[start:end-1], end
+    end = start + _COUNTS.get(n, n)
+    number = int.from_bytes(data[start:end], 'little')
+    promised = number if n in _COUNTS or op.name == 'FRAME' else 0
+    left = max(0, len(data)-end)
+    if end > len(data) or promised > left: raise BadInput(f'truncated: promises {promised:,} more bytes, {left:,} are left')
+    return op, number, end + number*(n in _COUNTS)
 
-_Unpickler.dispatch = _Dispatch({code: getattr(_Unpickler, f.__name__) for code,f in pickle._Unpickler.dispatch.items()
-    if pickletools.code2op[chr(code)].name in _OPCODES})
+# %% ../nbs/00_data.ipynb #f1d77c15
+def _effect(op, stack, marks):
+    "Take from `stack` what an instruction takes, and put there what it leaves: kinds of `pickletools`, no values."
+    if op.name == 'POP' and marks and marks[-1] == len(stack): return marks.pop()
+    before,many = op.stack_before,[]
+    if pickletools.markobject in before:
+        start = marks.pop()
+        many = stack[start:]
+        del stack[start:]
+        before = before[:before.index(pickletools.markobject)]
+    taken = [stack.pop() for _ in before][::-1]
+    for want,got in zip(before, taken):
+        if want in (pickletools.pylist,pickletools.pydict) and got is not want:
+            raise BadInput(f'damaged: a value that is no {want.name} is filled like a {want.name}')
+    keys = taken[1:2] if op.name == 'SETITEM' else many[::2] if op.name in ('SETITEMS','DICT') else []
+    if pickletools.pytuple in keys: raise BadInput('refuses a tuple as key of a dict: use strings')
+    stack += taken[:1] if op.name == 'BUILD' else op.stack_after
+
+# %% ../nbs/00_data.ipynb #e0b1c2d8
+def _check_instructions(
+    data, # A pickle: bytes or a mapped file
+):
+    "Raise `BadInput` if the pickle promises more than it has, or has instructions that data do not need."
+    at,frame,n,stack,marks,memo = 0,None,0,[],[],{}
+    while True:
+        op,arg,at = _instruction(data, at)
+        n += 1
+        if op.name == 'STOP': return
+        if frame is not None and (at > frame or op.name == 'FRAME'): raise BadInput('damaged or no pickle: an instruction beyond its frame')
+        if op.name == 'FRAME': frame = at+arg
+        elif op.name == 'MARK': marks.append(len(stack))
+        elif 'GET' in op.name: stack.append(memo[int(arg)])
+        elif 'PUT' in op.name or op.name == 'MEMOIZE':
+            place = len(memo) if op.name == 'MEMOIZE' else int(arg)
+            if not 0 <= place <= n: raise BadInput(f'damaged: entry {_shown(place)} of the memo after {n:,} instructions')
+            memo[place] = stack[-1]
+        else: _effect(op, stack, marks)
+        if at == frame: frame = None
 
 # %% ../nbs/00_data.ipynb #a5a6bbae
 _OTHER_FILES = {b'PK': 'a zip file as torch.save and np.savez write it: save numpy arrays with pickle.dump',
@@ -265,19 +248,17 @@ _OTHER_FILES = {b'PK': 'a zip file as torch.save and np.savez write it: save num
 
 def safe_unpickle(
     path:str|Path, # A pickle of protocol 0 to 5, by Python 2 or 3
-): # Dicts, lists, tuples, strings, numbers and read-only numpy arrays
+): # Dicts, lists, tuples, strings, numbers and numpy arrays
     "What a pickle holds, without running any code that it names; `BadInput` for everything that is no plain data."
     path = Path(path)
     try:
         if not path.is_file(): raise BadInput(f'expected a pickle, found {"a folder" if path.is_dir() else "no such file"}')
-        size = path.stat().st_size
-        if not size: raise BadInput('expected a pickle, the file is empty')
-        with path.open('rb') as f:
-            head = f.read(32)
+        if not path.stat().st_size: raise BadInput('expected a pickle, the file is empty')
+        with path.open('rb') as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
             for start,what in _OTHER_FILES.items():
-                if head.startswith(start): raise BadInput(f'expected a pickle, this is {what}')
-            f.seek(0)
-            return _plain(_Unpickler(f, size).load())
+                if data[:32].startswith(start): raise BadInput(f'expected a pickle, this is {what}')
+            _check_instructions(data)
+            return _Unpickler(f, encoding='latin1').load()
     except BadInput as e: raise BadInput(f'{path}: {e}') from None
     except OSError as e: raise BadInput(f'{path}: cannot be read ({e.strerror})') from None
     except Exception as e: raise BadInput(f'{path}: damaged or no pickle ({type(e).__name__})') from None
@@ -394,6 +375,18 @@ def raw(self:Chips,
     return self.images[self.items[i]], (self.masks[self.items[i]] if self.has_masks else None)
 
 @patch
+def size(self:Chips,
+    i:int, # Which chip
+)->tuple: # (H,W)
+    "Height and width of chip `i`; no image is made where its reader knows them from the file's header."
+    j = self.items[i]
+    known = self.images.size and self.images.size(j) if isinstance(self.images, Cache) else None
+    if known: return tuple(known)
+    image = np.asarray(self.images[j])
+    _check_image(image, self.bands)
+    return image.shape[:2]
+
+@patch
 def __len__(self:Chips): return len(self.items)
 @patch
 def __iter__(self:Chips): return (self[i] for i in range(len(self)))
@@ -423,12 +416,6 @@ def __getitem__(self:Chips,
     res.__dict__.update(self.__dict__, **{o: [getattr(self, o)[j] for j in idxs] for o in ('items','names','groups')})
     return res
 
-@patch
-def check(self:Chips)->Chips: # Itself
-    "Take every chip once, so that every problem shows now and not in the middle of a training."
-    for _ in self: pass
-    return self
-
 # %% ../nbs/00_data.ipynb #b8fdd97f
 class Cache:
     "A sequence whose entries are made by `function(i)` when they are taken; the last ones are kept."
@@ -436,24 +423,30 @@ class Cache:
         function, # i -> an array, or a tuple of arrays
         n:int, # How many entries there are
         max_bytes:float=1e9, # Room for entries to be kept; 0: none is
-    ): self.function,self.n,self.max_bytes,self.bytes,self.kept = function,n,max_bytes,0,{}
+        size=None, # i -> (H,W) of entry i without making it, or None where only making it tells
+    ):
+        self.function,self.n,self.max_bytes,self.size,self.bytes,self.kept = function,n,max_bytes,size,0,{}
+        self._lock = Lock()
 
     def __len__(self): return self.n
+    def __getstate__(self): return {k: v for k,v in self.__dict__.items() if k != '_lock'}
+    def __setstate__(self, state): self.__dict__.update(state, _lock=Lock())
 
     def __getitem__(self, i):
         if not -self.n <= i < self.n: raise IndexError(i)
         i = int(i) % self.n
-        if i in self.kept: return self.kept.setdefault(i, self.kept.pop(i)) # To the end: used last
-        res = self.function(i)
-        size = sum(o.nbytes for o in (res if isinstance(res, tuple) else (res,)) if o is not None)
+        with self._lock:
+            if i in self.kept: return self.kept.setdefault(i, self.kept.pop(i)) # To the end: used last
+        res = self.function(i) # Two threads may make the same entry; one of the two is kept
+        size = _nbytes(res)
         if size > self.max_bytes: return res
-        self.kept[i],self.bytes = res,self.bytes+size
-        while self.bytes > self.max_bytes: self._drop(next(iter(self.kept)))
+        with self._lock:
+            if i in self.kept: return self.kept[i]
+            self.kept[i],self.bytes = res,self.bytes+size
+            while self.bytes > self.max_bytes: self.bytes -= _nbytes(self.kept.pop(next(iter(self.kept))))
         return res
 
-    def _drop(self, i):
-        o = self.kept.pop(i)
-        self.bytes -= sum(a.nbytes for a in (o if isinstance(o, tuple) else (o,)) if a is not None)
+def _nbytes(o): return sum(a.nbytes for a in (o if isinstance(o, tuple) else (o,)) if a is not None)
 
 # %% ../nbs/00_data.ipynb #7cc096e7
 @patch
@@ -464,10 +457,11 @@ def __add__(self:Chips,
     for what in ('bands','classes','has_masks','has_ignore'):
         a,b = getattr(self, what),getattr(other, what)
         if a != b: raise BadInput(f'expected two piles with the same {what}, got {a} and {b}: rename or choose them when loading')
+    def size(i): return self.size(i) if i < len(self) else other.size(i-len(self))
     def column(name): # Taken from where they are
         places = [(o,o.items[i]) for o in (self,other) for i in range(len(o))]
         if any(getattr(o, name) is None for o in (self,other)): return None
-        return Cache(lambda i: getattr(places[i][0], name)[places[i][1]], len(places), 0)
+        return Cache(lambda i: getattr(places[i][0], name)[places[i][1]], len(places), 0, size if name == 'images' else None)
     return Chips(column('images'), column('masks'), self.bands, self.classes, self.names + other.names, self.source or other.source,
                  self.has_ignore, self.groups + other.groups, column('objects'), self.colours)
 
@@ -483,7 +477,8 @@ def pick(self:Chips,
         o = self.images[i]
         return o[..., places] if np.ndim(o) == 3 and o.shape[2] == n else o
     places,n,res = [self.bands.index(b) for b in bands],len(self.bands),self[:]
-    res.images,res.bands = Cache(image, len(self.images), 0),tuple(bands)
+    size = self.images.size if isinstance(self.images, Cache) else None
+    res.images,res.bands = Cache(image, len(self.images), 0, size),tuple(bands)
     return res
 
 # %% ../nbs/00_data.ipynb #f298be2b
@@ -541,11 +536,11 @@ def cut(self:Chips,
             _check_mask(np.asarray(mask), image)
             mask = _read_mask(np.asarray(mask), self.classes, self.has_ignore)
         return np.asarray(image),mask,None if self.objects is None else self.instances(i)
-    def named(i):
-        try: return whole(i)
+    def named(function, i):
+        try: return function(i)
         except BadInput as e: raise BadInput(f'{self.source}{": " if self.source else ""}{self.names[i]}: {e}') from None
-    pictures = Cache(named, len(self))
-    at = [(i,y,x) for i in range(len(self)) for h,w in [pictures[i][0].shape[:2]] for y in _starts(h, size, overlap) for x in _starts(w, size, overlap)]
+    pictures = Cache(lambda i: named(whole, i), len(self))
+    at = [(i,y,x) for i in range(len(self)) for h,w in [named(self.size, i)] for y in _starts(h, size, overlap) for x in _starts(w, size, overlap)]
     def column(k, fill=None): return Cache(lambda j: _window(pictures[at[j][0]][k], *at[j][1:], size, fill), len(at), 0)
     return Chips(column(0), column(1, IGNORE) if self.has_masks else None, self.bands, self.classes, [f'{self.names[i]}@{y},{x}' for i,y,x in at],
                  self.source, True, [self.groups[i] for i,_,_ in at], None if self.objects is None else column(2, 0), self.colours)
@@ -569,9 +564,32 @@ def _entries(
             if (o.get('mask') is not None) != has_masks: raise BadInput(f'has {"no" if has_masks else "a"} mask, unlike {name}[0]: give all of them one, or none')
             if has_masks: _check_mask(o['mask'], o['image'])
         except BadInput as e: raise BadInput(f'{name}[{i}]: {e}') from None
-    return [o['image'] for o in part], [o['mask'] for o in part] if has_masks else None
+    return [np.asarray(o['image']) for o in part], [np.asarray(o['mask']) for o in part] if has_masks else None
+
 
 def _keys(d): return ', '.join(map(_shown, list(d)[:6])) or 'none'
+
+# %% ../nbs/00_data.ipynb #e0b1c2da
+def _is_about(o):
+    "Is that what `save_pickle` writes about a part?"
+    def names(o): return type(o) in (list,tuple) and all(type(n) is str and n.isprintable() and len(n) <= 200 for n in o)
+    def colour(o): return type(o) in (list,tuple) and len(o) == 3 and all(type(v) is int and 0 <= v <= 255 for v in o)
+    if type(o) is not dict or o and set(o) != {'bands','classes','colours','has_ignore'}: return False
+    return not o or (names(o['bands']) and names(o['classes']) and type(o['has_ignore']) is bool
+                     and type(o['colours']) in (list,tuple) and all(map(colour, o['colours'])))
+
+def _about(
+    part:list, # Dicts
+)->dict: # `bands`, `classes`, `colours`, `has_ignore`; empty for a file that says nothing
+    "What a part says about itself, the same in each entry."
+    every = list({id(o): o for o in (entry.get('about', {}) for entry in part)}.values())
+    if all(map(_is_about, every)) and all(o == every[0] for o in every): return every[0]
+    raise BadInput("expected the same 'about' in each entry: the names of bands and classes, the colours, has_ignore")
+
+def _groups(part, names):
+    "The label of each entry: its `group`, else its name."
+    res = [o.get('group', name) for o,name in zip(part, names)]
+    return [o if type(o) is str else name for o,name in zip(res, names)]
 
 # %% ../nbs/00_data.ipynb #1e11a8b2
 def _parts(
@@ -587,20 +605,28 @@ def _parts(
     return {'all': data}
 
 # %% ../nbs/00_data.ipynb #49635508
+def _load_part(part, name, path, bands, classes, has_ignore):
+    "`Chips` of one part: by the names that the file says, else by those given."
+    about = _about(part) if type(part) in (list,tuple) and part and all(type(o) is dict for o in part) else {}
+    own = tuple(about.get('bands') or bands or _ESA_BANDS)
+    images,masks = _entries(part, name, own)
+    names = [f'{name}[{i}]' for i in range(len(images))]
+    res = Chips(images, masks, own, about.get('classes') or classes or ('background','building'), names, path, has_ignore or about.get('has_ignore', False),
+                _groups(part, names), colours=about.get('colours'))
+    return res.pick(bands) if bands and tuple(bands) != own else res
+
+_ESA_BANDS = 'B02','B03','B04'
+
 def load_pickle(
     path:str|Path, # File in one of the three layouts
-    bands=('B02','B03','B04'), # Names of the bands in the file's order; the ESA data are blue, green, red
-    classes=('background','building'), # Names of the classes in the order of their ids
+    bands=None, # Bands wanted, by name; where the file does not say its names, the names in its order (ESA: B02,B03,B04)
+    classes=None, # Names of the classes in the order of their ids, where the file does not say them (ESA: background,building)
     has_ignore:bool=False, # 255 surely means "nobody knows" (see `Chips`)
 )->dict[str,Chips]: # `train` and `val`; a bare list gives `all`
     "Chips of a pickle, read without running its code; arrays stay as stored until a chip is taken."
-    data,res = safe_unpickle(path),{}
-    try:
-        for name,part in _parts(data).items():
-            images,masks = _entries(part, name, tuple(bands))
-            res[name] = Chips(images, masks, bands, classes, [f'{name}[{i}]' for i in range(len(images))], path, has_ignore)
+    data = safe_unpickle(path)
+    try: return {name: _load_part(part, name, path, bands, classes, has_ignore) for name,part in _parts(data).items()}
     except BadInput as e: raise BadInput(f'{path}: {e}') from None
-    return res
 
 # %% ../nbs/00_data.ipynb #87f5a63a
 def save_pickle(
@@ -610,8 +636,11 @@ def save_pickle(
     "Write chips in the layout that `load_pickle` reads, arrays as their source holds them."
     data = {}
     for name,chips in parts.items():
-        pairs = [chips.raw(i) for i in range(len(chips))]
-        data[name] = [dict(image=np.asarray(i)) if m is None else dict(image=np.asarray(i), mask=np.asarray(m)) for i,m in pairs]
+        about = dict(bands=list(chips.bands), classes=list(chips.classes), colours=chips.colours, has_ignore=bool(chips.has_ignore))
+        data[name] = [dict(image=np.asarray(i), about=about) if m is None else dict(image=np.asarray(i), mask=np.asarray(m), about=about)
+                      for i,m in map(chips.raw, range(len(chips)))]
+        if chips.groups != chips.names:
+            for entry,group in zip(data[name], chips.groups): entry['group'] = str(group)
     data = data['all'] if list(data) == ['all'] else _parts(data)
     path = Path(path)
     tmp = path.with_name(f'{path.name}.{os.getpid()}.part')
@@ -665,51 +694,45 @@ def class_shares(
     if not counts.sum(): raise BadInput('class_shares: expected labelled pixels, all are 255 (ignore) or there are no chips')
     return dict(zip(chips.classes, (counts/counts.sum()).tolist()))
 
-# %% ../nbs/00_data.ipynb #d4b1d918
-def spatial_blocks(
-    rows, # Row of each chip: grid cell, pixel or metre
-    cols, # Column of each chip, same unit
-    size:float, # Edge of a block, same unit
-)->np.ndarray: # One group id per chip, 0, 1, 2...
-    "Group ids for chips on a map: square blocks of `size`."
-    if not size > 0: raise BadInput(f'spatial_blocks: expected a block size above 0, got {size}')
-    cells = np.floor(np.stack([np.asarray(rows, float), np.asarray(cols, float)], 1) / size)
-    return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+# %% ../nbs/00_data.ipynb #e3f1a202
+def _nearest_sum(
+    sizes, # Chips of each group, in the order to try them
+    goal:float, # Chips wanted
+)->list: # Places in `sizes`: at least one, not all
+    "The groups whose sizes add up to the nearest of `goal`."
+    n,best = sum(sizes),min(max(round(goal), 1), sum(sizes)-1)
+    last = np.full(min(n, best+max(sizes)+1), -1) # Sum -> the group that was added last to reach it
+    reached = np.arange(len(last)) == 0
+    for k,size in enumerate(sizes):
+        new = np.flatnonzero(reached[:-size] & ~reached[size:]) + size
+        reached[new],last[new] = True,k
+        if reached[best]: break
+    sums = np.flatnonzero(reached)[1:]
+    total,res = sums[np.abs(sums-goal).argmin()],[]
+    while total:
+        res.append(int(last[total]))
+        total -= sizes[last[total]]
+    return res
 
 # %% ../nbs/00_data.ipynb #8dc2e8ee
 def split_groups(
     groups, # One label per chip; chips of one label stay together
-    share:float=.2, # How much of the chips validation should get; it gets the nearest that whole groups allow, from below
+    share:float=.2, # How much of the chips validation should get, above 0, below 1; it gets the nearest that whole groups allow
     seed:int=0, # Same seed, same split
 )->tuple: # Training places, validation places: two lists of int, both sorted
-    "Deal whole groups to training and validation, at least one to each side."
+    "Deal whole groups to training and validation, at least one to each side; a warning where the part is a quarter off."
     places = {}
     for i,g in enumerate(groups): places.setdefault(g, []).append(i)
     if not 0 < share < 1: raise BadInput(f'split_groups: expected a share between 0 and 1, got {share}')
     if len(places) < 2: raise BadInput(f'split_groups: expected at least 2 groups, got {len(places)}: one group cannot sit on both sides')
     labels = list(places)
     order = [labels[i] for i in np.random.default_rng(seed).permutation(len(labels))]
-    room,valid = share*sum(map(len, places.values())) + 1e-9,set()
-    for g in order:
-        if len(places[g]) <= room:
-            valid.add(g)
-            room -= len(places[g])
-    if not valid: valid = {min(order, key=lambda g: len(places[g]))}
+    n = sum(map(len, places.values()))
+    valid = {order[k] for k in _nearest_sum([len(places[g]) for g in order], share*n)}
+    got = sum(len(places[g]) for g in valid)
+    if abs(got-share*n) > share*n/4:
+        warnings.warn(f'a share of {share:.0%} was asked for, whole groups give {got/n:.0%} ({got} of {n} chips in {len(places)} groups)', stacklevel=2)
     return tuple(sorted(i for g in places if (g in valid) is side for i in places[g]) for side in (False,True))
-
-# %% ../nbs/00_data.ipynb #25604e9c
-def drop_neighbours(
-    train, # Training places, from `split_groups`
-    valid, # Validation places
-    rows, # Row of every chip
-    cols, # Column of every chip, same unit
-    gap:float=1, # Training chips this near or nearer (in row and column) to a validation chip go; 1 for touching grid cells
-)->list: # The training places that stay
-    "`train` without the chips that lie beside one of `valid`."
-    at = np.stack([np.asarray(rows, float), np.asarray(cols, float)], 1)
-    keep = [i for i in train if np.abs(at[valid]-at[i]).max(1).min() > gap] if len(valid) else list(train)
-    if not keep: raise BadInput(f'drop_neighbours: every training chip lies within {gap} of a validation chip: use larger blocks or a smaller gap')
-    return keep
 
 # %% ../nbs/00_data.ipynb #44983c89
 _RGB = {'B04','B4','RED','R'}, {'B03','B3','GREEN','G'}, {'B02','B2','BLUE','B'}

@@ -508,7 +508,8 @@ def _cloud_chips(root, names, bands, classes, all_bands, shadow, group):
         return a[..., band_places(bands, all_band_names(a.shape[2], all_bands, files[i]), files[i])]
     masks = [root/'masks'/f'{o}.npy' for o in names] if (root/'masks').is_dir() else None
     label = masks and Cache(lambda i: _one_hot(masks[i], shadow), len(masks), 5e8)
-    return Chips(Cache(read, len(files), 5e8), label, bands, classes, names, root, True, name_groups(names, group or _scene_group))
+    images = Cache(read, len(files), 5e8, lambda i: _npy(files[i], 3).shape[:2])
+    return Chips(images, label, bands, classes, names, root, True, name_groups(names, group or _scene_group))
 
 # %% ../nbs/05_formats.ipynb #9004bdb3
 def load_clouds(
@@ -806,7 +807,7 @@ def _scene_arrays(folders, chosen, labels, classes, has_ignore):
         got = [_on_grid(o, grids[i], 'bilinear') for o in chosen[i]]
         return np.stack([a for a,_ in got], -1), np.all([e for _,e in got], 0)
     both = Cache(read, len(folders), 1e9)
-    images = Cache(lambda i: both[i][0], len(folders), 0)
+    images = Cache(lambda i: both[i][0], len(folders), 0, lambda i: grids[i][2:])
     masks = Cache(lambda i: _scene_mask(labels[i], grids[i], both[i][1], classes, has_ignore), len(folders), 2e8)
     rows = [_scene_objects(o, g[2:]) for o,g in zip(folders, grids)]
     return images,masks,None if None in rows else Cache(lambda i: _draw(rows[i], grids[i][2:]), len(folders), 2e8)
@@ -819,7 +820,7 @@ def _load_pickle(path, bands=None, classes=None, has_ignore=False):
         found = [o for o in sorted(path.iterdir()) if o.suffix.lower() in ('.pickle','.pkl')]
         if len(found) != 1: raise BadInput(f'{path}: expected one pickle, found {len(found)}: give the file itself')
         path = found[0]
-    return load_pickle(path, bands or ('B02','B03','B04'), classes or ('background','building'), has_ignore)
+    return load_pickle(path, bands, classes, has_ignore)
 
 KINDS = dict(pickle=_load_pickle, folders=load_folders, coco=load_coco, ships=load_ships, clouds=load_clouds, geotiffs=load_geotiffs,
              bands=load_bands)

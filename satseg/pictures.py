@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'PICTURES', 'SENTINEL2', 'LANDSAT8', 'read_text', 'read_json', 'inside', 'few', 'open_raster',
-           'check_size', 'read_picture', 'other_names', 'band_places', 'all_band_names', 'read_image', 'lazy_pictures',
-           'colours_to_ids', 'name_groups', 'map_tile', 'georeference', 'find_overlaps', 'overlap_groups']
+           'check_size', 'read_picture', 'other_names', 'band_places', 'all_band_names', 'read_image', 'picture_size',
+           'lazy_pictures', 'colours_to_ids', 'name_groups', 'map_tile', 'georeference', 'find_overlaps',
+           'overlap_groups']
 
 # %% ../nbs/02_pictures.ipynb #28b01abe
 import json, math, re, warnings
@@ -176,6 +177,17 @@ def read_image(
         a = palette[a]
     return a[...,None] if a.ndim == 2 else a
 
+def picture_size(
+    path:str|Path, # A png, jpg, bmp or tif
+)->tuple|None: # (H,W); None where only decoding it tells
+    "Size of a picture by its header."
+    from PIL import Image
+    try:
+        if Path(path).suffix.lower() in ('.tif','.tiff'):
+            with open_raster(path) as r: return r.height,r.width
+        with Image.open(path, formats=['PNG','JPEG','BMP']) as im: return im.height,im.width
+    except Exception: return None # What is wrong is said by `read_picture`
+
 def lazy_pictures(
     files, # Paths; the first one is read at once, to know its bands
     bands=None, # Names of the bands wanted; all unless given
@@ -193,7 +205,7 @@ def lazy_pictures(
         if a.shape[2] == 1 and len(names) == 3: a = np.repeat(a, 3, 2) # A grey jpg among colour ones
         if a.shape[2] != len(names): raise BadInput(f'{files[i]}: expected {len(names)} bands as in {files[0]}, found {a.shape[2]}')
         return a[...,places]
-    return Cache(read, len(files), 5e8), bands
+    return Cache(read, len(files), 5e8, lambda i: picture_size(files[i])), bands
 
 # %% ../nbs/02_pictures.ipynb #8ed63282
 def colours_to_ids(

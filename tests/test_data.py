@@ -2,14 +2,16 @@
 import pickle
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from satseg.data import (IGNORE, BadInput, BandStats, Chip, Chips, _shown, band_stats, class_colours, class_shares, drop_neighbours, load_pickle,
-                         normalise, overlay, save_pickle, show_chips, show_pictures, spatial_blocks, split_groups, true_colour)
+from satseg.data import (IGNORE, BadInput, BandStats, Cache, Chip, Chips, _shown, band_stats, class_colours, class_shares, load_pickle,
+                         normalise, overlay, save_pickle, show_chips, show_pictures, split_groups, true_colour)
 
 RNG = np.random.default_rng(0)
 IMAGES = [RNG.integers(0, 3000, (h, 8, 3)).astype(t) for h, t in zip((6, 7, 8, 9, 10), ('f8', 'u2', 'i4', '>f4', 'i8'))]
@@ -91,12 +93,12 @@ def test_chips_that_do_not_fit(kw, words):
     with pytest.raises(BadInput, match=words): Chips(IMAGES, **kw)
 
 
-def test_check_names_the_entry():
+def test_a_bad_value_names_the_entry():
     images = [np.ones((4, 4, 3)) for _ in range(3)]
     images[2][1, 1, 1] = np.nan
     with pytest.raises(BadInput, match=r'^a.pickle: train\[2\]: image: 1 of 48 values are NaN or infinite \(first in band B03\)'):
-        Chips(images, names=[f'train[{i}]' for i in range(3)], source='a.pickle').check()
-    assert len(Chips(images)[:2].check()) == 2
+        list(Chips(images, names=[f'train[{i}]' for i in range(3)], source='a.pickle'))
+    assert len(list(Chips(images)[:2])) == 2
 
 
 def test_255_in_a_two_class_mask():
@@ -122,6 +124,31 @@ def test_joined_piles_must_agree():
     with pytest.raises(BadInput, match='same has_ignore'): Chips(IMAGES, MASKS, has_ignore=True) + Chips(IMAGES, white)
 
 
+def test_cut_decodes_nothing_that_a_header_tells():
+    made = []
+    images = Cache(lambda i: made.append(i) or np.full((8, 8, 3), i), 50, 0, size=lambda i: (8, 8))
+    windows = Chips(images).cut(4)
+    assert len(windows) == 200 and made == []
+    assert windows.images[7].max() == 1 and made == [1]
+
+
+def test_cut_reads_no_mask_before_its_window():
+    masks = Lazy(3)
+    windows = Chips([np.zeros((4, 4, 3))]*3, masks).cut(2)
+    assert len(windows) == 12 and masks.asked == []
+
+
+def test_cache_counts_right_from_many_threads():
+    def make(i):
+        time.sleep(1e-4)
+        return np.zeros(1000, np.uint8)
+    cache = Cache(make, 30, 20000)
+    def work(seed):
+        for i in np.random.default_rng(seed % 2).integers(0, 30, 150): cache[i]
+    with ThreadPoolExecutor(8) as pool: list(pool.map(work, range(8)))
+    assert cache.bytes == sum(o.nbytes for o in cache.kept.values()) == 20000
+
+
 # Files
 def test_save_and_load(tmp_path):
     path = tmp_path/'a.pickle'
@@ -136,10 +163,33 @@ def test_save_and_load(tmp_path):
     assert list(plain) == ['train', 'val'] and plain['train'][1]['image'].dtype == np.uint16
 
 
+def test_names_of_bands_and_classes_come_back(tmp_path):
+    path = tmp_path/'a.pickle'
+    chips = Chips(IMAGES, MASKS, 'RGB', ('sea', 'ship'), groups=list('aabbc'), colours=[(1, 2, 3), (4, 5, 6)], has_ignore=True)
+    save_pickle(path, dict(train=chips, val=chips[:1]))
+    for got in load_pickle(path, classes=('background', 'building')).values():
+        assert got.bands == ('R', 'G', 'B') and got.classes == ('sea', 'ship') and got.colours == chips.colours and got.has_ignore
+        assert got.groups == chips.groups[:len(got)]
+        assert np.array_equal(true_colour(got[0].image, got.bands), true_colour(chips[0].image, chips.bands))
+    got = load_pickle(path, bands='BR')['train']
+    assert got.bands == ('B', 'R') and np.array_equal(got[1].image, chips[1].image[[2, 0]])
+    with pytest.raises(BadInput, match='a.pickle: expected bands out of R,G,B, got B02,B03,B04'): load_pickle(path, bands=('B02', 'B03', 'B04'))
+
+
+@pytest.mark.parametrize('about', [7, [], {'bands': 'RGB'}, dict(bands=['a', 'b', 'c'], classes=['a', 3], colours=[], has_ignore=False),
+    dict(bands=['a\n', 'b', 'c'], classes=['a', 'b'], colours=[(0, 0, 0)]*2, has_ignore=False), dict(bands=['a', 'b', 'c'], classes=['a', 'b'], colours=[9], has_ignore=False),
+    dict(bands=np.zeros(3), classes=['a', 'b'], colours=[], has_ignore=False)])
+def test_a_damaged_about_is_one_line(about, tmp_path):
+    path = tmp_path/'a.pickle'
+    good = dict(bands=list('abc'), classes=['a', 'b'], colours=[(0, 0, 0)]*2, has_ignore=False)
+    path.write_bytes(pickle.dumps([dict(image=IMAGES[0], about=o) for o in (good, about)]))
+    with pytest.raises(BadInput, match="a.pickle: .*'about'"): load_pickle(path)
+
+
 def test_save_lists_and_images_alone(tmp_path):
     path = tmp_path/'a.pickle'
     save_pickle(path, {'all': Chips(Lazy(2))})
-    assert [list(o) for o in pickle.loads(path.read_bytes())] == [['image'], ['image']]
+    assert [list(o) for o in pickle.loads(path.read_bytes())] == [['image', 'about']]*2
     got = load_pickle(path)['all']
     assert not got.has_masks and got[1].image.max() == 1
 
@@ -217,25 +267,10 @@ def test_no_group_on_both_sides(groups, share, seed):
     train, valid = split_groups(groups, share, seed)
     assert sorted(train+valid) == list(range(len(groups))) and train and valid
     assert not {groups[i] for i in train} & {groups[i] for i in valid}
-    smallest = min(map(groups.count, set(groups)))
-    assert len(valid) <= max(share*len(groups) + 1e-6, smallest)
+    sizes, sums = [groups.count(g) for g in set(groups)], {0}
+    for o in sizes: sums |= {s+o for s in sums}
+    assert abs(len(valid)-share*len(groups)) == pytest.approx(min(abs(s-share*len(groups)) for s in sums-{0, len(groups)}))
     assert split_groups(groups, share, seed) == (train, valid)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.floats(.1, .5), st.integers(0, 5))
-def test_blocks_and_gaps_keep_neighbours_apart(h, w, size, share, seed):
-    rows, cols = np.indices((h, w)).reshape(2, -1)
-    groups = spatial_blocks(rows, cols, size)
-    assert groups.shape == (h*w,) and set(groups) == set(range(len(set(groups))))
-    for i in range(h*w):
-        assert all((groups[i] == groups[j]) == (rows[i]//size == rows[j]//size and cols[i]//size == cols[j]//size) for j in range(i))
-    if len(set(groups)) < 2: return
-    train, valid = split_groups(groups, share, seed)
-    try: apart = drop_neighbours(train, valid, rows, cols)
-    except BadInput: return
-    assert set(apart) <= set(train)
-    for i in train: assert (i in apart) == all(max(abs(rows[i]-rows[j]), abs(cols[i]-cols[j])) > 1 for j in valid)
 
 
 def test_splits_shares_and_seeds():
@@ -245,12 +280,18 @@ def test_splits_shares_and_seeds():
     assert split_groups(np.array(groups)) == split_groups(groups)
     for share in (0, 1, -1, np.nan):
         with pytest.raises(BadInput, match='share between 0 and 1'): split_groups(groups, share)
-    with pytest.raises(BadInput, match='block size above 0'): spatial_blocks([1], [1], 0)
-    with pytest.raises(BadInput, match='use larger blocks'): drop_neighbours([0], [1], [0, 0], [0, 1])
 
 
-def test_blocks_of_coordinates():
-    assert spatial_blocks([-1., 1., 5000.], [0., 0., 0.], 1000).tolist() == [0, 1, 2]  # metres, and below zero
+@pytest.mark.filterwarnings('error')
+def test_split_takes_the_nearest_groups():
+    groups = ['a']*10 + ['b']*80 + ['c']*10
+    for seed in range(9): assert len(split_groups(groups, .85, seed)[1]) in (80, 90)
+    assert len(split_groups(range(100000), .2)[1]) == 20000
+
+
+def test_split_says_when_groups_allow_no_such_share():
+    with pytest.warns(UserWarning, match=r'^a share of 20% was asked for, whole groups give 50% \(50 of 100 chips in 2 groups\)$'):
+        split_groups([0]*50 + [1]*50, .2)
 
 
 # Pictures
@@ -365,3 +406,13 @@ def test_names_with_dollars_are_no_formulas(tmp_path):
     chips = Chips([image], [np.eye(8, dtype=np.uint8)], classes=['no $\\frac$', 'a$\\x$b'], names=['c$\\frac{$'])
     show_chips(chips).savefig(tmp_path/'chips.png')
     show_pictures({'t$\\x$': image[...,0]}, {'k$\\x$': (1, 2, 3)}).savefig(tmp_path/'pictures.png')
+
+
+def test_cut_of_pictures_reads_headers_only(tmp_path, monkeypatch):
+    from PIL import Image
+    from satseg import pictures
+    for i in range(3): Image.fromarray(np.full((8, 12, 3), i, np.uint8)).save(tmp_path/f'{i}.png')
+    images, bands = pictures.lazy_pictures([tmp_path/f'{i}.png' for i in range(3)])
+    chips = Chips(images, bands=bands)
+    monkeypatch.setattr(pictures, 'read_picture', lambda *a: pytest.fail('decoded'))
+    for o in (chips, chips.pick('GR'), chips[1:] + chips[:1]): assert len(o.cut(4)) == 18

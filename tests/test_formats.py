@@ -696,7 +696,7 @@ def test_real_landcover(real_data):
 def test_real_colour_masks_equal_the_ids(real_data):
     root = real_data/'landcover'
     ids = load_folders(root/'TEST_SET')['all']
-    one_line(lambda: load_folders(root/'TEST_SET', masks=root/'COLOUR_MASKS')['all'].check(), '#000000 (1,147 pixels)')
+    one_line(lambda: list(load_folders(root/'TEST_SET', masks=root/'COLOUR_MASKS')['all']), '#000000 (1,147 pixels)')
     painted = load_folders(root/'TEST_SET', masks=root/'COLOUR_MASKS', ignore_colours=['#000000'])['all']
     black = 0
     for a,b in zip(ids, painted):
