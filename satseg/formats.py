@@ -66,7 +66,7 @@ class _Labels:
         self.classes,self.colours = [names[i] for i in kept],[self.table[i] for i in kept] if self.table else None
         self.kind,self.tolerance,self.unknown = kind,tolerance,[_colour(o, 'ignore_colours') for o in ignore_colours]
         self.has_ignore = has_ignore or bool(ignore) or bool(ignore_colours)
-        self.files,self.white = [],None # All masks of the pile; is 255 the class 1 there?
+        self.root,self.files,self.white = root,[],None # All masks of the dataset; is 255 the class 1 there?
 
 # %% ../nbs/05_formats.ipynb #d18743fa
 def _mapping(root):
@@ -90,12 +90,19 @@ def _class_colours(table, names, ids, where, stored):
     return [_colour(o, where) for o in res]
 
 # %% ../nbs/05_formats.ipynb #637cc85c
-def _is_white(labels, values):
-    "Is 255 the class 1 in this pile? Decided once, by up to 200 masks."
-    if len(labels.classes) != 2 or labels.has_ignore or not set(values) <= {0,255}: return False
+def _white(masks, classes, where):
+    "Is 255 the class 1 in this dataset? It is if none of its masks, arrays as stored, holds anything but 0 and 255."
+    white = all(np.isin(a, (0,IGNORE)).all() for a in masks)
+    meaning = f'{classes[1]}, for no mask holds a 1 (--ignore, has_ignore=True: it is unknown)'
+    warnings.warn(f'{where}: 255 in the masks is {meaning if white else "unknown, for some mask holds more than 0 and 255"}')
+    return white
+
+def _is_white(labels):
+    "Is 255 the class 1? Decided by all masks when the first 255 is met."
+    if len(labels.classes) != 2 or labels.has_ignore: return False
     if labels.white is None:
-        seen = (read_picture(o)[0] for o in labels.files[::1+len(labels.files)//200])
-        labels.white = not any((a == 1).any() for a in seen)
+        exact = (o for o in labels.files if o.suffix.lower() not in ('.jpg','.jpeg'))
+        labels.white = _white((read_picture(o)[0] for o in exact), labels.classes, labels.root)
     return labels.white
 
 def _read_mask_file(labels, path):
@@ -108,7 +115,7 @@ def _read_mask_file(labels, path):
         if kind == 'colours': return _from_colours(labels, a, palette)
         if a.ndim == 3: raise BadInput(f'expected one id per pixel, got {a.shape[2]} channels: say mask_kind="colours" and give colours=')
         values = np.unique(a)
-        if kind == '255' or labels.kind is None and 255 in values and _is_white(labels, values.tolist()): return _from_white(labels, a)
+        if kind == '255' or labels.kind is None and 255 in values and _is_white(labels): return _from_white(labels, a)
         if not np.isfinite(values).all(): raise BadInput(f'{(~np.isfinite(a)).sum():,} pixels are NaN or infinite: expected class ids')
         strange = [v for v in values.tolist() if v != int(v) or not 0 <= v < 65536 or labels.ids[int(v)] < 0]
         if strange: raise BadInput(f'{np.isin(a, strange).sum():,} pixels hold {few(strange)}: expected ids of {few(labels.classes)}: '
@@ -184,7 +191,7 @@ def load_folders(
     mask_kind:str=None, # 'ids', '255' or 'colours'; by their look unless given
     masks:str|Path=None, # Folder of the masks, if it has an unusual name or place
     has_ignore:bool=False, # 255 surely means "nobody knows"
-    group=None, # See `name_groups`
+    group=None, # See `name_groups`; unless given, also by the folder of the part
 )->dict[str,Chips]: # `all`, or the parts that the folders name
     "Chips of image and mask folders, paired by name."
     root,res = _folder(path),{}
@@ -192,7 +199,10 @@ def load_folders(
     for part,folder in _part_folders(root):
         names,images,found = _pairs(_sub(folder, _IMAGES) or folder, _folder(Path(root, masks)) if masks else _sub(folder, _MASKS))
         labels.files += found or []
-        res[part] = _folder_chips(folder, names, images, found, labels, lazy_pictures(images, bands, all_bands), name_groups(names, group))
+        groups = name_groups(names, group)
+        if group is None and folder != root: # The same name in two parts is other ground; the address of a map tile is the same
+            groups = [g if map_tile(n) else f'{folder.name}/{g}' for g,n in zip(groups, names)]
+        res[part] = _folder_chips(folder, names, images, found, labels, lazy_pictures(images, bands, all_bands), groups)
     return res
 
 def _folder_chips(folder, names, images, masks, labels, pictures, groups):
@@ -759,11 +769,11 @@ def _finest(files):
     return max(grids, key=lambda o: o[0])[1]
 
 # %% ../nbs/05_formats.ipynb #7a897e06
-def _scene_mask(label, grid, empty, classes, has_ignore):
-    "The mask on the scene's grid; 255 where no band has data."
+def _scene_mask(label, grid, empty, classes, white):
+    "The mask on the scene's grid; 255 where no band has data, and where the mask says so unless it is `white`."
     a,none = _on_grid(label, grid, 'nearest')
     with open_raster(label) as r: nodata = r.nodata
-    if len(classes) == 2 and nodata is None and not has_ignore and set(np.unique(a)) <= {0,255}: a = (a > 0)*1
+    if nodata is None and IGNORE in a and white(): a = (a > 0)*1
     if nodata is None or not 0 <= nodata < len(classes): a = np.where(none, IGNORE, a) # A "no data" that is a class is a slip
     return np.where(empty, IGNORE, a)
 
@@ -805,9 +815,13 @@ def _scene_arrays(folders, chosen, labels, classes, has_ignore):
     def read(i):
         got = [_on_grid(o, grids[i], 'bilinear') for o in chosen[i]]
         return np.stack([a for a,_ in got], -1), np.all([e for _,e in got], 0)
-    both = Cache(read, len(folders), 1e9)
+    both,known = Cache(read, len(folders), 1e9),[]
+    def white(): # Decided by all masks when the first 255 is met
+        if len(classes) != 2 or has_ignore: return False
+        if not known: known.append(_white((read_picture(o)[0] for o in labels), classes, folders[0].parent))
+        return known[0]
     images = Cache(lambda i: both[i][0], len(folders), 0)
-    masks = Cache(lambda i: _scene_mask(labels[i], grids[i], both[i][1], classes, has_ignore), len(folders), 2e8)
+    masks = Cache(lambda i: _scene_mask(labels[i], grids[i], both[i][1], classes, white), len(folders), 2e8)
     rows = [_scene_objects(o, g[2:]) for o,g in zip(folders, grids)]
     return images,masks,None if None in rows else Cache(lambda i: _draw(rows[i], grids[i][2:]), len(folders), 2e8)
 

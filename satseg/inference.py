@@ -232,7 +232,7 @@ def _load(path, kind, info, ignore, options):
     if kind in ('coco','geotiffs','bands'): kw['classes'] = mask_classes(info)
     if kind == 'clouds': kw['shadow'] = 'class' if len(info.classes) == 3 else 'background'
     if kind == 'ships': kw['group'] = None # Nothing is split here, so overlaps need not be found
-    if kind == 'folders' and ignore: kw['has_ignore'] = True
+    if kind in ('folders','bands') and ignore: kw['has_ignore'] = True
     try: return load_dataset(path, kind, list(info.bands), **{**kw, **options})
     except BadInput as e: raise BadInput(str(e).replace('all_bands=', '--options all_bands=')) from None
     except (TypeError,ValueError,AttributeError) as e:

@@ -797,13 +797,15 @@ def _shift(reader, files, props, choice, offset):
     if choice not in ('auto','yes','no'): raise BadInput(f's2_offset: expected auto, yes or no, got {str(choice)[:20]!r}')
     shift,why,product = sentinel2_offset(files, props)
     props = props if isinstance(props, dict) else {}
-    names = ' '.join([*(part for p in files for part in Path(p).parts), *(str(props.get(k)) for k in ('platform','constellation'))])
+    platform = ' '.join(str(props.get(k)) for k in ('platform','constellation'))
+    parts = ' '.join(part for p in files for part in Path(p).parts) # Folders may be called anything: only a product's name counts
+    named = re.search(r'\bsentinel-2', platform, re.I) or re.search(r'(?<![^\W_])S2[A-D]_MSI', parts)
     raw = all(o.kind in 'iu' and o.itemsize > 1 for o in reader.dtypes)
-    known = raw and bool(why or product or re.search(r'S2[A-D]_MSI|\bsentinel-2', names, re.I))
+    known = raw and bool(why or product or named)
     if choice == 'yes': return -1000,known,['s2 offset as asked for: 1000 subtracted, cut off at 0']
     if not shift: return 0,known,[]
     done = '--offset is what is done about it' if np.any(offset) else 'left as they are'
-    if choice == 'no': return 0,known,[f's2 {why}: readings are {-shift:g} too high, {done}']
+    if choice == 'no' or offset is not None: return 0,known,[f's2 {why}: readings are {-shift:g} too high, {done}']
     if not raw: return 0,known,[f's2 {why}: nothing subtracted, these are no readings as delivered ({reader.dtypes[0]})']
     return shift,known,[f's2 {why}: {-shift:g} subtracted, cut off at 0 (--offset 0 leaves it)']
 
@@ -816,7 +818,7 @@ def open_scene(
     offset=None, # See `scale`
     nodata=None, # Stored value that means "no data"; the file's own unless given, 'none': every value is valid
     aoi=None, # Vector file of the area of interest, in any coordinate system
-    s2_offset:str='auto', # 'auto': 1000 is taken off where the Sentinel-2 product says so; 'yes', 'no'
+    s2_offset:str='auto', # 'auto': 1000 is taken off where the Sentinel-2 product says so and no `offset` is given; 'yes', 'no'
     name:str=None, # For output files; from the source unless given (see `scene_names`)
 )->Scene:
     "A scene, ready to be read."

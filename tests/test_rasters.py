@@ -1003,3 +1003,19 @@ def test_real_scenes(real_data):
 def test_a_list_of_one_scene_that_is_not_there(tmp_path):
     (tmp_path/'notes.txt').write_text('hello')
     one_line(lambda: open_scene(str(tmp_path/'notes.txt')), 'no such file (named in')
+
+
+# What belongs to the product, and what to the user
+
+def test_the_offset_of_the_user_replaces_that_of_the_product(tmp_path):
+    path = save(tmp_path/'S2A_MSIL2A_20220125T101311_N0400_R022_T32TQM_B04.tif', np.full((2,2), 2500, np.uint16))
+    assert whole(open_scene(path))[0].max() == 1500
+    scene = open_scene(path, offset=-1000)
+    assert whole(scene)[0].max() == 1500 and whole(open_scene(**scene.spec))[0].max() == 1500
+    assert whole(open_scene(path, offset=0))[0].max() == 2500
+
+
+def test_the_name_of_a_folder_makes_no_nodata(tmp_path):
+    a = np.array([[0,5],[6,7]], np.uint16)
+    path = save(tmp_path/'sentinel-2_project'/'drone.tif', a)
+    assert whole(open_scene(path))[1].all()
