@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from .data import IGNORE, BadInput, Cache, Chips, load_pickle, need
 from .masks import coco_polygons, coco_rle_decode, polygons_to_instances, read_ship_csv, ship_instances
-from .pictures import (MAX_BYTES, PICTURES, all_band_names, band_places, check_size, colours_to_ids, few, find_overlaps, georeference,
-    inside, lazy_pictures, map_tile, name_groups, open_raster, overlap_groups, read_json, read_picture, read_text)
+from .pictures import (BAND_FILE, MAX_BYTES, PICTURES, all_band_names, band_places, bands_of_files, check_size, colours_to_ids, few,
+    find_overlaps, finest_grid, georeference, grid_of, inside, lazy_pictures, map_tile, name_groups, open_raster, other_names, overlap_groups,
+    read_json, read_picture, read_text)
 
 # %% ../nbs/05_formats.ipynb #088f9b54
 _IMAGES = 'images','image','imgs','img'
@@ -719,26 +720,24 @@ def _geo_masks(files, grids, shapes, outlines, column, classes, n):
     return classes,Cache(mask, len(files), 2e8),Cache(objects, len(files), 0)
 
 # %% ../nbs/05_formats.ipynb #0725aa12
-_BAND_FILE = re.compile(r'(?:^|[_-])(B\d{1,2}A?|B8A|red|green|blue|nir|swir1|swir2)(?:_\d+m)?$', re.I)
 _LABEL_FILES = 'label','mask','labels','masks','gt'
 
 def _band_files(folder):
-    "Band name -> file, and the mask's file or None."
-    found,label = {},None
-    for o in sorted(folder.iterdir()):
-        if o.name.startswith('.') or o.suffix.lower() not in PICTURES+('.jp2',): continue
-        if o.stem.lower() in _LABEL_FILES:
-            if label: raise BadInput(f'{folder}: expected one mask, found {label.name} and {o.name}: remove one')
-            label = o
-        elif m := _BAND_FILE.search(o.stem):
-            if m[1] in found: raise BadInput(f'{folder}: expected one file for {m[1]}, found {found[m[1]].name} and {o.name}: keep one')
-            found[m[1]] = o
-    return found, label
+    "Names of a band -> file, and the mask's file or None."
+    files = [o for o in sorted(folder.iterdir()) if not o.name.startswith('.') and o.suffix.lower() in (*PICTURES,'.jp2')]
+    labels = [o for o in files if o.stem.lower() in _LABEL_FILES]
+    if len(labels) > 1: raise BadInput(f'{folder}: expected one mask, found {labels[0].name} and {labels[1].name}: remove one')
+    return bands_of_files(files, folder), labels[0] if labels else None
+
+def _has(files, band):
+    "Is a band of these names among `files`?"
+    names = set().union(*(other_names(n) for n in band))
+    return any(names & other_names(n) for o in files for n in o)
 
 def _scenes(path):
     "Folders with single-band files: `path` itself, or those in it."
     root = _folder(path)
-    def has_band(o): return any(_BAND_FILE.search(f.stem) for f in o.glob('*.*') if f.suffix.lower() in PICTURES+('.jp2',))
+    def has_band(o): return any(BAND_FILE.search(f.stem) for f in o.glob('*.*') if f.suffix.lower() in PICTURES+('.jp2',))
     return [o for o in [root, *sorted(root.iterdir())] if o.is_dir() and has_band(o)]
 
 # %% ../nbs/05_formats.ipynb #208af76a
@@ -760,13 +759,11 @@ def _on_grid(path, grid, resampling):
         except rasterio.errors.RasterioError as e: raise BadInput(f'{path}: cannot be warped ({" ".join(str(e).split())[:80]})') from None
 
 def _finest(files):
-    "Grid (crs, transform, height, width) of the finest of `files`."
-    grids = []
+    "Grid of the finest of `files`."
+    grids = {}
     for o in files:
-        with open_raster(o) as r: grids.append((r.height*r.width, (r.crs, r.transform, r.height, r.width)))
-    if len({g[0] is None for _,g in grids}) > 1:
-        raise BadInput(f'{files[0].parent}: some bands have coordinates and some have none: save all as GeoTIFF')
-    return max(grids, key=lambda o: o[0])[1]
+        with open_raster(o) as r: grids[o] = grid_of(r, o)
+    return finest_grid(grids)
 
 # %% ../nbs/05_formats.ipynb #7a897e06
 def _scene_mask(label, grid, empty, classes, white):
@@ -798,7 +795,7 @@ def load_bands(
     folders = _scenes(path)
     if not folders: raise BadInput(f'{path}: expected B02.tif, B03.tif... in it or in its folders, found none')
     found = [_band_files(o) for o in folders]
-    bands = tuple(bands or (b for b in found[0][0] if all(b in f for f,_ in found)))
+    bands = tuple(bands or (b[0] for b in found[0][0] if all(_has(f, b) for f,_ in found)))
     if not bands: raise BadInput(f'{path}: the {len(folders)} scenes have no band in common: load them one by one')
     chosen = [[list(f.values())[k] for k in band_places(bands, list(f), o)] for (f,_),o in zip(found, folders)]
     bare = [o.name for o,(_,label) in zip(folders, found) if label is None]

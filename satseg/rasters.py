@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CACHE', 'gdal_settings', 'check_pointer', 'open_source', 'band_files', 'stac_items', 'find_scenes', 'scene_names',
-           'Band', 'landsat_bands', 'aliases', 'file_bands', 'stac_bands', 'pick_bands', 'sentinel2_offset', 'Scene',
-           'open_scene', 'compare_statistics']
+           'Band', 'file_bands', 'stac_bands', 'pick_bands', 'sentinel2_offset', 'Scene', 'open_scene',
+           'compare_statistics']
 
 # %% ../nbs/15_rasters.ipynb #ce0d18de
 import glob, math, os, re, urllib.parse, urllib.request, warnings
@@ -20,7 +20,8 @@ from fastcore.basics import patch
 from .data import BadInput, need
 from .formats import read_outlines
 from .outputs import file_names
-from .pictures import MAX_BYTES, PICTURES, SENTINEL2, all_band_names, few, georeference, other_names, read_json, read_text
+from .pictures import (BAND_FILE, MAX_BYTES, PICTURES, SENTINEL2, Grid, aliases, all_band_names, bands_of_files, few, finest_grid,
+    grid_of, landsat_bands, other_names, read_json, read_text)
 
 # %% ../nbs/15_rasters.ipynb #eddb86e4
 CACHE = 64_000_000 # Bytes of GDAL's cache
@@ -142,27 +143,19 @@ def _opened(path):
 
 # %% ../nbs/15_rasters.ipynb #257869c5
 _RASTERS = *PICTURES,'.jp2','.vrt','.npy','.img'
-_BAND = re.compile(r'(?:^|[._-])(B\d{1,2}A?|red|green|blue|nir|nir08|swir1|swir2|swir16|swir22|coastal|rededge\d?|cirrus|thermal)'
-                   r'(?:_(\d+)m)?$', re.I)
 _INSIDE = '*','R*m/*','IMG_DATA/*','IMG_DATA/R*m/*','GRANULE/*/IMG_DATA/*','GRANULE/*/IMG_DATA/R*m/*' # Of a Sentinel-2 product
 
 def _is_raster(path): return path.suffix.lower() in _RASTERS and not path.name.startswith('.') and path.is_file()
 
 def band_files(
     folder:str|Path, # Of one scene
-)->dict: # Name of the band, as the file has it -> file, the finest of each; empty if these are no single-band files
+)->dict: # Names of the band -> file, the finest of each; empty if these are no single-band files
     "Single-band files of a scene, by their names."
-    found,res = [],{}
-    for o in (o for s in _INSIDE for o in sorted(Path(folder).glob(s)) if _is_raster(o)):
-        if m := _BAND.search(o.stem): found.append((m[1], int(m[2] or 0), o))
-    if not found or found[0][2].suffix.lower() == '.npy': return {}
-    with _opened(found[0][2]) as r:
-        if r.count != 1: return {} # Named like bands, but cells of a grid may be called B1 too
-    for name,metres,o in found:
-        _,old,first = res.get(name.upper(), (name,metres+1,o))
-        if old == metres: raise BadInput(f'{folder}: expected one file for {name}, found {first.name} and {o.name}: one folder per scene')
-        if metres < old: res[name.upper()] = name,metres,o
-    return {name: o for name,_,o in res.values()}
+    files = [o for s in _INSIDE for o in sorted(Path(folder).glob(s)) if _is_raster(o)]
+    if not (res := bands_of_files(files, folder)): return {}
+    first = next(iter(res.values()))
+    if first.suffix.lower() == '.npy': return {}
+    with _opened(first) as r: return res if r.count == 1 else {} # Named like bands, but cells of a grid may be called B1 too
 
 # %% ../nbs/15_rasters.ipynb #1d16ab94
 def stac_items(
@@ -266,47 +259,11 @@ class Band(NamedTuple):
     alpha: bool = False # Says where there is data
     nodata: object = None # As a STAC item says it
 
-_L8 = dict(zip(range(1, 12), ('coastal','blue','green','red','NIR','SWIR1','SWIR2','pan','cirrus','thermal','thermal2')))
-_L5 = dict(zip(range(1, 9), ('blue','green','red','NIR','SWIR1','thermal','SWIR2','pan')))
-_STAC = {'coastal': 'B01', 'rededge1': 'B05', 'rededge2': 'B06', 'rededge3': 'B07', 'nir08': 'B8A', 'nir09': 'B09'} # Of Sentinel-2
-
-def landsat_bands(
-    text:str, # Names of file and folder, metadata
-)->dict|None: # Number -> colour; None: no Landsat; empty: one of the first, numbered in yet another way
-    "What the band numbers of a Landsat mean."
-    m = re.search(r'(?:^|[^a-z0-9])L([COTEM])0?([1-9])(?=[_\d])|landsat[ _-]?0?([1-9])|HLS[._]L(3)0', text, re.I)
-    if not m: return None
-    if m[1] and m[1].upper() == 'M': return {}
-    return {'8': _L8, '9': _L8, '3': _L8 if m[4] else {}, '4': _L5, '5': _L5, '7': _L5}.get(m[2] or m[3] or m[4], {})
-
-# %% ../nbs/15_rasters.ipynb #370bc914
-def aliases(
-    text:str, # A description such as `B4, central wavelength 665 nm`, or the stem of a file such as `T32TQM_B04_10m`
-    landsat:dict|None=None, # From `landsat_bands`
-    stem:bool=False, # Of a file: its last word counts; a description means what it says in full (`std_red` is not red)
-)->tuple: # Names, the best to show first; empty if the text is none, such as `Band 4`
-    "All names that a band goes by."
-    text = text.strip()
-    if not text or re.fullmatch(r'(band|layer|channel)?[ _-]?\d*', text, re.I): return ()
-    word = re.match(r'B\d+A?\b|[^,;:(]*', text, re.I)[0].strip() # `Red (665 nm)`, but not the first word of `Red Edge`
-    m = _BAND.search(word) if stem else re.fullmatch(f'(?:S[RT](?=_))?{_BAND.pattern}', word, re.I)
-    token = m[1] if m and not re.search('infra', word, re.I) else word
-    number = re.fullmatch(r'B0?(\d+)(A?)', token, re.I)
-    if number and landsat is None and re.match('S[RT]_B', word, re.I): return (text,) # Of a Landsat, but nobody knows of which
-    if number and landsat is not None:
-        names = [landsat.get(int(number[1]), f'Landsat {token}'), token, text]
-        other = len(other_names(token)) > 1 or token.upper() in SENTINEL2[4:] # Sentinel-2 means another colour by it
-        if other: names = [o for o in names if o != token]
-        return tuple(dict.fromkeys(names))
-    common = 'NIR' if landsat is not None and token.lower() == 'nir08' else _STAC.get(token.lower(), token) if landsat is None else token
-    padded = [f'B{number[1]}{number[2]}', f'B{number[1]:0>2}{number[2]}'] if number and len(other_names(token)) == 1 else []
-    return tuple(dict.fromkeys([token, common, word, text, *map(str.upper, padded)]))
-
 # %% ../nbs/15_rasters.ipynb #1d841c02
 def _vrt_names(path, n):
     "Stems of the files behind the bands of a VRT, where each band has one; `gdalbuildvrt -separate` keeps no other names."
     stems = [{Path(s).stem for s in _named(o)} for o in _vrt(path) if o.tag.lower() == 'vrtrasterband']
-    fine = len(stems) == n and all(len(o) == 1 and _BAND.search(next(iter(o))) for o in stems)
+    fine = len(stems) == n and all(len(o) == 1 and BAND_FILE.search(next(iter(o))) for o in stems)
     return [next(iter(o)) for o in stems] if fine else ['']*n
 
 def file_bands(
@@ -319,7 +276,7 @@ def file_bands(
     landsat = landsat_bands(f'{path.stem} {path.parent.name} {tags}')
     names = [aliases(o or '', landsat) for o in r.descriptions]
     if r.driver == 'VRT' and not any(names): names = [aliases(o, landsat, True) for o in _vrt_names(path, r.count)]
-    if r.count - kinds.count('alpha') == 1 and not names[0] and _BAND.search(path.stem): names = [aliases(path.stem, landsat, True)]*r.count
+    if r.count - kinds.count('alpha') == 1 and not names[0] and BAND_FILE.search(path.stem): names = [aliases(path.stem, landsat, True)]*r.count
     return [Band(str(path), i, n, k == 'alpha' and not d) for i,n,k,d in zip(r.indexes, names, kinds, r.descriptions)]
 
 # %% ../nbs/15_rasters.ipynb #a71d9432
@@ -448,32 +405,11 @@ def sentinel2_offset(
     return (-1000*(int(named[1]) >= 400),f'N{named[1]} in the name',product) if named else (0,'',product)
 
 # %% ../nbs/15_rasters.ipynb #1344df4e
-class _Grid(NamedTuple):
-    crs: object
-    transform: object
-    height: int
-    width: int
-
-def _grid(r, path):
-    if not abs(r.transform.determinant) > 0: raise BadInput(f'{path}: damaged, its pixels have no size')
-    transform,crs = georeference(r, path)
-    return _Grid(crs, transform, r.height, r.width) if crs else _Grid(None, r.transform, r.height, r.width)
-
 def _same(a, b):
     "Do two grids meet, to a hundredth of a pixel?"
     if (a.crs,a.height,a.width) != (b.crs,b.height,b.width): return False
     corners = [(0,0),(a.width,0),(0,a.height),(a.width,a.height)]
     return all(math.dist(~b.transform*(a.transform*o), o) < .01 for o in corners)
-
-def _finest(grids):
-    "The grid with the smallest pixels of those in `grids` (path -> `_Grid`)."
-    systems,some = {o.crs for o in grids.values()},few(grids)
-    if None in systems and len(systems) > 1: raise BadInput(f'{some}: some have coordinates and some have none: save all as GeoTIFF')
-    if None in systems:
-        if len({o[2:] for o in grids.values()}) > 1: raise BadInput(f'{some}: differ in size and have no coordinates: save GeoTIFFs')
-        return next(iter(grids.values()))
-    size = (lambda o: abs(o.transform.determinant)) if len(systems) == 1 else (lambda o: -o.height*o.width)
-    return min(grids.values(), key=size)
 
 # %% ../nbs/15_rasters.ipynb #061b4203
 class _Part(NamedTuple):
@@ -517,8 +453,8 @@ class _Rasters:
         for o in dict.fromkeys(b.path for b in bands):
             with _guarded(o):
                 r = self.open[o] = open_source(o)
-                grids[o],self.files = _grid(r, o),[*self.files, *r.files, *map(str, check_pointer(o))]
-        self.grid = _finest(grids)
+                grids[o],self.files = grid_of(r, o),[*self.files, *r.files, *map(str, check_pointer(o))]
+        self.grid = finest_grid(grids)
         for i,b in enumerate(bands):
             with _guarded(b.path): key = self._key(b, self.open[b.path], nodata, grids[b.path])
             groups.setdefault(key, []).append((i,b.index))
@@ -607,7 +543,7 @@ class _Npy:
     def __init__(self, bands, axis, nodata):
         self.axis,self.path,self.indexes = axis,bands[0].path,[b.index-1 for b in bands]
         self.files,self.open,self.parts,a = [self.path],{},(),self._array()
-        self.grid,self.dtypes = _Grid(None, need('affine', 'geo').Affine.identity(), *a.shape[1:]),[a.dtype]
+        self.grid,self.dtypes = Grid(None, need('affine', 'geo').Affine.identity(), *a.shape[1:]),[a.dtype]
         self.nodata = None if nodata == 'none' else _nodata(nodata, a.dtype)
 
     def _array(self): return np.moveaxis(np.atleast_3d(_open_npy(self.path)), self.axis, 0)
@@ -744,8 +680,7 @@ def _contents(paths, item, n):
         about = stac_items(path)[item]
         return stac_bands(path, about),None,'',about.get('properties')
     if path.is_dir():
-        files = [Path(os.path.abspath(o)) for o in band_files(path).values()]
-        return [Band(str(o), 1, aliases(o.stem, landsat_bands(f'{o.stem} {o.parent.name}'), True)) for o in files],None,'',None
+        return [Band(os.path.abspath(o), 1, names) for names,o in band_files(path).items()],None,'',None
     if path.suffix.lower() == '.npy' and len(paths) == 1: return *_npy_bands(path, n),'',None
     for o in paths:
         with _opened(o) as r:

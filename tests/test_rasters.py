@@ -1019,3 +1019,25 @@ def test_the_name_of_a_folder_makes_no_nodata(tmp_path):
     a = np.array([[0,5],[6,7]], np.uint16)
     path = save(tmp_path/'sentinel-2_project'/'drone.tif', a)
     assert whole(open_scene(path))[1].all()
+
+
+@pytest.mark.parametrize('satellite', ['LT05','LE07','LC08'])
+def test_chips_and_maps_take_the_same_band_of_a_landsat(tmp_path, satellite):
+    from satseg.formats import load_bands
+    for i in range(1, 6): save(tmp_path/f'{satellite}_L2SP'/f'B{i}.tif', np.full((2,2), i*1000, np.uint16))
+    for b in 'B04','B08','red','B02': # Red, near infrared, blue
+        chip = load_bands(tmp_path/f'{satellite}_L2SP', bands=(b,))['all'][0].image
+        assert (chip == whole(open_scene(str(tmp_path/f'{satellite}_L2SP'), (b,)))[0]).all(), b
+    want = 3000 if satellite != 'LC08' else 4000
+    chips = load_bands(tmp_path/f'{satellite}_L2SP')['all']
+    assert chips[0].image[chips.bands.index('red')].max() == want and 'B4' not in chips.bands
+
+
+def test_chips_and_maps_lie_on_the_finest_grid(tmp_path):
+    from satseg.formats import load_bands
+    folder = tmp_path/'s'
+    save(folder/'B02_10m.tif', numbers(4, 4)); save(folder/'B02_20m.tif', numbers(20, 20), size=20); save(folder/'B11_20m.tif', numbers(20, 20), size=20)
+    for bands in ('B02',),('B02','B11'):
+        chip,scene = load_bands(folder, bands=bands)['all'][0],open_scene(str(folder), bands)
+        assert chip.image.shape[1:] == (scene.height,scene.width) == (4,4)
+        assert (chip.image[0] == numbers(4, 4)).all()
