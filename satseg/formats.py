@@ -98,6 +98,7 @@ def _white(masks, classes, where):
     warnings.warn(f'{where}: 255 in the masks is {meaning if white else "unknown, for some mask holds more than 0 and 255"}')
     return white
 
+# %% ../nbs/05_formats.ipynb #c1dfaf55
 def _is_white(labels):
     "Is 255 the class 1? Decided by all masks when the first 255 is met."
     if len(labels.classes) != 2 or labels.has_ignore: return False

@@ -168,7 +168,7 @@ def all_band_names(
     if len(names) != n: raise BadInput(f'{where}: expected the {len(names)} bands {",".join(names)}, found {n}: give all_bands=')
     return names
 
-# %% ../nbs/02_pictures.ipynb #8e82f47c
+# %% ../nbs/02_pictures.ipynb #58d30178
 _L8 = dict(zip(range(1, 12), ('coastal','blue','green','red','NIR','SWIR1','SWIR2','pan','cirrus','thermal','thermal2')))
 _L5 = dict(zip(range(1, 9), ('blue','green','red','NIR','SWIR1','thermal','SWIR2','pan')))
 LANDSAT = {'4': _L5, '5': _L5, '7': _L5, '8': _L8, '9': _L8} # Satellite -> number of the band -> colour
@@ -183,7 +183,7 @@ def landsat_bands(
     if m[1] and m[1].upper() == 'M': return {}
     return LANDSAT['8'] if m[4] else LANDSAT.get(m[2] or m[3], {})
 
-# %% ../nbs/02_pictures.ipynb #5ae2b3ef
+# %% ../nbs/02_pictures.ipynb #d4925fe3
 BAND_FILE = re.compile(r'(?:^|[._-])(B\d{1,2}A?|red|green|blue|nir|nir08|swir1|swir2|swir16|swir22|coastal|rededge\d?|cirrus|thermal)'
                        r'(?:_(\d+)m)?$', re.I) # Stem of a file of one band: its name, its metres
 
@@ -209,7 +209,7 @@ def aliases(
     padded = [f'B{number[1]}{number[2]}', f'B{number[1]:0>2}{number[2]}'] if number and len(other_names(token)) == 1 else []
     return tuple(dict.fromkeys([token, common, word, text, *map(str.upper, padded)]))
 
-# %% ../nbs/02_pictures.ipynb #bb93f3c2
+# %% ../nbs/02_pictures.ipynb #2f4ca62a
 def bands_of_files(
     files, # Paths of one scene
     where='', # Folder, for the error
@@ -333,7 +333,7 @@ def georeference(
     bounds = x*edge-half, half-(y+1)*edge, (x+1)*edge-half, half-y*edge
     return from_bounds(*bounds, r.width, r.height), need('rasterio.crs', 'geo').CRS.from_epsg(3857)
 
-# %% ../nbs/02_pictures.ipynb #3e57a08b
+# %% ../nbs/02_pictures.ipynb #bc0befb2
 class Grid(NamedTuple):
     "Where the pixels of a raster lie."
     crs: object # None: nowhere
