@@ -98,7 +98,7 @@ def _white(masks, classes, where):
     warnings.warn(f'{where}: 255 in the masks is {meaning if white else "unknown, for some mask holds more than 0 and 255"}')
     return white
 
-# %% ../nbs/05_formats.ipynb #c1dfaf55
+# %% ../nbs/05_formats.ipynb #bbad11c9
 def _is_white(labels):
     "Is 255 the class 1? Decided by all masks when the first 255 is met."
     if len(labels.classes) != 2 or labels.has_ignore: return False
@@ -407,8 +407,6 @@ def _ship_rows(table, folder, missing):
 def _ship_groups(pictures, names, group):
     "Labels by overlap, or by name."
     if group != 'overlap': return name_groups(names, group)
-    if len(names) > 3000: raise BadInput(f'ships: to compare {len(names):,} pictures in pairs takes hours: name their scenes with group= '
-                       '(a function or a regular expression); with group=None crops of one scene may sit on both sides of a split')
     return overlap_groups(find_overlaps(pictures), names)
 
 # %% ../nbs/05_formats.ipynb #c424294e

@@ -10,6 +10,7 @@ __all__ = ['MAX_BYTES', 'PICTURES', 'SENTINEL2', 'LANDSAT8', 'LANDSAT', 'BAND_FI
 
 # %% ../nbs/02_pictures.ipynb #28b01abe
 import json, math, re, warnings
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -168,7 +169,7 @@ def all_band_names(
     if len(names) != n: raise BadInput(f'{where}: expected the {len(names)} bands {",".join(names)}, found {n}: give all_bands=')
     return names
 
-# %% ../nbs/02_pictures.ipynb #58d30178
+# %% ../nbs/02_pictures.ipynb #44425065
 _L8 = dict(zip(range(1, 12), ('coastal','blue','green','red','NIR','SWIR1','SWIR2','pan','cirrus','thermal','thermal2')))
 _L5 = dict(zip(range(1, 9), ('blue','green','red','NIR','SWIR1','thermal','SWIR2','pan')))
 LANDSAT = {'4': _L5, '5': _L5, '7': _L5, '8': _L8, '9': _L8} # Satellite -> number of the band -> colour
@@ -183,7 +184,7 @@ def landsat_bands(
     if m[1] and m[1].upper() == 'M': return {}
     return LANDSAT['8'] if m[4] else LANDSAT.get(m[2] or m[3], {})
 
-# %% ../nbs/02_pictures.ipynb #d4925fe3
+# %% ../nbs/02_pictures.ipynb #44d280c5
 BAND_FILE = re.compile(r'(?:^|[._-])(B\d{1,2}A?|red|green|blue|nir|nir08|swir1|swir2|swir16|swir22|coastal|rededge\d?|cirrus|thermal)'
                        r'(?:_(\d+)m)?$', re.I) # Stem of a file of one band: its name, its metres
 
@@ -209,7 +210,7 @@ def aliases(
     padded = [f'B{number[1]}{number[2]}', f'B{number[1]:0>2}{number[2]}'] if number and len(other_names(token)) == 1 else []
     return tuple(dict.fromkeys([token, common, word, text, *map(str.upper, padded)]))
 
-# %% ../nbs/02_pictures.ipynb #2f4ca62a
+# %% ../nbs/02_pictures.ipynb #e375e2e3
 def bands_of_files(
     files, # Paths of one scene
     where='', # Folder, for the error
@@ -333,7 +334,7 @@ def georeference(
     bounds = x*edge-half, half-(y+1)*edge, (x+1)*edge-half, half-y*edge
     return from_bounds(*bounds, r.width, r.height), need('rasterio.crs', 'geo').CRS.from_epsg(3857)
 
-# %% ../nbs/02_pictures.ipynb #bc0befb2
+# %% ../nbs/02_pictures.ipynb #f44753d6
 class Grid(NamedTuple):
     "Where the pixels of a raster lie."
     crs: object # None: nowhere
@@ -392,26 +393,101 @@ def _shared(a, b, dy, dx):
     return float((u*v).mean()/(u.std()*v.std()+1e-6)), u.size/min(a.size, b.size)
 
 # %% ../nbs/02_pictures.ipynb #db9e3993
+_AROUND = np.arange(-10, 11, 2) # Texels around a landmark that are looked at
+_PROJECTIONS = np.random.default_rng(0).normal(size=(_AROUND.size**2, 256)).astype(np.float32)
+
+def _landmarks(
+    small:np.ndarray, # (h,w) texture
+    most:int=48, # The most striking ones
+)->tuple: # (n,2) int16 row and column; (n,8) uint32: 256 bits of what lies around
+    "Texels that stand out among 5 x 5, and their surroundings as bits: in alike surroundings most are the same."
+    r = int(_AROUND[-1])
+    smooth = _mean(small, 1)
+    strength = np.abs(smooth)
+    h,w = (n-2*r for n in small.shape)
+    if min(h, w) < 1: return np.empty((0,2), np.int16),np.empty((0,8), np.uint32)
+    inner = strength[r:-r,r:-r]
+    top = np.max([strength[r+y:r+y+h,r+x:r+x+w] for y in range(-2, 3) for x in range(-2, 3)], 0)
+    at = np.flatnonzero((inner == top) & (inner > .1))
+    at = at[np.argsort(-inner.flat[at], kind='stable')[:most]]
+    rows,cols = (o+r for o in np.divmod(at, w))
+    around = smooth[rows[:,None,None]+_AROUND[:,None], cols[:,None,None]+_AROUND].reshape(len(at), -1)
+    bits = (around-around.mean(1, keepdims=True)) @ _PROJECTIONS > 0
+    return np.stack([rows, cols], 1).astype(np.int16),np.packbits(bits, axis=1).view(np.uint32)
+
+# %% ../nbs/02_pictures.ipynb #d6b499f9
+_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:,None], axis=1).sum(1).astype(np.uint8) # Of each byte
+
+def _alike(words, a, b, limit=56):
+    "Which rows `a` and `b` of `words` differ in at most `limit` bits of 256."
+    res = np.zeros(len(a), bool)
+    for i in range(0, len(a), 2**18): # In pieces, for memory
+        piece = slice(i, i+2**18)
+        differ = (words[a[piece]] ^ words[b[piece]]).view(np.uint8)
+        res[piece] = _ONES[differ].sum(1, dtype=np.int32) <= limit
+    return res
+
+def _candidates(owner, at, words):
+    "Rows i, j, dy, dx of images i < j that may be of one scene: those first that most landmarks name, at most 20 for each image."
+    bits,found = min(max(int(np.log2(len(owner)+1))+5, 8), 30),[np.empty(0, np.int64)]
+    for column in words.T & np.uint32(2**bits-1):
+        order = np.argsort(column, kind='stable')
+        for d in range(1, 17): # Each with the next few: what looks the same everywhere costs no more
+            same = np.flatnonzero(column[order[d:]] == column[order[:-d]])
+            a,b = order[same],order[same+d]
+            keep = owner[a] != owner[b]
+            a,b = a[keep],b[keep]
+            keep = _alike(words, a, b)
+            a,b = np.minimum(a[keep], b[keep]),np.maximum(a[keep], b[keep]) # By image, for they are numbered in order
+            dy,dx = (at[b].astype(np.int64)-at[a]+1024).T
+            found.append(((owner[a].astype(np.int64) << 20 | owner[b]) << 22) | dy << 11 | dx)
+    keys,votes = np.unique(np.concatenate(found), return_counts=True)
+    keys = keys[np.argsort(-votes, kind='stable')]
+    keys = keys[np.sort(np.unique(keys >> 22, return_index=True)[1])][:20*(int(owner.max(initial=-1))+1)] # The best shift of each pair
+    return np.stack([keys >> 42, keys >> 22 & 2**20-1, (keys >> 11 & 2047)-1024, (keys & 2047)-1024], 1)
+
+# %% ../nbs/02_pictures.ipynb #23076680
+def _packed(small): # Half a byte a texel
+    q = np.round((small+2)*3.75).astype(np.uint8).ravel()
+    q = np.append(q, np.zeros(q.size%2, np.uint8))
+    return small.shape,q[::2] << 4 | q[1::2]
+
+def _unpacked(shape, q): return (np.stack([q >> 4, q & 15], 1).ravel()[:shape[0]*shape[1]].reshape(shape)/3.75 - 2).astype(np.float32)
+
+def _shift(a, b, least):
+    "By how many texels `b` is shifted against `a`; None if they do not show the same ground."
+    side = 2*max(*a.shape, *b.shape)
+    u,v = (o/(np.abs(o)+1e-3) for o in (np.fft.rfft2(o, (side,side)) for o in (a,b)))
+    waves = np.fft.irfft2(v*u.conj(), (side,side))
+    k = int(waves.argmax())
+    if waves.flat[k] < 7*waves.std(): return None # No peak to speak of
+    dy,dx = (d-side if d >= side//2 else d for d in divmod(k, side))
+    alike,share = _shared(a, b, dy, dx)
+    return (dy,dx) if alike >= least and share >= .05 else None
+
+# %% ../nbs/02_pictures.ipynb #d01c601c
 def find_overlaps(
-    images, # Indexable of (H,W,C) arrays of one scale, such as `chips.images`
+    images, # Indexable of (H,W,C) arrays of one scale, such as `chips.images`; at most a million
     least:float=.4, # Correlation of the shared part from which two are of one scene
     step:int=8, # Pixels per texel
+    exact:int=200, # Up to so many images all pairs are compared; of more only those that share landmarks
 )->list: # (i, j, dy, dx) with i < j: pixel (y,x) of image i is (y+dy, x+dx) of image j, to `step` pixels
-    "Pairs of images that show the same ground, shifted against each other. Takes n*n/2 comparisons of 0.7 ms each."
-    small,res = [_texture(images[i], step) for i in range(len(images))],[]
+    "Pairs of images that show the same ground, shifted against each other. Keeps some 7 kB of an image."
+    small,owner,at,words,res = [],[],[],[],[]
+    for i in range(len(images)):
+        texture = _texture(images[i], step)
+        places,bits = _landmarks(texture)
+        small.append(_packed(texture))
+        owner.append(np.full(len(places), i, np.int32))
+        at.append(places)
+        words.append(bits)
     if len(small) < 2: return res
-    side = 2*max(max(o.shape) for o in small)
-    spectra = np.stack([np.fft.rfft2(o, (side,side)).astype(np.complex64) for o in small])
-    spectra /= np.abs(spectra) + 1e-3
-    for i in range(len(small)-1):
-        for start in range(i+1, len(small), 64): # In pieces, for memory
-            for j,waves in enumerate(np.fft.irfft2(spectra[start:start+64]*spectra[i].conj(), (side,side)), start):
-                k = int(waves.argmax())
-                if waves.flat[k] < 7*waves.std(): continue # No peak to speak of
-                dy,dx = (d-side if d >= side//2 else d for d in divmod(k, side))
-                alike,share = _shared(small[i], small[j], dy, dx)
-                if alike >= least and share >= .05: res.append((i, j, dy*step, dx*step))
-    return res
+    every = len(small) <= exact
+    for i,j,*shift in combinations(range(len(small)), 2) if every else _candidates(*map(np.concatenate, (owner, at, words))).tolist():
+        a,b = _unpacked(*small[i]),_unpacked(*small[j])
+        if shift and _shared(a, b, *shift)[0] < least/2: continue
+        if found := _shift(a, b, least): res.append((i, j, found[0]*step, found[1]*step))
+    return sorted(res)
 
 # %% ../nbs/02_pictures.ipynb #4668178f
 def overlap_groups(

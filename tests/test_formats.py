@@ -898,3 +898,23 @@ def test_one_name_in_two_parts_is_no_leak(tmp_path):
     assert not set(parts['train'].groups) & set(parts['val'].groups)
     parts = load_folders(tmp_path, group='.')
     assert parts['train'].groups == parts['val'].groups == ['0','1']
+
+
+# Many pictures
+
+def test_many_ships_are_compared_by_landmarks(tmp_path, monkeypatch):
+    import satseg.formats as formats
+    seen = []
+    monkeypatch.setattr(formats, 'find_overlaps', lambda pictures: seen.append(len(pictures)) or [(0,1,0,0)])
+    names = [f'{i:05}.jpg' for i in range(3001)]
+    groups = formats._ship_groups(names, names, 'overlap')
+    assert seen == [3001] and groups[1] == groups[0] != groups[2]
+
+
+def test_landmarks_find_what_all_pairs_find(real_data):
+    chips,crops = load_ships(real_data/'ships', group=None)['all'],[]
+    for i in range(0, 24, 2):
+        a = chips.images[i]
+        crops += [jpeg(np.ascontiguousarray(a[:512,:512]), 85), jpeg(np.ascontiguousarray(a[200:712,101:613]), 75)]
+    assert find_overlaps(crops, exact=0) == find_overlaps(crops)
+    assert find_overlaps(chips.images, exact=0) == find_overlaps(chips.images) == []
