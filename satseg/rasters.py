@@ -129,12 +129,20 @@ def open_source(
         with open(path, 'rb') as f: is_vrt = b'<vrtdataset' in f.read(4096).lower()
         path_there = os.path.abspath(path) # No name of a file begins like one of GDAL's commands then
         r = need('rasterio.io', 'geo').DatasetReader(path_there, driver=['VRT'] if is_vrt else list(_DRIVERS)) # `open` takes one only
-        _check_plain(r, path)
+        try:
+            _check_plain(r, path)
+            _check_size(r, path)
+        except BadInput:
+            r.close()
+            raise
+        return r
+
+def _check_size(r, path):
+    "Refuse a raster that is none, or that no memory holds."
     if not r.count: raise BadInput(f'{path}: expected one raster, this holds several or none: unpack it, or save the one wanted as GeoTIFF')
     if r.height*r.width > 2**40: raise BadInput(f'{path}: {r.height:,} x {r.width:,} pixels are more than a scene may have: cut it')
     piece = max(h*w for h,w in r.block_shapes)*_bytes(r)*r.count
     if piece > MAX_BYTES: raise BadInput(f'{path}: is stored in pieces of {piece:,} bytes: write it tiled (rio cogeo create)')
-    return r
 
 @contextmanager
 def _opened(path):
@@ -448,19 +456,37 @@ def _alone(r, path, index):
 class _Rasters:
     "Bands of files that GDAL reads, on one grid."
     def __init__(self, bands, nodata):
-        self.open,grids,groups = {},{},{}
-        self.files,self.has_nodata = [],False
-        for o in dict.fromkeys(b.path for b in bands):
-            with _guarded(o):
-                r = self.open[o] = open_source(o)
-                grids[o],self.files = grid_of(r, o),[*self.files, *r.files, *map(str, check_pointer(o))]
-        self.grid = finest_grid(grids)
-        for i,b in enumerate(bands):
-            with _guarded(b.path): key = self._key(b, self.open[b.path], nodata, grids[b.path])
+        self.bands,self.open,self.grids,self.files,self.parts = bands,{},{},[],[]
+        try:
+            for o in dict.fromkeys(b.path for b in bands):
+                with _guarded(o):
+                    r = self.open[o] = open_source(o)
+                    self.grids[o],self.files = grid_of(r, o),[*self.files, *r.files, *map(str, check_pointer(o))]
+            self.grid = finest_grid(self.grids)
+            self.divide(nodata)
+        except BaseException:
+            self.close()
+            raise
+
+    def divide(self, nodata):
+        "Put bands that are read together into parts, by what means nodata."
+        groups,self.has_nodata = {},False
+        self._close_parts()
+        for i,b in enumerate(self.bands):
+            with _guarded(b.path): key = self._key(b, self.open[b.path], nodata, self.grids[b.path])
             groups.setdefault(key, []).append((i,b.index))
         self.dtypes = [np.dtype(o) for _,o,*_ in groups]
-        self.parts = [self._part(path, np.dtype(dtype), *zip(*o), float(value) if value else None, grids[path], nodata)
-                      for (path,dtype,value,_),o in groups.items()]
+        for (path,dtype,value,_),o in groups.items():
+            self.parts.append(self._part(path, np.dtype(dtype), *zip(*o), float(value) if value else None, self.grids[path], nodata))
+
+    def _close_parts(self):
+        for p in self.parts:
+            if p.data is not self.open[p.path]: p.data.close()
+        self.parts = []
+
+    def close(self):
+        self._close_parts()
+        for r in self.open.values(): r.close()
 
     def _key(self, b, r, nodata, here):
         "Bands with the same key are read together: file, type, nodata; one by one where the warper has to tell by it what is valid."
@@ -487,7 +513,9 @@ def _part(self:_Rasters, path, dtype, places, indexes, value, here, nodata):
     known = value if dtype.kind == 'f' and value != value else None if stored is None else float(stored)
     try:
         with gdal_settings():
-            if known is not None and r.count > 1: r,indexes = _alone(r, path, indexes[0]),[1] # The warper's alpha is that of all bands
+            if known is not None and r.count > 1: # The warper's alpha is that of all bands
+                r = self.open[path, indexes[0], known] = _alone(r, path, indexes[0])
+                indexes = [1]
             data = _warped(r, here, self.grid, known)
     except BadInput: raise
     except Exception as e: raise BadInput(f'{path}: cannot be brought onto the grid of the finest band ({_short(e)})') from None
@@ -547,6 +575,7 @@ class _Npy:
         self.nodata = None if nodata == 'none' else _nodata(nodata, a.dtype)
 
     def _array(self): return np.moveaxis(np.atleast_3d(_open_npy(self.path)), self.axis, 0)
+    def close(self): pass # Mapped anew for each window
 
     def read(self, x, window):
         row,col,h,w = window
@@ -625,8 +654,7 @@ class Scene:
 
     def close(self):
         "Let go of the files."
-        for p in self._reader.parts: p.data.close()
-        for r in self._reader.open.values(): r.close()
+        self._reader.close()
 
     def __enter__(self): return self
     def __exit__(self, *args): self.close()
@@ -764,13 +792,20 @@ def open_scene(
     here = ','.join(map(os.path.abspath, paths)) + (f'#{item}' if item is not None else '')
     have,axis,picture,props = _contents(paths, item, len(bands) if bands else None)
     chosen,names,remarks = pick_bands(have, bands, band_map, picture, found[0])
+    factors = [_numbers(o, len(names), k) for o,k in ((scale,'scale'),(offset,'offset'))]
+    files = [*paths, *dict.fromkeys(b.path for b in chosen)]
     reader = _Rasters(chosen, nodata) if axis is None else _Npy(chosen, axis, nodata)
-    shift,known,said = _shift(reader, files := [*paths, *dict.fromkeys(b.path for b in chosen)], props, s2_offset, offset)
-    if known and axis is None and nodata is None and not reader.has_nodata: # JPEG 2000 does not say so
-        reader,said = _Rasters(chosen, 0),[*said, 's2: 0 is nodata']
+    try:
+        shift,known,said = _shift(reader, files, props, s2_offset, offset)
+        if known and axis is None and nodata is None and not reader.has_nodata: # JPEG 2000 does not say so
+            reader.divide(0)
+            said = [*said, 's2: 0 is nodata']
+        area = aoi and _Area(aoi, reader.grid)
+    except BaseException:
+        reader.close()
+        raise
     beside = [*filter(None, (aoi, item and paths[0], next(filter(None, map(_product_file, files)), None)))]
     if aoi: beside += [Path(aoi).with_suffix(o) for o in ('.shx','.dbf','.prj','.cpg')]
-    factors,area = [_numbers(o, len(names), k) for o,k in ((scale,'scale'),(offset,'offset'))],aoi and _Area(aoi, reader.grid)
     spec = dict(source=here, bands=bands and list(bands), band_map=band_map and dict(band_map), s2_offset=s2_offset,
                 scale=None if scale is None else factors[0].tolist(), offset=None if offset is None else factors[1].tolist(),
                 nodata='nan' if nodata != nodata else nodata, aoi=aoi and os.path.abspath(aoi), name=name or scene_names(found)[0])

@@ -1041,3 +1041,32 @@ def test_chips_and_maps_lie_on_the_finest_grid(tmp_path):
         chip,scene = load_bands(folder, bands=bands)['all'][0],open_scene(str(folder), bands)
         assert chip.image.shape[1:] == (scene.height,scene.width) == (4,4)
         assert (chip.image[0] == numbers(4, 4)).all()
+
+
+def descriptors(folder): return sorted(os.path.basename(p) for o in os.listdir('/proc/self/fd') if (p := os.path.realpath(f'/proc/self/fd/{o}')).startswith(str(folder)))
+
+
+@pytest.mark.skipif(not os.path.isdir('/proc/self/fd'), reason='counts open files as Linux lists them')
+def test_files_are_opened_once_and_closed(tmp_path, monkeypatch):
+    import satseg.rasters as rasters
+    opened = []
+    real = rasters.open_source
+    def watched(path):
+        opened.append(real(path))
+        return opened[-1]
+    monkeypatch.setattr(rasters, 'open_source', watched)
+    folder = tmp_path/'S2A_MSIL2A_20220125T101311_N0400_R022'
+    save(folder/'B04.tif', numbers(8, 8)); save(folder/'B11.tif', numbers(4, 4), size=20)
+    scene = open_scene(str(folder), ('B04','B11'))
+    assert 's2: 0 is nodata' in scene.remarks and sum(not o.closed for o in opened) == 2 and len(descriptors(folder)) == 2
+    scene.close()
+    assert all(o.closed for o in opened) and not descriptors(folder)
+    (folder/'B12.tif').write_bytes((folder/'B11.tif').read_bytes()[:200])
+    one_line(lambda: open_scene(str(folder), ('B04','B11','B12')))
+    far = tmp_path/'far.geojson'
+    area(far, shapely.box(100, 10, 101, 11))
+    one_line(lambda: open_scene(str(folder), ('B04',), aoi=str(far)), 'lies elsewhere')
+    assert all(o.closed for o in opened) and not descriptors(folder)
+    save(tmp_path/'s'/'B02.tif', numbers(4, 4)); save(tmp_path/'s'/'B03.tif', numbers(4, 4), crs=None)
+    one_line(lambda: open_scene(str(tmp_path/'s'), ('B02','B03')), 'some have none')
+    assert all(o.closed for o in opened)
