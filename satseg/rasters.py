@@ -11,7 +11,6 @@ __all__ = ['CACHE', 'gdal_settings', 'check_pointer', 'open_source', 'band_files
 import glob, math, os, re, urllib.parse, urllib.request, warnings
 import xml.etree.ElementTree as ET
 from contextlib import contextmanager
-from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -52,33 +51,17 @@ def _bytes(r): return max(np.dtype(o.replace('_int16', '64')).itemsize for o in 
 def _short(e): return ' '.join(str(e.__cause__ or e).split())[:100]
 
 # %% ../nbs/15_rasters.ipynb #115df36a
-_TAGS = set("""vrtdataset srs geotransform metadata gcplist gcp vrtrasterband description unittype offset scale nodatavalue hidenodatavalue
-    colorinterp colortable entry categorynames category histograms histitem histmin histmax bucketcount includeoutofrange approximate
-    histcounts maskband overviewlist overview simplesource complexsource averagedsource kernelfilteredsource sourcefilename sourceband
-    sourceproperties srcrect dstrect nodata usemaskband scaleoffset scaleratio lut colortablecomponent exponent srcmin srcmax dstmin
-    dstmax clamp kernel size coefs pixelfunctiontype sourcetransfertype resampling blockxsize blockysize gdalwarpoptions warpmemorylimit
-    resamplealg workingdatatype options option sourcedataset transformer approxtransformer maxerror basetransformer genimgprojtransformer
-    srcgeotransform srcinvgeotransform dstgeotransform dstinvgeotransform reprojecttransformer reprojectiontransformer sourcesrs targetsrs
-    bandlist bandmapping srcnodatareal srcnodataimag dstnodatareal dstnodataimag srcalphaband dstalphaband""".split())
-_WORDS = set("""rasterxsize rasterysize datatype band subclass relativetovrt shared blockxsize blockysize xoff yoff xsize ysize resampling
-    dataaxistosrsaxismapping coordinateepoch c1 c2 c3 c4 id info key pixel line x y z projection src dst name normalized""".split())
-
 def _vrt(path):
-    "The root of a VRT, of which all is known."
+    "The root of a VRT, looked through for slips: code, addresses of the web, files that metadata name."
     if os.path.getsize(path) > CACHE: raise BadInput(f'{path}: {os.path.getsize(path):,} bytes are too many for a VRT: build several')
-    text = re.sub(r'^\s*<\?xml[^<>]*\?>', '', read_text(path))
-    try: root = None if re.search(r'<!|<\?|&#', text) else ET.fromstring(text) # Nothing that GDAL and Python read differently
+    try: root = ET.fromstring(re.sub(r'^\s*<\?xml[^<>]*\?>', '', read_text(path)))
     except (ET.ParseError,ValueError): root = None
     if root is None or root.tag != 'VRTDataset': raise BadInput(f'{path}: refuses a VRT in an unusual way of writing: use gdalbuildvrt')
-    todo = [root]
-    while todo:
-        o = todo.pop()
-        if o.tag.lower() == 'metadata': # Its words are data, but for these
-            strange = [v for i in o.iter() for v in i.attrib.values() if re.search('OVERVIEW_FILE|[XY]_DATASET', v, re.I)]
-        else:
-            strange = [v for v in (o.tag, *o.attrib) if v.lower() not in (_TAGS if v is o.tag else _WORDS)]
-            strange += [v for v in (o.text or '', *o.attrib.values()) if re.search('/vsi|://', v)]
-            todo += reversed(o)
+    data = {i for o in root.iter() if o.tag.lower() == 'metadata' for i in o.iter()} # Its words are data, but for these
+    for o in root.iter():
+        strange = [v for v in (o.tag, *o.attrib) if re.search('pixelfunction(language|code)|overview_file', v, re.I)]
+        texts = [*o.attrib.values(), '' if o in data else o.text or '']
+        strange += [v for v in texts if re.search('OVERVIEW_FILE|[XY]_DATASET' if o in data else '/vsi|://', v, re.I)]
         if strange: raise BadInput(f'{path}: refuses a VRT with {strange[0].strip()[:100]!r}: only plain files are read')
     return root
 
@@ -468,17 +451,6 @@ class _Rasters:
             self.close()
             raise
 
-    def divide(self, nodata):
-        "Put bands that are read together into parts, by what means nodata."
-        groups,self.has_nodata = {},False
-        self._close_parts()
-        for i,b in enumerate(self.bands):
-            with _guarded(b.path): key = self._key(b, self.open[b.path], nodata, self.grids[b.path])
-            groups.setdefault(key, []).append((i,b.index))
-        self.dtypes = [np.dtype(o) for _,o,*_ in groups]
-        for (path,dtype,value,_),o in groups.items():
-            self.parts.append(self._part(path, np.dtype(dtype), *zip(*o), float(value) if value else None, self.grids[path], nodata))
-
     def _close_parts(self):
         for p in self.parts:
             if p.data is not self.open[p.path]: p.data.close()
@@ -488,14 +460,28 @@ class _Rasters:
         self._close_parts()
         for r in self.open.values(): r.close()
 
-    def _key(self, b, r, nodata, here):
-        "Bands with the same key are read together: file, type, nodata; one by one where the warper has to tell by it what is valid."
-        dtype,value = r.dtypes[b.index-1],_own_nodata(r, b, nodata)
-        if dtype.startswith('complex'): raise BadInput(f'{b.path}: expected plain numbers, found complex ones')
-        if r.colorinterp[b.index-1].name == 'palette':
-            raise BadInput(f'{b.path}: expected readings, its numbers are places in a palette of colours: save it as RGB')
-        self.has_nodata |= value is not None
-        return b.path,dtype,'' if value is None else repr(float(value)),0 if value is None or _same(here, self.grid) else b.index
+# %% ../nbs/15_rasters.ipynb #0bc2f33e
+@patch
+def divide(self:_Rasters, nodata):
+    "Put bands that are read together into parts, by what means nodata."
+    groups,self.has_nodata = {},False
+    self._close_parts()
+    for i,b in enumerate(self.bands):
+        with _guarded(b.path): key = self._key(b, self.open[b.path], nodata, self.grids[b.path])
+        groups.setdefault(key, []).append((i,b.index))
+    self.dtypes = [np.dtype(o) for _,o,*_ in groups]
+    for (path,dtype,value,_),o in groups.items():
+        self.parts.append(self._part(path, np.dtype(dtype), *zip(*o), float(value) if value else None, self.grids[path], nodata))
+
+@patch
+def _key(self:_Rasters, b, r, nodata, here):
+    "Bands with the same key are read together: file, type, nodata; one by one where the warper has to tell by it what is valid."
+    dtype,value = r.dtypes[b.index-1],_own_nodata(r, b, nodata)
+    if dtype.startswith('complex'): raise BadInput(f'{b.path}: expected plain numbers, found complex ones')
+    if r.colorinterp[b.index-1].name == 'palette':
+        raise BadInput(f'{b.path}: expected readings, its numbers are places in a palette of colours: save it as RGB')
+    self.has_nodata |= value is not None
+    return b.path,dtype,'' if value is None else repr(float(value)),0 if value is None or _same(here, self.grid) else b.index
 
 # %% ../nbs/15_rasters.ipynb #3208d415
 @patch
@@ -772,6 +758,20 @@ def _shift(reader, files, props, choice, offset):
     if not raw: return 0,known,[f's2 {why}: nothing subtracted, these are no readings as delivered ({reader.dtypes[0]})']
     return shift,known,[f's2 {why}: {-shift:g} subtracted, cut off at 0 (--offset 0 leaves it)']
 
+# %% ../nbs/15_rasters.ipynb #b8780bd4
+def _reader(chosen, axis, nodata, aoi, *product):
+    "Reader of the bands, area of interest, what is added to the readings, remarks; closed again if one of them cannot be had."
+    reader = _Rasters(chosen, nodata) if axis is None else _Npy(chosen, axis, nodata)
+    try:
+        shift,known,said = _shift(reader, *product)
+        if known and axis is None and nodata is None and not reader.has_nodata: # JPEG 2000 does not say so
+            reader.divide(0)
+            said = [*said, 's2: 0 is nodata']
+        return reader,aoi and _Area(aoi, reader.grid),shift,said
+    except BaseException:
+        reader.close()
+        raise
+
 # %% ../nbs/15_rasters.ipynb #3620a52e
 def open_scene(
     source, # One of `find_scenes`
@@ -794,16 +794,7 @@ def open_scene(
     chosen,names,remarks = pick_bands(have, bands, band_map, picture, found[0])
     factors = [_numbers(o, len(names), k) for o,k in ((scale,'scale'),(offset,'offset'))]
     files = [*paths, *dict.fromkeys(b.path for b in chosen)]
-    reader = _Rasters(chosen, nodata) if axis is None else _Npy(chosen, axis, nodata)
-    try:
-        shift,known,said = _shift(reader, files, props, s2_offset, offset)
-        if known and axis is None and nodata is None and not reader.has_nodata: # JPEG 2000 does not say so
-            reader.divide(0)
-            said = [*said, 's2: 0 is nodata']
-        area = aoi and _Area(aoi, reader.grid)
-    except BaseException:
-        reader.close()
-        raise
+    reader,area,shift,said = _reader(chosen, axis, nodata, aoi, files, props, s2_offset, offset)
     beside = [*filter(None, (aoi, item and paths[0], next(filter(None, map(_product_file, files)), None)))]
     if aoi: beside += [Path(aoi).with_suffix(o) for o in ('.shx','.dbf','.prj','.cpg')]
     spec = dict(source=here, bands=bands and list(bands), band_map=band_map and dict(band_map), s2_offset=s2_offset,
@@ -852,9 +843,7 @@ _CAUSES = [(1,-1000,'an offset: they are 1000 too high, as Sentinel-2 readings a
 def _orders(bands, mean, std, model_mean, model_std):
     "The order in which the scene's bands fit the model's best, and its words."
     cost = np.abs(mean[None]-model_mean[:,None])/model_std[:,None] + np.abs(np.log(std[None]/model_std[:,None]))
-    cost = np.minimum(cost, 1e6)**2
-    if len(bands) <= 6: order = np.array(min(permutations(range(len(bands))), key=lambda o: cost[range(len(o)), o].sum()))
-    else: order = need('scipy.optimize', 'geo').linear_sum_assignment(cost)[1]
+    order = need('scipy.optimize', 'geo').linear_sum_assignment(np.minimum(cost, 1e6)**2)[1]
     return order,f'another order of bands: these look like {",".join(bands[i] for i in np.argsort(order))}: say which is which with --bands'
 
 def _swapped(bands, mean, std, model_mean, model_std, misfit):
