@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['CACHE', 'gdal_settings', 'check_pointer', 'open_source', 'band_files', 'stac_items', 'find_scenes', 'scene_names',
-           'Band', 'landsat_bands', 'aliases', 'file_bands', 'stac_bands', 'pick_bands', 'sentinel2_offset', 'Scene',
-           'open_scene', 'compare_statistics']
+           'Band', 'file_bands', 'stac_bands', 'pick_bands', 'sentinel2_offset', 'Scene', 'open_scene',
+           'compare_statistics']
 
 # %% ../nbs/15_rasters.ipynb #ce0d18de
 import glob, math, os, re, urllib.parse, urllib.request, warnings
 import xml.etree.ElementTree as ET
 from contextlib import contextmanager
-from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -20,7 +19,8 @@ from fastcore.basics import patch
 from .data import BadInput, need
 from .formats import read_outlines
 from .outputs import file_names
-from .pictures import MAX_BYTES, PICTURES, SENTINEL2, all_band_names, few, georeference, other_names, read_json, read_text
+from .pictures import (BAND_FILE, MAX_BYTES, PICTURES, SENTINEL2, Grid, aliases, all_band_names, bands_of_files, few, finest_grid,
+    grid_of, landsat_bands, other_names, read_json, read_text)
 
 # %% ../nbs/15_rasters.ipynb #eddb86e4
 CACHE = 64_000_000 # Bytes of GDAL's cache
@@ -51,33 +51,17 @@ def _bytes(r): return max(np.dtype(o.replace('_int16', '64')).itemsize for o in 
 def _short(e): return ' '.join(str(e.__cause__ or e).split())[:100]
 
 # %% ../nbs/15_rasters.ipynb #115df36a
-_TAGS = set("""vrtdataset srs geotransform metadata gcplist gcp vrtrasterband description unittype offset scale nodatavalue hidenodatavalue
-    colorinterp colortable entry categorynames category histograms histitem histmin histmax bucketcount includeoutofrange approximate
-    histcounts maskband overviewlist overview simplesource complexsource averagedsource kernelfilteredsource sourcefilename sourceband
-    sourceproperties srcrect dstrect nodata usemaskband scaleoffset scaleratio lut colortablecomponent exponent srcmin srcmax dstmin
-    dstmax clamp kernel size coefs pixelfunctiontype sourcetransfertype resampling blockxsize blockysize gdalwarpoptions warpmemorylimit
-    resamplealg workingdatatype options option sourcedataset transformer approxtransformer maxerror basetransformer genimgprojtransformer
-    srcgeotransform srcinvgeotransform dstgeotransform dstinvgeotransform reprojecttransformer reprojectiontransformer sourcesrs targetsrs
-    bandlist bandmapping srcnodatareal srcnodataimag dstnodatareal dstnodataimag srcalphaband dstalphaband""".split())
-_WORDS = set("""rasterxsize rasterysize datatype band subclass relativetovrt shared blockxsize blockysize xoff yoff xsize ysize resampling
-    dataaxistosrsaxismapping coordinateepoch c1 c2 c3 c4 id info key pixel line x y z projection src dst name normalized""".split())
-
 def _vrt(path):
-    "The root of a VRT, of which all is known."
+    "The root of a VRT, looked through for slips: code, addresses of the web, files that metadata name."
     if os.path.getsize(path) > CACHE: raise BadInput(f'{path}: {os.path.getsize(path):,} bytes are too many for a VRT: build several')
-    text = re.sub(r'^\s*<\?xml[^<>]*\?>', '', read_text(path))
-    try: root = None if re.search(r'<!|<\?|&#', text) else ET.fromstring(text) # Nothing that GDAL and Python read differently
+    try: root = ET.fromstring(re.sub(r'^\s*<\?xml[^<>]*\?>', '', read_text(path)))
     except (ET.ParseError,ValueError): root = None
     if root is None or root.tag != 'VRTDataset': raise BadInput(f'{path}: refuses a VRT in an unusual way of writing: use gdalbuildvrt')
-    todo = [root]
-    while todo:
-        o = todo.pop()
-        if o.tag.lower() == 'metadata': # Its words are data, but for these
-            strange = [v for i in o.iter() for v in i.attrib.values() if re.search('OVERVIEW_FILE|[XY]_DATASET', v, re.I)]
-        else:
-            strange = [v for v in (o.tag, *o.attrib) if v.lower() not in (_TAGS if v is o.tag else _WORDS)]
-            strange += [v for v in (o.text or '', *o.attrib.values()) if re.search('/vsi|://', v)]
-            todo += reversed(o)
+    data = {i for o in root.iter() if o.tag.lower() == 'metadata' for i in o.iter()} # Its words are data, but for these
+    for o in root.iter():
+        strange = [v for v in (o.tag, *o.attrib) if re.search('pixelfunction(language|code)|overview_file', v, re.I)]
+        texts = [*o.attrib.values(), '' if o in data else o.text or '']
+        strange += [v for v in texts if re.search('OVERVIEW_FILE|[XY]_DATASET' if o in data else '/vsi|://', v, re.I)]
         if strange: raise BadInput(f'{path}: refuses a VRT with {strange[0].strip()[:100]!r}: only plain files are read')
     return root
 
@@ -128,12 +112,20 @@ def open_source(
         with open(path, 'rb') as f: is_vrt = b'<vrtdataset' in f.read(4096).lower()
         path_there = os.path.abspath(path) # No name of a file begins like one of GDAL's commands then
         r = need('rasterio.io', 'geo').DatasetReader(path_there, driver=['VRT'] if is_vrt else list(_DRIVERS)) # `open` takes one only
-        _check_plain(r, path)
+        try:
+            _check_plain(r, path)
+            _check_size(r, path)
+        except BadInput:
+            r.close()
+            raise
+        return r
+
+def _check_size(r, path):
+    "Refuse a raster that is none, or that no memory holds."
     if not r.count: raise BadInput(f'{path}: expected one raster, this holds several or none: unpack it, or save the one wanted as GeoTIFF')
     if r.height*r.width > 2**40: raise BadInput(f'{path}: {r.height:,} x {r.width:,} pixels are more than a scene may have: cut it')
     piece = max(h*w for h,w in r.block_shapes)*_bytes(r)*r.count
     if piece > MAX_BYTES: raise BadInput(f'{path}: is stored in pieces of {piece:,} bytes: write it tiled (rio cogeo create)')
-    return r
 
 @contextmanager
 def _opened(path):
@@ -142,27 +134,19 @@ def _opened(path):
 
 # %% ../nbs/15_rasters.ipynb #257869c5
 _RASTERS = *PICTURES,'.jp2','.vrt','.npy','.img'
-_BAND = re.compile(r'(?:^|[._-])(B\d{1,2}A?|red|green|blue|nir|nir08|swir1|swir2|swir16|swir22|coastal|rededge\d?|cirrus|thermal)'
-                   r'(?:_(\d+)m)?$', re.I)
 _INSIDE = '*','R*m/*','IMG_DATA/*','IMG_DATA/R*m/*','GRANULE/*/IMG_DATA/*','GRANULE/*/IMG_DATA/R*m/*' # Of a Sentinel-2 product
 
 def _is_raster(path): return path.suffix.lower() in _RASTERS and not path.name.startswith('.') and path.is_file()
 
 def band_files(
     folder:str|Path, # Of one scene
-)->dict: # Name of the band, as the file has it -> file, the finest of each; empty if these are no single-band files
+)->dict: # Names of the band -> file, the finest of each; empty if these are no single-band files
     "Single-band files of a scene, by their names."
-    found,res = [],{}
-    for o in (o for s in _INSIDE for o in sorted(Path(folder).glob(s)) if _is_raster(o)):
-        if m := _BAND.search(o.stem): found.append((m[1], int(m[2] or 0), o))
-    if not found or found[0][2].suffix.lower() == '.npy': return {}
-    with _opened(found[0][2]) as r:
-        if r.count != 1: return {} # Named like bands, but cells of a grid may be called B1 too
-    for name,metres,o in found:
-        _,old,first = res.get(name.upper(), (name,metres+1,o))
-        if old == metres: raise BadInput(f'{folder}: expected one file for {name}, found {first.name} and {o.name}: one folder per scene')
-        if metres < old: res[name.upper()] = name,metres,o
-    return {name: o for name,_,o in res.values()}
+    files = [o for s in _INSIDE for o in sorted(Path(folder).glob(s)) if _is_raster(o)]
+    if not (res := bands_of_files(files, folder)): return {}
+    first = next(iter(res.values()))
+    if first.suffix.lower() == '.npy': return {}
+    with _opened(first) as r: return res if r.count == 1 else {} # Named like bands, but cells of a grid may be called B1 too
 
 # %% ../nbs/15_rasters.ipynb #1d16ab94
 def stac_items(
@@ -266,47 +250,11 @@ class Band(NamedTuple):
     alpha: bool = False # Says where there is data
     nodata: object = None # As a STAC item says it
 
-_L8 = dict(zip(range(1, 12), ('coastal','blue','green','red','NIR','SWIR1','SWIR2','pan','cirrus','thermal','thermal2')))
-_L5 = dict(zip(range(1, 9), ('blue','green','red','NIR','SWIR1','thermal','SWIR2','pan')))
-_STAC = {'coastal': 'B01', 'rededge1': 'B05', 'rededge2': 'B06', 'rededge3': 'B07', 'nir08': 'B8A', 'nir09': 'B09'} # Of Sentinel-2
-
-def landsat_bands(
-    text:str, # Names of file and folder, metadata
-)->dict|None: # Number -> colour; None: no Landsat; empty: one of the first, numbered in yet another way
-    "What the band numbers of a Landsat mean."
-    m = re.search(r'(?:^|[^a-z0-9])L([COTEM])0?([1-9])(?=[_\d])|landsat[ _-]?0?([1-9])|HLS[._]L(3)0', text, re.I)
-    if not m: return None
-    if m[1] and m[1].upper() == 'M': return {}
-    return {'8': _L8, '9': _L8, '3': _L8 if m[4] else {}, '4': _L5, '5': _L5, '7': _L5}.get(m[2] or m[3] or m[4], {})
-
-# %% ../nbs/15_rasters.ipynb #370bc914
-def aliases(
-    text:str, # A description such as `B4, central wavelength 665 nm`, or the stem of a file such as `T32TQM_B04_10m`
-    landsat:dict|None=None, # From `landsat_bands`
-    stem:bool=False, # Of a file: its last word counts; a description means what it says in full (`std_red` is not red)
-)->tuple: # Names, the best to show first; empty if the text is none, such as `Band 4`
-    "All names that a band goes by."
-    text = text.strip()
-    if not text or re.fullmatch(r'(band|layer|channel)?[ _-]?\d*', text, re.I): return ()
-    word = re.match(r'B\d+A?\b|[^,;:(]*', text, re.I)[0].strip() # `Red (665 nm)`, but not the first word of `Red Edge`
-    m = _BAND.search(word) if stem else re.fullmatch(f'(?:S[RT](?=_))?{_BAND.pattern}', word, re.I)
-    token = m[1] if m and not re.search('infra', word, re.I) else word
-    number = re.fullmatch(r'B0?(\d+)(A?)', token, re.I)
-    if number and landsat is None and re.match('S[RT]_B', word, re.I): return (text,) # Of a Landsat, but nobody knows of which
-    if number and landsat is not None:
-        names = [landsat.get(int(number[1]), f'Landsat {token}'), token, text]
-        other = len(other_names(token)) > 1 or token.upper() in SENTINEL2[4:] # Sentinel-2 means another colour by it
-        if other: names = [o for o in names if o != token]
-        return tuple(dict.fromkeys(names))
-    common = 'NIR' if landsat is not None and token.lower() == 'nir08' else _STAC.get(token.lower(), token) if landsat is None else token
-    padded = [f'B{number[1]}{number[2]}', f'B{number[1]:0>2}{number[2]}'] if number and len(other_names(token)) == 1 else []
-    return tuple(dict.fromkeys([token, common, word, text, *map(str.upper, padded)]))
-
 # %% ../nbs/15_rasters.ipynb #1d841c02
 def _vrt_names(path, n):
     "Stems of the files behind the bands of a VRT, where each band has one; `gdalbuildvrt -separate` keeps no other names."
     stems = [{Path(s).stem for s in _named(o)} for o in _vrt(path) if o.tag.lower() == 'vrtrasterband']
-    fine = len(stems) == n and all(len(o) == 1 and _BAND.search(next(iter(o))) for o in stems)
+    fine = len(stems) == n and all(len(o) == 1 and BAND_FILE.search(next(iter(o))) for o in stems)
     return [next(iter(o)) for o in stems] if fine else ['']*n
 
 def file_bands(
@@ -319,7 +267,7 @@ def file_bands(
     landsat = landsat_bands(f'{path.stem} {path.parent.name} {tags}')
     names = [aliases(o or '', landsat) for o in r.descriptions]
     if r.driver == 'VRT' and not any(names): names = [aliases(o, landsat, True) for o in _vrt_names(path, r.count)]
-    if r.count - kinds.count('alpha') == 1 and not names[0] and _BAND.search(path.stem): names = [aliases(path.stem, landsat, True)]*r.count
+    if r.count - kinds.count('alpha') == 1 and not names[0] and BAND_FILE.search(path.stem): names = [aliases(path.stem, landsat, True)]*r.count
     return [Band(str(path), i, n, k == 'alpha' and not d) for i,n,k,d in zip(r.indexes, names, kinds, r.descriptions)]
 
 # %% ../nbs/15_rasters.ipynb #a71d9432
@@ -448,32 +396,11 @@ def sentinel2_offset(
     return (-1000*(int(named[1]) >= 400),f'N{named[1]} in the name',product) if named else (0,'',product)
 
 # %% ../nbs/15_rasters.ipynb #1344df4e
-class _Grid(NamedTuple):
-    crs: object
-    transform: object
-    height: int
-    width: int
-
-def _grid(r, path):
-    if not abs(r.transform.determinant) > 0: raise BadInput(f'{path}: damaged, its pixels have no size')
-    transform,crs = georeference(r, path)
-    return _Grid(crs, transform, r.height, r.width) if crs else _Grid(None, r.transform, r.height, r.width)
-
 def _same(a, b):
     "Do two grids meet, to a hundredth of a pixel?"
     if (a.crs,a.height,a.width) != (b.crs,b.height,b.width): return False
     corners = [(0,0),(a.width,0),(0,a.height),(a.width,a.height)]
     return all(math.dist(~b.transform*(a.transform*o), o) < .01 for o in corners)
-
-def _finest(grids):
-    "The grid with the smallest pixels of those in `grids` (path -> `_Grid`)."
-    systems,some = {o.crs for o in grids.values()},few(grids)
-    if None in systems and len(systems) > 1: raise BadInput(f'{some}: some have coordinates and some have none: save all as GeoTIFF')
-    if None in systems:
-        if len({o[2:] for o in grids.values()}) > 1: raise BadInput(f'{some}: differ in size and have no coordinates: save GeoTIFFs')
-        return next(iter(grids.values()))
-    size = (lambda o: abs(o.transform.determinant)) if len(systems) == 1 else (lambda o: -o.height*o.width)
-    return min(grids.values(), key=size)
 
 # %% ../nbs/15_rasters.ipynb #061b4203
 class _Part(NamedTuple):
@@ -512,28 +439,49 @@ def _alone(r, path, index):
 class _Rasters:
     "Bands of files that GDAL reads, on one grid."
     def __init__(self, bands, nodata):
-        self.open,grids,groups = {},{},{}
-        self.files,self.has_nodata = [],False
-        for o in dict.fromkeys(b.path for b in bands):
-            with _guarded(o):
-                r = self.open[o] = open_source(o)
-                grids[o],self.files = _grid(r, o),[*self.files, *r.files, *map(str, check_pointer(o))]
-        self.grid = _finest(grids)
-        for i,b in enumerate(bands):
-            with _guarded(b.path): key = self._key(b, self.open[b.path], nodata, grids[b.path])
-            groups.setdefault(key, []).append((i,b.index))
-        self.dtypes = [np.dtype(o) for _,o,*_ in groups]
-        self.parts = [self._part(path, np.dtype(dtype), *zip(*o), float(value) if value else None, grids[path], nodata)
-                      for (path,dtype,value,_),o in groups.items()]
+        self.bands,self.open,self.grids,self.files,self.parts = bands,{},{},[],[]
+        try:
+            for o in dict.fromkeys(b.path for b in bands):
+                with _guarded(o):
+                    r = self.open[o] = open_source(o)
+                    self.grids[o],self.files = grid_of(r, o),[*self.files, *r.files, *map(str, check_pointer(o))]
+            self.grid = finest_grid(self.grids)
+            self.divide(nodata)
+        except BaseException:
+            self.close()
+            raise
 
-    def _key(self, b, r, nodata, here):
-        "Bands with the same key are read together: file, type, nodata; one by one where the warper has to tell by it what is valid."
-        dtype,value = r.dtypes[b.index-1],_own_nodata(r, b, nodata)
-        if dtype.startswith('complex'): raise BadInput(f'{b.path}: expected plain numbers, found complex ones')
-        if r.colorinterp[b.index-1].name == 'palette':
-            raise BadInput(f'{b.path}: expected readings, its numbers are places in a palette of colours: save it as RGB')
-        self.has_nodata |= value is not None
-        return b.path,dtype,'' if value is None else repr(float(value)),0 if value is None or _same(here, self.grid) else b.index
+    def _close_parts(self):
+        for p in self.parts:
+            if p.data is not self.open[p.path]: p.data.close()
+        self.parts = []
+
+    def close(self):
+        self._close_parts()
+        for r in self.open.values(): r.close()
+
+# %% ../nbs/15_rasters.ipynb #0bc2f33e
+@patch
+def divide(self:_Rasters, nodata):
+    "Put bands that are read together into parts, by what means nodata."
+    groups,self.has_nodata = {},False
+    self._close_parts()
+    for i,b in enumerate(self.bands):
+        with _guarded(b.path): key = self._key(b, self.open[b.path], nodata, self.grids[b.path])
+        groups.setdefault(key, []).append((i,b.index))
+    self.dtypes = [np.dtype(o) for _,o,*_ in groups]
+    for (path,dtype,value,_),o in groups.items():
+        self.parts.append(self._part(path, np.dtype(dtype), *zip(*o), float(value) if value else None, self.grids[path], nodata))
+
+@patch
+def _key(self:_Rasters, b, r, nodata, here):
+    "Bands with the same key are read together: file, type, nodata; one by one where the warper has to tell by it what is valid."
+    dtype,value = r.dtypes[b.index-1],_own_nodata(r, b, nodata)
+    if dtype.startswith('complex'): raise BadInput(f'{b.path}: expected plain numbers, found complex ones')
+    if r.colorinterp[b.index-1].name == 'palette':
+        raise BadInput(f'{b.path}: expected readings, its numbers are places in a palette of colours: save it as RGB')
+    self.has_nodata |= value is not None
+    return b.path,dtype,'' if value is None else repr(float(value)),0 if value is None or _same(here, self.grid) else b.index
 
 # %% ../nbs/15_rasters.ipynb #3208d415
 @patch
@@ -551,7 +499,9 @@ def _part(self:_Rasters, path, dtype, places, indexes, value, here, nodata):
     known = value if dtype.kind == 'f' and value != value else None if stored is None else float(stored)
     try:
         with gdal_settings():
-            if known is not None and r.count > 1: r,indexes = _alone(r, path, indexes[0]),[1] # The warper's alpha is that of all bands
+            if known is not None and r.count > 1: # The warper's alpha is that of all bands
+                r = self.open[path, indexes[0], known] = _alone(r, path, indexes[0])
+                indexes = [1]
             data = _warped(r, here, self.grid, known)
     except BadInput: raise
     except Exception as e: raise BadInput(f'{path}: cannot be brought onto the grid of the finest band ({_short(e)})') from None
@@ -607,10 +557,11 @@ class _Npy:
     def __init__(self, bands, axis, nodata):
         self.axis,self.path,self.indexes = axis,bands[0].path,[b.index-1 for b in bands]
         self.files,self.open,self.parts,a = [self.path],{},(),self._array()
-        self.grid,self.dtypes = _Grid(None, need('affine', 'geo').Affine.identity(), *a.shape[1:]),[a.dtype]
+        self.grid,self.dtypes = Grid(None, need('affine', 'geo').Affine.identity(), *a.shape[1:]),[a.dtype]
         self.nodata = None if nodata == 'none' else _nodata(nodata, a.dtype)
 
     def _array(self): return np.moveaxis(np.atleast_3d(_open_npy(self.path)), self.axis, 0)
+    def close(self): pass # Mapped anew for each window
 
     def read(self, x, window):
         row,col,h,w = window
@@ -689,8 +640,7 @@ class Scene:
 
     def close(self):
         "Let go of the files."
-        for p in self._reader.parts: p.data.close()
-        for r in self._reader.open.values(): r.close()
+        self._reader.close()
 
     def __enter__(self): return self
     def __exit__(self, *args): self.close()
@@ -744,8 +694,7 @@ def _contents(paths, item, n):
         about = stac_items(path)[item]
         return stac_bands(path, about),None,'',about.get('properties')
     if path.is_dir():
-        files = [Path(os.path.abspath(o)) for o in band_files(path).values()]
-        return [Band(str(o), 1, aliases(o.stem, landsat_bands(f'{o.stem} {o.parent.name}'), True)) for o in files],None,'',None
+        return [Band(os.path.abspath(o), 1, names) for names,o in band_files(path).items()],None,'',None
     if path.suffix.lower() == '.npy' and len(paths) == 1: return *_npy_bands(path, n),'',None
     for o in paths:
         with _opened(o) as r:
@@ -797,15 +746,31 @@ def _shift(reader, files, props, choice, offset):
     if choice not in ('auto','yes','no'): raise BadInput(f's2_offset: expected auto, yes or no, got {str(choice)[:20]!r}')
     shift,why,product = sentinel2_offset(files, props)
     props = props if isinstance(props, dict) else {}
-    names = ' '.join([*(part for p in files for part in Path(p).parts), *(str(props.get(k)) for k in ('platform','constellation'))])
+    platform = ' '.join(str(props.get(k)) for k in ('platform','constellation'))
+    parts = ' '.join(part for p in files for part in Path(p).parts) # Folders may be called anything: only a product's name counts
+    named = re.search(r'\bsentinel-2', platform, re.I) or re.search(r'(?<![^\W_])S2[A-D]_MSI', parts)
     raw = all(o.kind in 'iu' and o.itemsize > 1 for o in reader.dtypes)
-    known = raw and bool(why or product or re.search(r'S2[A-D]_MSI|\bsentinel-2', names, re.I))
+    known = raw and bool(why or product or named)
     if choice == 'yes': return -1000,known,['s2 offset as asked for: 1000 subtracted, cut off at 0']
     if not shift: return 0,known,[]
     done = '--offset is what is done about it' if np.any(offset) else 'left as they are'
-    if choice == 'no': return 0,known,[f's2 {why}: readings are {-shift:g} too high, {done}']
+    if choice == 'no' or offset is not None: return 0,known,[f's2 {why}: readings are {-shift:g} too high, {done}']
     if not raw: return 0,known,[f's2 {why}: nothing subtracted, these are no readings as delivered ({reader.dtypes[0]})']
     return shift,known,[f's2 {why}: {-shift:g} subtracted, cut off at 0 (--offset 0 leaves it)']
+
+# %% ../nbs/15_rasters.ipynb #b8780bd4
+def _reader(chosen, axis, nodata, aoi, *product):
+    "Reader of the bands, area of interest, what is added to the readings, remarks; closed again if one of them cannot be had."
+    reader = _Rasters(chosen, nodata) if axis is None else _Npy(chosen, axis, nodata)
+    try:
+        shift,known,said = _shift(reader, *product)
+        if known and axis is None and nodata is None and not reader.has_nodata: # JPEG 2000 does not say so
+            reader.divide(0)
+            said = [*said, 's2: 0 is nodata']
+        return reader,aoi and _Area(aoi, reader.grid),shift,said
+    except BaseException:
+        reader.close()
+        raise
 
 # %% ../nbs/15_rasters.ipynb #3620a52e
 def open_scene(
@@ -816,7 +781,7 @@ def open_scene(
     offset=None, # See `scale`
     nodata=None, # Stored value that means "no data"; the file's own unless given, 'none': every value is valid
     aoi=None, # Vector file of the area of interest, in any coordinate system
-    s2_offset:str='auto', # 'auto': 1000 is taken off where the Sentinel-2 product says so; 'yes', 'no'
+    s2_offset:str='auto', # 'auto': 1000 is taken off where the Sentinel-2 product says so and no `offset` is given; 'yes', 'no'
     name:str=None, # For output files; from the source unless given (see `scene_names`)
 )->Scene:
     "A scene, ready to be read."
@@ -827,13 +792,11 @@ def open_scene(
     here = ','.join(map(os.path.abspath, paths)) + (f'#{item}' if item is not None else '')
     have,axis,picture,props = _contents(paths, item, len(bands) if bands else None)
     chosen,names,remarks = pick_bands(have, bands, band_map, picture, found[0])
-    reader = _Rasters(chosen, nodata) if axis is None else _Npy(chosen, axis, nodata)
-    shift,known,said = _shift(reader, files := [*paths, *dict.fromkeys(b.path for b in chosen)], props, s2_offset, offset)
-    if known and axis is None and nodata is None and not reader.has_nodata: # JPEG 2000 does not say so
-        reader,said = _Rasters(chosen, 0),[*said, 's2: 0 is nodata']
+    factors = [_numbers(o, len(names), k) for o,k in ((scale,'scale'),(offset,'offset'))]
+    files = [*paths, *dict.fromkeys(b.path for b in chosen)]
+    reader,area,shift,said = _reader(chosen, axis, nodata, aoi, files, props, s2_offset, offset)
     beside = [*filter(None, (aoi, item and paths[0], next(filter(None, map(_product_file, files)), None)))]
     if aoi: beside += [Path(aoi).with_suffix(o) for o in ('.shx','.dbf','.prj','.cpg')]
-    factors,area = [_numbers(o, len(names), k) for o,k in ((scale,'scale'),(offset,'offset'))],aoi and _Area(aoi, reader.grid)
     spec = dict(source=here, bands=bands and list(bands), band_map=band_map and dict(band_map), s2_offset=s2_offset,
                 scale=None if scale is None else factors[0].tolist(), offset=None if offset is None else factors[1].tolist(),
                 nodata='nan' if nodata != nodata else nodata, aoi=aoi and os.path.abspath(aoi), name=name or scene_names(found)[0])
@@ -880,9 +843,7 @@ _CAUSES = [(1,-1000,'an offset: they are 1000 too high, as Sentinel-2 readings a
 def _orders(bands, mean, std, model_mean, model_std):
     "The order in which the scene's bands fit the model's best, and its words."
     cost = np.abs(mean[None]-model_mean[:,None])/model_std[:,None] + np.abs(np.log(std[None]/model_std[:,None]))
-    cost = np.minimum(cost, 1e6)**2
-    if len(bands) <= 6: order = np.array(min(permutations(range(len(bands))), key=lambda o: cost[range(len(o)), o].sum()))
-    else: order = need('scipy.optimize', 'geo').linear_sum_assignment(cost)[1]
+    order = need('scipy.optimize', 'geo').linear_sum_assignment(np.minimum(cost, 1e6)**2)[1]
     return order,f'another order of bands: these look like {",".join(bands[i] for i in np.argsort(order))}: say which is which with --bands'
 
 def _swapped(bands, mean, std, model_mean, model_std, misfit):

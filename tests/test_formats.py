@@ -619,7 +619,7 @@ def test_bad_scenes(tmp_path):
     save_tif(tmp_path/'b'/'B02.tif', np.ones((2,2), np.uint16), crs=None)
     assert load_dataset(tmp_path)['all'].bands == ('B02',)
     one_line(lambda: load_bands(tmp_path, bands=('B03',)), 'expected a band B03')
-    one_line(lambda: load_bands(tmp_path/'b'), 'some bands have coordinates')
+    one_line(lambda: load_bands(tmp_path/'b'), 'some have coordinates and some have none')
     save_tif(tmp_path/'a'/'label.tif', np.ones((4,4), np.uint8))
     one_line(lambda: load_dataset(tmp_path), '1 scenes have no label.tif or mask.png: b')
     one_line(lambda: load_bands(tmp_path/'a'/'x'), 'expected a folder')
@@ -860,3 +860,61 @@ def test_names_that_count_pixels_make_blocks_too():
     names = [f'a_{y}_{x}' for y in range(0, 2048, 256) for x in range(0, 2048, 256)]
     assert name_groups(names) == name_groups([f'a_{y}_{x}' for y in range(8) for x in range(8)])
     assert len(set(name_groups(names))) == 4 and name_groups(['a_0_0']) == ['a block 0,0']
+
+
+# One meaning for a whole dataset
+
+@pytest.mark.filterwarnings('ignore')
+def test_255_means_one_thing_in_all_masks_of_a_dataset(tmp_path):
+    masks = [np.array([[0,255],[255,0]]) for _ in range(250)]
+    masks[1] = np.array([[0,255],[255,1]]) # One of them holds a 1: the rest have an unknown rim
+    chips = load_folders(folders(tmp_path/'a', masks))['all']
+    assert {int(o.mask[0,1]) for o in chips} == {255}
+    for i,m in enumerate(([[0,255],[255,0]],[[0,255],[255,1]])):
+        save_tif(tmp_path/'b'/f's{i}'/'B02.tif', np.ones((2,2), np.uint16))
+        save(tmp_path/'b'/f's{i}'/'mask.png', m)
+    assert [o.mask[0].tolist() for o in load_bands(tmp_path/'b')['all']] == [[0,255]]*2
+
+
+def test_what_255_means_is_said_once(tmp_path):
+    folders(tmp_path, [np.eye(2)*255]*3)
+    with pytest.warns(UserWarning, match='255 in the masks is building, for no mask holds a 1') as said:
+        assert [o.mask.max() for o in load_folders(tmp_path)['all']] == [1]*3
+    assert len(said) == 1
+
+
+def test_ignore_reaches_single_bands(tmp_path):
+    from satseg.inference import _load
+    from satseg.info import ModelInfo
+    save_tif(tmp_path/'s'/'B02.tif', np.ones((2,2), np.uint16))
+    save(tmp_path/'s'/'mask.png', np.eye(2)*255)
+    info = ModelInfo(bands=['B02'], mean=[0.], std=[1.], classes=['background','ship'])
+    assert _load(tmp_path/'s', 'bands', info, True, {})['all'][0].mask.tolist() == [[255,0],[0,255]]
+
+
+def test_one_name_in_two_parts_is_no_leak(tmp_path):
+    for part in 'train','val': folders(tmp_path/part, [np.eye(4)]*2)
+    parts = load_folders(tmp_path)
+    assert not set(parts['train'].groups) & set(parts['val'].groups)
+    parts = load_folders(tmp_path, group='.')
+    assert parts['train'].groups == parts['val'].groups == ['0','1']
+
+
+# Many pictures
+
+def test_many_ships_are_compared_by_landmarks(tmp_path, monkeypatch):
+    import satseg.formats as formats
+    seen = []
+    monkeypatch.setattr(formats, 'find_overlaps', lambda pictures: seen.append(len(pictures)) or [(0,1,0,0)])
+    names = [f'{i:05}.jpg' for i in range(3001)]
+    groups = formats._ship_groups(names, names, 'overlap')
+    assert seen == [3001] and groups[1] == groups[0] != groups[2]
+
+
+def test_landmarks_find_what_all_pairs_find(real_data):
+    chips,crops = load_ships(real_data/'ships', group=None)['all'],[]
+    for i in range(0, 24, 2):
+        a = chips.images[i]
+        crops += [jpeg(np.ascontiguousarray(a[:512,:512]), 85), jpeg(np.ascontiguousarray(a[200:712,101:613]), 75)]
+    assert find_overlaps(crops, exact=0) == find_overlaps(crops)
+    assert find_overlaps(chips.images, exact=0) == find_overlaps(chips.images) == []
