@@ -140,6 +140,7 @@ class Split(Section):
     valid:float = Field(.15, ge=0, le=.9) # Of the rest: best epoch and threshold are chosen on it. 0: the last weights stay
     seed:int = Field(0, ge=0, le=_SEED) # Same seed, same split
 
+# %% ../nbs/34_recipes.ipynb #c40728db
 class Target(Section):
     "What the net is to answer."
     kind:Literal['mask','borders','presence'] = 'mask' # A pixel's class; inside and border of objects; is there any object
@@ -162,6 +163,7 @@ class Loss(Section):
     class_weights:Literal[None,'balanced','sqrt']|Annotated[
         list[Annotated[float, Field(ge=0)]], Field(min_length=2)] = None # One per class; 1/share of each; the root of that
 
+# %% ../nbs/34_recipes.ipynb #e6294afd
 class Sampling(Section):
     "Which chips are shown how often."
     oversample:float = Field(0, ge=0, le=1) # 0: all alike; 1: in proportion to what they hold of rare classes
@@ -426,6 +428,7 @@ def override(
         here[last] = v
     return recipe_from(d, recipe.name)
 
+# %% ../nbs/34_recipes.ipynb #4c8fa052
 def parse_overrides(
     texts, # Each `key=value`, the value as in a recipe
 )->dict: # For `override`
@@ -480,6 +483,7 @@ def _deal(chips, by, share, seed, what):
     except BadInput as e: raise BadInput(f'{chips.source}: {what}: {e}; or set split.by=chips, if they do not touch') from None
     return chips[a],chips[b]
 
+# %% ../nbs/34_recipes.ipynb #084b6c1f
 def split_chips(
     parts:dict, # Name -> `Chips`, from `load_dataset`
     split:Split, # Of a recipe
@@ -521,6 +525,7 @@ def cached(
     res.masks = Cache(lambda i: both[i][1], len(chips), 0) if chips.has_masks else None
     return res
 
+# %% ../nbs/34_recipes.ipynb #2a6d8e30
 def cut_windows(
     chips:Chips, # Of any sizes
     data:Data, # Of a recipe: size and overlap

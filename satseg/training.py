@@ -7,8 +7,8 @@ __all__ = ['OPTIMISERS', 'MAX_PIXELS', 'ChipDataset', 'ChipLoader', 'WeightedChi
            'has_object', 'ChipTarget', 'Pooled', 'CPUMixedPrecision', 'precision_callback', 'read_checkpoint',
            'SaveBest', 'Checkpoint', 'StopCallback', 'ProgressCallback', 'SegmentationLearner', 'RunLog',
            'segmentation_learner', 'deterministic_cudnn', 'lr_curve', 'choose_threshold', 'model_info', 'setting_name',
-           'run_settings', 'fit', 'prepare', 'has_weights', 'train', 'fit_and_save', 'compare', 'class_weights',
-           'recipe_loss', 'presence_counts', 'recipe_model', 'recipe_augment', 'train_arguments', 'loggers', 'judge',
+           'run_settings', 'fit', 'prepare', 'has_weights', 'fit_and_save', 'train', 'compare', 'class_weights',
+           'presence_counts', 'recipe_loss', 'recipe_model', 'recipe_augment', 'train_arguments', 'loggers', 'judge',
            'judge_presence', 'find_lr', 'run_recipe', 'main']
 
 # %% ../nbs/35_training.ipynb #a31db647
@@ -154,6 +154,21 @@ def show_results(self:ChipLoader,
 
 class WeightedChipLoader(ChipLoader, WeightedDL): "A `ChipLoader` that takes some chips more often."
 
+# %% ../nbs/35_training.ipynb #1f4b7c20
+def _check_loaders(train, valid, bs, stats, weights):
+    "Raise `BadInput` unless the arguments of `chip_loaders` fit each other; reads no chip."
+    for what in ('bands','classes'):
+        a,b = getattr(train, what),getattr(valid, what)
+        if a != b:
+            raise BadInput(f'expected the same {what} in train and valid, got {",".join(a)} and {",".join(b)}; '
+                           'name or choose them alike when loading')
+    if not (len(train) and len(valid) and bs >= 1):
+        raise BadInput(f'expected chips in train and valid, and a batch size of 1 or more, got {len(train)}, {len(valid)} and {bs}')
+    if stats and tuple(stats.bands) != train.bands:
+        raise BadInput(f'expected statistics of the bands {",".join(train.bands)}, got {",".join(stats.bands)}; fit them with band_stats')
+    if weights is not None and len(weights) != len(train):
+        raise BadInput(f'expected {len(train)} weights, one per chip, got {len(weights)}')
+
 # %% ../nbs/35_training.ipynb #6912b287
 def chip_loaders(
     train:Chips, # What the net learns from
@@ -174,20 +189,6 @@ def chip_loaders(
     ds = ChipDataset(train, stats)
     tdl = ChipLoader(ds, **kw) if weights is None else WeightedChipLoader(ds, wgts=weights, **kw)
     return DataLoaders(tdl, ChipLoader(ChipDataset(valid, stats), bs=bs, num_workers=0), device=device or default_device())
-
-def _check_loaders(train, valid, bs, stats, weights):
-    "Raise `BadInput` unless the arguments of `chip_loaders` fit each other; reads no chip."
-    for what in ('bands','classes'):
-        a,b = getattr(train, what),getattr(valid, what)
-        if a != b:
-            raise BadInput(f'expected the same {what} in train and valid, got {",".join(a)} and {",".join(b)}; '
-                           'name or choose them alike when loading')
-    if not (len(train) and len(valid) and bs >= 1):
-        raise BadInput(f'expected chips in train and valid, and a batch size of 1 or more, got {len(train)}, {len(valid)} and {bs}')
-    if stats and tuple(stats.bands) != train.bands:
-        raise BadInput(f'expected statistics of the bands {",".join(train.bands)}, got {",".join(stats.bands)}; fit them with band_stats')
-    if weights is not None and len(weights) != len(train):
-        raise BadInput(f'expected {len(train)} weights, one per chip, got {len(weights)}')
 
 # %% ../nbs/35_training.ipynb #70064ed4
 class AugmentBatch(Callback):
@@ -424,6 +425,7 @@ def deterministic_cudnn():
     try: yield
     finally: cudnn.deterministic,cudnn.benchmark = before
 
+# %% ../nbs/35_training.ipynb #4c8fa053
 def lr_curve(
     learn:SegmentationLearner, # Its weights stay as they are
     num_it:int=100, # Batches
@@ -594,6 +596,21 @@ def has_weights(
     "Whether a run has weights worth keeping."
     return not learn.stopped or (learn.path/'checkpoint.pth').exists()
 
+def fit_and_save(
+    learn:SegmentationLearner, # From `prepare`
+    info:ModelInfo, # Likewise
+    epochs:int, # Passes over the training part
+    **kwargs # Arguments of `fit`
+)->tuple[SegmentationLearner,ModelInfo]: # The trained learner, and what its model file says
+    "`fit`, choose the threshold, write model.pth."
+    learn.path.mkdir(parents=True, exist_ok=True)
+    fit(learn, epochs, **kwargs)
+    if not has_weights(learn): return learn, info
+    if info.threshold is None and info.arguments.get('n_out', 1) == 1: info.threshold = choose_threshold(learn.model, learn.dls.valid)
+    save_model(learn.path/'model.pth', learn.model, info)
+    return learn, info
+
+# %% ../nbs/35_training.ipynb #7fb2d386
 def train(
     train:Chips, # What the net learns from
     valid:Chips, # Cut from the training part: best epoch, early stopping and threshold are chosen on it
@@ -614,20 +631,6 @@ def train(
     fit_args = {k: kwargs.pop(k) for k in _FITTING if k in kwargs}
     learn,info = prepare(train, valid, out, make_model, bs, weights, stats, threshold, seed, trained_on, task, measured, **kwargs)
     return fit_and_save(learn, info, epochs, **fit_args)
-
-def fit_and_save(
-    learn:SegmentationLearner, # From `prepare`
-    info:ModelInfo, # Likewise
-    epochs:int, # Passes over the training part
-    **kwargs # Arguments of `fit`
-)->tuple[SegmentationLearner,ModelInfo]: # The trained learner, and what its model file says
-    "`fit`, choose the threshold, write model.pth."
-    learn.path.mkdir(parents=True, exist_ok=True)
-    fit(learn, epochs, **kwargs)
-    if not has_weights(learn): return learn, info
-    if info.threshold is None and info.arguments.get('n_out', 1) == 1: info.threshold = choose_threshold(learn.model, learn.dls.valid)
-    save_model(learn.path/'model.pth', learn.model, info)
-    return learn, info
 
 # %% ../nbs/35_training.ipynb #9c0833a7
 def compare(
@@ -661,6 +664,16 @@ def class_weights(
     w = (counts.sum()/np.maximum(counts, 1))**(1 if rule == 'balanced' else .5)*(counts > 0)
     return (w/w[counts > 0].mean()).tolist()
 
+# %% ../nbs/35_training.ipynb #80c3e497
+def presence_counts(
+    measured:ChipStatistics, # Of the training part
+)->np.ndarray: # (2,) chips without and with objects; those that are half unknown count as neither
+    "How often `has_object` says no and yes."
+    found = measured.counts[:,1:].any(1)
+    known = measured.counts.sum(1) >= .5*measured.pixels
+    return np.array([(~found & known).sum(), found.sum()])
+
+# %% ../nbs/35_training.ipynb #a2e506b9
 def recipe_loss(
     recipe:Recipe, # Its `loss`
     classes, # Names of the classes of the training part
@@ -678,14 +691,6 @@ def recipe_loss(
         arg = WEIGHT_ARGUMENTS[name]
         kw[arg] = w[1]/w[0] if arg == 'pos_weight' else w
     return partial(LOSSES[name], **kw) if kw else LOSSES[name]
-
-def presence_counts(
-    measured:ChipStatistics, # Of the training part
-)->np.ndarray: # (2,) chips without and with objects; those that are half unknown count as neither
-    "How often `has_object` says no and yes."
-    found = measured.counts[:,1:].any(1)
-    known = measured.counts.sum(1) >= .5*measured.pixels
-    return np.array([(~found & known).sum(), found.sum()])
 
 # %% ../nbs/35_training.ipynb #53b8d64c
 def recipe_model(
@@ -768,6 +773,7 @@ def judge(
         tally.add(find_each_way(probs, info, threshold), chips.instances(i), chip.mask == IGNORE)
     return total,tally
 
+# %% ../nbs/35_training.ipynb #6ea1c274
 def judge_presence(
     model, # A `Classifier`
     info:ModelInfo, # Its description
@@ -877,7 +883,7 @@ def _evaluate(recipe, test, out, name):
     model,info = load_model(out/'model.pth')
     info.min_area = recipe.target.min_area
     presence,bs = isinstance(model, Classifier),recipe.training.bs
-    whole = presence or not (recipe.data.size and model.pools_globally) and not _too_large(test)
+    whole = presence or not (recipe.data.size and model.pools_globally) and all(np.prod(o.image.shape[1:]) <= MAX_PIXELS for o in test)
     chips = test if whole else test.cut(recipe.data.size)
     total,tally = (judge_presence(model, info, chips, bs),None) if presence else judge(model, info, chips, bs)
     threshold,classes = (info.threshold if presence else pick_threshold(info)[0]),mask_classes(info)
@@ -890,10 +896,6 @@ def _evaluate(recipe, test, out, name):
     save_model(out/'model.pth', model, info)
     lines = [words, format_table(score_rows(total, threshold, classes)), *([format_table(tally.rows())] if tally else [])]
     return dict(res, whole_chips=whole, unit='chip' if presence else 'pixel'),'\n'.join(lines)
-
-def _too_large(chips):
-    "Whether any chip is to be judged in windows."
-    return any(np.prod(o.image.shape[1:]) > MAX_PIXELS for o in chips)
 
 # %% ../nbs/35_training.ipynb #0da7d005
 def _drop_empty(out): # Whether it was
