@@ -554,8 +554,7 @@ def fit(
     if keep_best: cbs.append(SaveBest('iou', fname='best'))
     if patience: cbs.append(EarlyStoppingCallback('iou', patience=patience))
     if schedule == 'plateau': cbs.append(ReduceLROnPlateau('iou', patience=plateau[0], factor=plateau[1]))
-    with ExitStack() as stack:
-        stack.enter_context(deterministic_cudnn())
+    with deterministic_cudnn(), ExitStack() as stack:
         _say_little(learn, quiet, stack)
         if checkpoint.state: checkpoint.lr = checkpoint.state['lr']
         elif lr: checkpoint.lr = float(lr)
