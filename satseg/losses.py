@@ -36,7 +36,7 @@ def labelled_pixels(
     return x.log_softmax(0),ids
 
 # %% ../nbs/11_losses.ipynb #b1f5a833
-def _truth(logp, ids):
+def _at_target(logp, ids):
     "Log probability given to the true class of each pixel, (N,)."
     return logp.gather(0, ids[None])[0]
 
@@ -59,7 +59,7 @@ def bce_loss(
     "Binary cross-entropy of one logit."
     if logits.ndim==4 and logits.shape[1]!=1: raise BadInput(f"expected one logit (B,1,H,W), got {tuple(logits.shape)}: use cross_entropy_loss for several classes")
     logp,ids = labelled_pixels(logits, targ)
-    return _mean(-_truth(logp, ids)*_weights((1,pos_weight), logp)[ids])
+    return _mean(-_at_target(logp, ids)*_weights((1,pos_weight), logp)[ids])
 
 # %% ../nbs/11_losses.ipynb #4f7b7c7e
 def cross_entropy_loss(
@@ -69,9 +69,9 @@ def cross_entropy_loss(
 )->Tensor: # Scalar, (weighted) mean over the labelled pixels
     "Cross-entropy of C classes."
     logp,ids = labelled_pixels(logits, targ)
-    if weight is None: return _mean(-_truth(logp, ids))
+    if weight is None: return _mean(-_at_target(logp, ids))
     w = _weights(weight, logp)[ids]
-    return (-_truth(logp, ids)*w).sum()/w.sum().clamp(min=1e-12)
+    return (-_at_target(logp, ids)*w).sum()/w.sum().clamp(min=1e-12)
 
 # %% ../nbs/11_losses.ipynb #54c8f4df
 def focal_loss(
@@ -84,7 +84,7 @@ def focal_loss(
     if gamma<0: raise BadInput(f"expected gamma of 0 or more, got {gamma}: 0 is plain cross-entropy, 2 is usual")
     logp,ids = labelled_pixels(logits, targ)
     others = logp.scatter(0, ids[None], -torch.inf).logsumexp(0)  # log(1-p_t)
-    loss = -_truth(logp, ids)*(gamma*others).exp()
+    loss = -_at_target(logp, ids)*(gamma*others).exp()
     if alpha is None: return _mean(loss)
     if isinstance(alpha, (int,float)): alpha = (1-alpha,alpha)
     return _mean(loss*_weights(alpha, logp)[ids])

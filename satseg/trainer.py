@@ -14,7 +14,7 @@ from fastcore.basics import noop, patch
 
 from .data import IGNORE, BadInput, need, normalise, true_colour
 from .info import shipped
-from .recipes import Recipe, change, check_run, class_counts, read_recipe
+from .recipes import Recipe, check_run, class_counts, override, read_recipe
 from .report import _letters, plot_chips, plot_log
 
 # %% ../nbs/38_trainer.ipynb #f0fc80cb
@@ -182,8 +182,8 @@ def _start(self:Trainer, job):
 @patch
 def _find(self:Trainer, recipe, data):
     "The curve; None after a stop."
-    from satseg.training import Tell, find_lr
-    self.curve = find_lr(recipe, data, cbs=[Tell(self._told)], stop=self._halt.is_set)
+    from satseg.training import ProgressCallback, find_lr
+    self.curve = find_lr(recipe, data, cbs=[ProgressCallback(self._told)], stop=self._halt.is_set)
     self.words = 'stopped while looking for a learning rate; nothing was written' if self.curve is None else f'lr_find suggests {self.curve["lr"]:.2g}'
     if self.curve: self.changed('curve')
     return self.curve
@@ -215,9 +215,9 @@ def train(self:Trainer,
         there = self.out.exists()
         if r.training.lr == 'find' and not (r.training.lr_grid or resume):
             if not self._find(r, data): return
-            r = change(r, lr=float(f'{self.curve["lr"]:.2g}'))
-        from satseg.training import Tell, run_recipe
-        self.result = run_recipe(r, data, self.out, resume, overwrite, quiet=True, cbs=[Tell(self._told)], stop=self._halt.is_set)
+            r = override(r, lr=float(f'{self.curve["lr"]:.2g}'))
+        from satseg.training import ProgressCallback, run_recipe
+        self.result = run_recipe(r, data, self.out, resume, overwrite, quiet=True, cbs=[ProgressCallback(self._told)], stop=self._halt.is_set)
         if not self.result.get('model'): # Nothing to keep
             self.share = 0.
             if not there and self.out.is_dir() and not any(self.out.iterdir()): self.out.rmdir()
@@ -234,12 +234,12 @@ def _verdict(res, out):
         return (f'stopped after {_epochs(res["epochs"])}; model.pth holds the weights as they were after {_epochs(res["best_epoch"]+1)}, '
                 'and their threshold; you can go on with this run')
     blind = max(res['trivial'].items(), key=lambda o: o[1]['iou'])
-    return (f'done: IoU {res["iou"]:.3f} on {res["dataset"]}, {res["split"].split(", ")[-1].replace(" to be judged on", "")} that had no say in training '
+    return (f'done: IoU {res["iou"]:.3f} on {res["dataset"]}, {res["split"].split(", ")[-1].removeprefix("test ")} that had no say in training '
             f'("{blind[0]}" has {blind[1]["iou"]:.3f}); the weights are those after {_epochs(res["best_epoch"]+1)}; report in {out/"report"}')
 
 @patch
 def _told(self:Trainer, event, learn):
-    "What `training.Tell` tells, in the thread."
+    "What `training.ProgressCallback` tells, in the thread."
     if event == 'lr_find': self.words,self.share = f'looking for a learning rate: batch {learn.train_iter} of at most 100',learn.train_iter/100
     elif event == 'end' and learn.stopped: self.words = 'keeping the best weights'
     elif event == 'end': self.words,self.share = 'judging on chips that the net has not seen',1.
@@ -396,7 +396,7 @@ def settings(self:TrainTab)->dict: # Arguments of `Trainer.train`
         data = Path(data).expanduser()
         if not data.exists(): raise BadInput(f'{data}: expected a dataset, found no such file or folder')
     if not out: raise BadInput('folder: expected the path of a folder to write')
-    return dict(recipe=change(self._read(), **kw), data=data, out=Path(out).expanduser(), resume=self.existing.value == _GO_ON, overwrite=self.existing.value == _REPLACE)
+    return dict(recipe=override(self._read(), **kw), data=data, out=Path(out).expanduser(), resume=self.existing.value == _GO_ON, overwrite=self.existing.value == _REPLACE)
 
 @patch
 def _find(self:TrainTab):

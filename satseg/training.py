@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['OPTIMISERS', 'MAX_PIXELS', 'ChipDataset', 'ChipLoader', 'WeightedChipLoader', 'chip_loaders', 'AugmentBatch',
-           'present', 'ChipTarget', 'Pooled', 'CPUMixedPrecision', 'precision_callback', 'read_checkpoint', 'SaveBest',
-           'Checkpoint', 'StopWhen', 'Tell', 'SegmentationLearner', 'RunLog', 'segmentation_learner', 'lr_curve',
-           'choose_threshold', 'model_info', 'setting_name', 'run_settings', 'fit', 'prepare', 'has_weights', 'train',
-           'compare', 'class_weights', 'recipe_loss', 'recipe_model', 'recipe_augment', 'train_arguments', 'listeners',
-           'judge', 'judge_gate', 'find_lr', 'run_recipe', 'main']
+           'has_object', 'ChipTarget', 'Pooled', 'CPUMixedPrecision', 'precision_callback', 'read_checkpoint',
+           'SaveBest', 'Checkpoint', 'StopCallback', 'ProgressCallback', 'SegmentationLearner', 'RunLog',
+           'segmentation_learner', 'deterministic_cudnn', 'lr_curve', 'choose_threshold', 'model_info', 'setting_name',
+           'run_settings', 'fit', 'prepare', 'has_weights', 'fit_and_save', 'train', 'compare', 'class_weights',
+           'presence_counts', 'recipe_loss', 'recipe_model', 'recipe_augment', 'train_arguments', 'loggers', 'judge',
+           'judge_presence', 'find_lr', 'run_recipe', 'main']
 
 # %% ../nbs/35_training.ipynb #a31db647
 from warnings import filterwarnings
@@ -16,8 +17,8 @@ filterwarnings('ignore', '`torch.jit', FutureWarning) # fastai 2.8 calls it at i
 
 # %% ../nbs/35_training.ipynb #63fb35e0
 import importlib.util, io, json, math, os, random, shutil, sys, threading, time, zlib
-from contextlib import ExitStack, redirect_stdout
-from dataclasses import asdict, replace
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -42,15 +43,17 @@ from fastcore.script import call_parse, is_cli
 
 # %% ../nbs/35_training.ipynb #c02951a7
 from .augment import Augment
-from .data import IGNORE, BadInput, BandStats, Cache, Chips, band_stats, exit_status, hyphens, normalise, true_colour, words
-from .inference import ObjectTally, find_each_way, gate_probabilities, score_rows, submission_kind, summary
+from .data import IGNORE, BadInput, BandStats, Cache, Chips, exit_status, hyphens, normalise, true_colour, words
+from .inference import ObjectTally, find_each_way, gate_probabilities, score_rows, summary
+from .info import model_task
 from .losses import LOSSES
 from .metrics import ProbabilityHistogram, class_table, confusion, format_table, markdown_table, plot_threshold_curve, scores
 from .models import ARCHITECTURES, Classifier, ModelInfo, UNet, check_info, load_model, probabilities, save_model
 from .outputs import paint, shown_classes, write_folder
 from .prediction import add_counts, mask_classes, pick_threshold, pixel_probabilities, predict, true_mask
-from .recipes import (SCHEDULES, TURNS, WEIGHT_ARGUMENTS, Recipe, change, check_run, class_counts, clear_run, dataset, material,
-    oversampling_weights, read_recipe, recipe_text, remembered, settings, undersample, windows, with_target, write_text)
+from .recipes import (DIHEDRAL, SCHEDULES, WEIGHT_ARGUMENTS, ChipStatistics, Recipe, cached, check_run, clear_run,
+    cut_windows, encode_labels, measure_chips, open_dataset, override, oversampling_weights, parse_overrides, pick_chips,
+    prepare_data, read_recipe, recipe_text, write_text)
 from .report import _letters, plot_log, report
 
 # %% ../nbs/35_training.ipynb #46b8572c
@@ -82,7 +85,7 @@ def _grid(n, across, nrows, ncols, figsize, size=2.3):
 def _there(yes, names): return f'{"" if yes else "no "}{_letters(" or ".join(names[1:]))}'
 
 def _answer(out, targ, names, threshold):
-    "Logits (C,H,W) of a chip as class ids (H,W), and titles for truth and answer; of a gate (1,1,1) ids are None."
+    "Logits (C,H,W) of a chip as class ids (H,W), and titles for truth and answer; of a presence classifier (1,1,1) ids are None."
     if out.shape != (1,1,1): return ((out[0].sigmoid() >= threshold) if len(out) == 1 else out.argmax(0)).numpy(),('truth','prediction')
     prob = float(out.sigmoid())
     return None,(f'truth: {_there(((targ > 0) & (targ != IGNORE)).any(), names)}', f'{_there(prob >= threshold, names)} ({prob:.2f})')
@@ -133,7 +136,7 @@ def show_batch(self:ChipLoader,
 @patch
 def show_results(self:ChipLoader,
     b, # Batch: images (B,C,H,W) and masks (B,H,W)
-    out, # Logits (B,C,H,W); of a gate (B,1,1,1)
+    out, # Logits (B,C,H,W); of a presence classifier (B,1,1,1)
     max_n:int=9, # Chips at most
     ctxs=None, # matplotlib axes, two per chip; None makes a figure
     threshold:float=.5, # For one logit
@@ -151,25 +154,37 @@ def show_results(self:ChipLoader,
 
 class WeightedChipLoader(ChipLoader, WeightedDL): "A `ChipLoader` that takes some chips more often."
 
+# %% ../nbs/35_training.ipynb #1f4b7c20
+def _check_loaders(train, valid, bs, stats, weights):
+    "Raise `BadInput` unless the arguments of `chip_loaders` fit each other; reads no chip."
+    for what in ('bands','classes'):
+        a,b = getattr(train, what),getattr(valid, what)
+        if a != b:
+            raise BadInput(f'expected the same {what} in train and valid, got {",".join(a)} and {",".join(b)}; '
+                           'name or choose them alike when loading')
+    if not (len(train) and len(valid) and bs >= 1):
+        raise BadInput(f'expected chips in train and valid, and a batch size of 1 or more, got {len(train)}, {len(valid)} and {bs}')
+    if stats and tuple(stats.bands) != train.bands:
+        raise BadInput(f'expected statistics of the bands {",".join(train.bands)}, got {",".join(stats.bands)}; fit them with band_stats')
+    if weights is not None and len(weights) != len(train):
+        raise BadInput(f'expected {len(train)} weights, one per chip, got {len(weights)}')
+
 # %% ../nbs/35_training.ipynb #6912b287
 def chip_loaders(
     train:Chips, # What the net learns from
-    valid:Chips, # What it is watched on: cut from the training part, never the final test
+    valid:Chips, # What epoch and threshold are chosen on: cut from the training part, never the test
     bs:int=8, # Chips in a batch
-    stats:BandStats|None=None, # Normalisation; None: `band_stats(train)`
+    stats:BandStats|None=None, # Normalisation; None: that of `train`
     weights:np.ndarray|None=None, # See `oversampling_weights`; None: every chip once an epoch
     device:str|torch.device|None=None, # None: the GPU if there is one
+    measured:tuple|None=None, # `ChipStatistics` of both; None: `measure_chips`
 )->DataLoaders: # Of `ChipLoader`s: batches of (B,C,H,W) float32 and (B,H,W) int64
     "fastai `DataLoaders` for two parts of a set of chips."
-    for what in ('bands','classes'):
-        a,b = getattr(train, what),getattr(valid, what)
-        if a != b: raise BadInput(f'expected the same {what} to train and to watch on, got {",".join(a)} and {",".join(b)}; name or choose them alike when loading')
-    if not (len(train) and len(valid) and bs >= 1): raise BadInput(f'expected chips to train and to watch on, and a batch size of 1 or more, got {len(train)}, {len(valid)} and {bs}')
-    if stats and tuple(stats.bands) != train.bands: raise BadInput(f'expected statistics of the bands {",".join(train.bands)}, got {",".join(stats.bands)}; fit them with band_stats')
-    if weights is not None and len(weights) != len(train): raise BadInput(f'expected {len(train)} weights, one per chip, got {len(weights)}')
-    sizes = {chips[i].image.shape for chips in (train, valid) for i in range(len(chips))}
-    if len(sizes) > 1: raise BadInput(f'expected chips of one shape to train on, got {sorted(sizes)}; cut them to one size first')
-    stats = stats or band_stats(train)
+    _check_loaders(train, valid, bs, stats, weights)
+    measured = measured or (measure_chips(train), measure_chips(valid))
+    shapes = {shape for o in measured for shape in o.shapes}
+    if len(shapes) > 1: raise BadInput(f'expected chips of one shape to train on, got {sorted(shapes)}; cut them to one size first')
+    stats = stats or measured[0].band_stats
     kw = dict(shuffle=True, bs=min(bs, len(train)), drop_last=len(train) > bs, num_workers=0)
     ds = ChipDataset(train, stats)
     tdl = ChipLoader(ds, **kw) if weights is None else WeightedChipLoader(ds, wgts=weights, **kw)
@@ -183,18 +198,19 @@ class AugmentBatch(Callback):
         if self.training: self.learn.xb,self.learn.yb = (tuple([o] for o in self.augment(self.x, self.y)))
 
 # %% ../nbs/35_training.ipynb #a37255cc
-def present(
+def has_object(
     yb:torch.Tensor, # (B,H,W) class ids
-)->torch.Tensor: # (B,1,1) int64: 1 where any pixel is of an object, else 0; 255 where nobody knows any pixel
+)->torch.Tensor: # (B,1,1) int64: 1 where any pixel is of an object, else 0; 255 where less than half is known
     "Masks as answers for whole chips."
-    known = yb != IGNORE
-    there = (known & (yb > 0)).flatten(1).any(1).long()
-    return there.where(known.flatten(1).any(1), torch.full_like(there, IGNORE))[:,None,None]
+    known = (yb != IGNORE).flatten(1)
+    found = (known & (yb > 0).flatten(1)).any(1)
+    unsure = ~found & (known.float().mean(1) < .5)
+    return found.long().where(~unsure, torch.full_like(found.long(), IGNORE))[:,None,None]
 
 class ChipTarget(Callback):
     "Train a classifier on masks."
     order = 1 # After augmentation
-    def before_batch(self): self.learn.yb = (present(self.y),)
+    def before_batch(self): self.learn.yb = (has_object(self.y),)
     def after_pred(self): self.learn.pred = self.pred[:,:,None,None]
 
 # %% ../nbs/35_training.ipynb #69952775
@@ -333,7 +349,7 @@ def after_fit(self:Checkpoint):
     if self.learn.stopped and not kept and self.path.exists(): self.learn.model.load_state_dict(read_checkpoint(self.path)['model'])
 
 # %% ../nbs/35_training.ipynb #af933e6c
-class StopWhen(Callback):
+class StopCallback(Callback):
     "End `fit` or `lr_find` before the next batch once `stop()` is true; `learn.stopped` tells."
     order = -100 # Before mixed precision opens its context
     def __init__(self,
@@ -344,17 +360,17 @@ class StopWhen(Callback):
             self.learn.stopped = True
             raise CancelFitException
 
-class Tell(Callback):
-    "Call `told(event, learn)`: 'lr_find' after each of its batches; 'begin', then 'batch' and 'epoch' after each, and 'end' while training."
+class ProgressCallback(Callback):
+    "Call `on_event(event, learn)`: 'lr_find' after each of its batches; 'begin', then 'batch' and 'epoch' after each, and 'end' while training."
     order = Checkpoint.order + 10 # The epoch is in log and checkpoint
     def __init__(self,
-        told, # Function of an event and the learner; knows `learn.epoch`, `learn.n_epoch`, `learn.iter`, `learn.n_iter`, `learn.training`
-    ): self.told = told
-    def _tell(self, event): self.told(event, self.learn)
-    def before_fit(self): self.finds = hasattr(self.learn, 'lr_finder'); self.finds or self._tell('begin')
-    def after_batch(self): self._tell('lr_find' if self.finds else 'batch')
-    def after_epoch(self): self.finds or self._tell('epoch')
-    def after_fit(self): self.finds or self._tell('end')
+        on_event, # Function of an event and the learner; knows `learn.epoch`, `learn.n_epoch`, `learn.iter`, `learn.n_iter`, `learn.training`
+    ): self.on_event = on_event
+    def _call(self, event): self.on_event(event, self.learn)
+    def before_fit(self): self.finds = hasattr(self.learn, 'lr_finder'); self.finds or self._call('begin')
+    def after_batch(self): self._call('lr_find' if self.finds else 'batch')
+    def after_epoch(self): self.finds or self._call('epoch')
+    def after_fit(self): self.finds or self._call('end')
 
 # %% ../nbs/35_training.ipynb #5fb973f3
 class SegmentationLearner(Learner):
@@ -393,13 +409,23 @@ def segmentation_learner(
     device = torch.device(dls.device)
     cbs = [ChannelsLast(), *precision_callback(precision or ('half' if device.type == 'cuda' else 'full'), device), *(cbs or [])]
     if augment: cbs.append(AugmentBatch(augment))
-    gate = isinstance(model, Classifier)
-    if gate: cbs.append(ChipTarget())
-    metrics = [Pooled(o) for o in ('iou','dice','accuracy')[:2+gate]]
+    presence = isinstance(model, Classifier)
+    if presence: cbs.append(ChipTarget())
+    metrics = [Pooled(o) for o in ('iou','dice','accuracy')[:2+presence]]
     return SegmentationLearner(dls, model, loss_func=LOSSES[loss] if isinstance(loss, str) else loss, opt_func=OPTIMISERS[opt], wd=wd,
                                metrics=metrics, path=Path(path), cbs=cbs)
 
 # %% ../nbs/35_training.ipynb #dbce85bc
+@contextmanager
+def deterministic_cudnn():
+    "cuDNN computes the same way every time, as long as the context lasts."
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic,cudnn.benchmark
+    cudnn.deterministic,cudnn.benchmark = True,False
+    try: yield
+    finally: cudnn.deterministic,cudnn.benchmark = before
+
+# %% ../nbs/35_training.ipynb #4c8fa053
 def lr_curve(
     learn:SegmentationLearner, # Its weights stay as they are
     num_it:int=100, # Batches
@@ -407,7 +433,7 @@ def lr_curve(
 )->dict: # `lrs`, `losses` (smoothed), one of each per batch, and `lr`, the suggestion; None after a stop
     "What `lr_find` saw, and what it suggests."
     learn.stopped = False
-    with learn.added_cbs(cbs):
+    with learn.added_cbs(cbs), deterministic_cudnn():
         try: lr = learn.lr_find(num_it=num_it, show_plot=False).valley
         except IndexError: lr = None # No batch, or no loss that is a number
     if learn.stopped: return
@@ -425,7 +451,7 @@ def choose_threshold(
     with torch.no_grad():
         for xb,yb in dl:
             probs = probabilities(model(xb.to(device)))[:,0]
-            hist.add(probs, yb if probs.ndim == 3 else present(yb)[:,0,0])
+            hist.add(probs, yb if probs.ndim == 3 else has_object(yb)[:,0,0])
     return hist.best('iou')
 
 # %% ../nbs/35_training.ipynb #748ccf64
@@ -435,6 +461,8 @@ def model_info(
     stats:BandStats, # Its normalisation
     threshold:float|None, # None for several classes
     trained_on:str, # In words
+    task:str='', # See `info.model_task`
+    chip_size:int|None=None, # Side, pixels; None: that of the first chip
 )->ModelInfo: # For `save_model`
     "What prediction needs to know about a trained `model`."
     name = type(model).__name__
@@ -442,7 +470,7 @@ def model_info(
     classes,colours = list(chips.classes),[list(o) for o in chips.colours]
     if name == 'Classifier': classes,colours = [f'no {"or ".join(classes[1:])}', ' or '.join(classes[1:])],colours[:2]
     info = ModelInfo(name, model.arguments, list(chips.bands), list(stats.mean), list(stats.std), classes, colours, threshold,
-                     chips[0].image.shape[-1], trained_on)
+                     chip_size or chips[0].image.shape[-1], trained_on, task=task)
     check_info(info)  # now, and not after hours of training
     return info
 
@@ -521,12 +549,12 @@ def fit(
     learn.stopped = False
     checkpoint = _checkpoint(learn, lr, resume, epochs=epochs, patience=patience or 0, keep_best=keep_best,
                              schedule=f'{schedule} {plateau}' if schedule == 'plateau' else schedule)
-    cbs = [*([StopWhen(stop)] if stop else []), *(cbs or [])]
-    finding,cbs = [o for o in cbs if isinstance(o, (StopWhen,Tell))],[RunLog('log.csv'), checkpoint, *cbs]
+    cbs = [*([StopCallback(stop)] if stop else []), *(cbs or [])]
+    finding,cbs = [o for o in cbs if isinstance(o, (StopCallback,ProgressCallback))],[RunLog('log.csv'), checkpoint, *cbs]
     if keep_best: cbs.append(SaveBest('iou', fname='best'))
     if patience: cbs.append(EarlyStoppingCallback('iou', patience=patience))
     if schedule == 'plateau': cbs.append(ReduceLROnPlateau('iou', patience=plateau[0], factor=plateau[1]))
-    with ExitStack() as stack:
+    with deterministic_cudnn(), ExitStack() as stack:
         _say_little(learn, quiet, stack)
         if checkpoint.state: checkpoint.lr = checkpoint.state['lr']
         elif lr: checkpoint.lr = float(lr)
@@ -537,17 +565,25 @@ def fit(
         (learn.fit_one_cycle if schedule == 'one_cycle' else learn.fit)(epochs, checkpoint.lr, cbs=cbs)
 
 # %% ../nbs/35_training.ipynb #f49ae9ba
-def prepare(train, valid, out, make_model=None, bs=8, weights=None, stats=None, threshold=None, seed=0, trained_on='', **kwargs):
+def prepare(
+    train:Chips, valid:Chips, out:str|Path, # See `train`
+    make_model=None, bs:int=8, weights=None, stats=None, threshold=None, seed:int=0, trained_on:str='', task:str='', # Likewise
+    measured:ChipStatistics|None=None, # Of `train`; None: `measure_chips`, which reads it
+    **kwargs # Arguments of `segmentation_learner`
+)->tuple[SegmentationLearner,ModelInfo]:
     "Learner and model info for `train`, every argument checked, nothing written."
-    set_seed(seed, reproducible=True)
+    set_seed(seed)
     model = make_model() if make_model else UNet(len(train.bands), 1 if len(train.classes) == 2 else len(train.classes))
     binary = getattr(model, 'arguments', {}).get('n_out', 1) == 1
-    if binary and threshold is None and not class_counts(valid)[:,1:].any():
-        raise BadInput(f'expected {train.classes[1]} in valid to choose a threshold on, got none; give a threshold (--set threshold=0.5), or deal the chips out otherwise (--set split.seed=1)')
-    stats = stats or band_stats(train)
-    info = model_info(model, train, stats, threshold if binary else None, trained_on)
+    _check_loaders(train, valid, bs, stats, weights)
+    measured = measured or measure_chips(train),measure_chips(valid)
+    if binary and threshold is None and not measured[1].counts[:,1:].any():
+        raise BadInput(f'expected {train.classes[1]} in valid to choose a threshold on, got none; '
+                       'give a threshold (--set threshold=0.5), or deal the chips out otherwise (--set split.seed=1)')
+    stats = stats or measured[0].band_stats
+    info = model_info(model, train, stats, threshold if binary else None, trained_on, task, measured[0].shapes[0][-1])
     loss = 'bce' if isinstance(model, Classifier) else 'bce_dice' if binary else 'combined'
-    loaders = chip_loaders(train, valid, bs, stats, weights)
+    loaders = chip_loaders(train, valid, bs, stats, weights, measured=measured)
     return segmentation_learner(loaders, model, path=out, **{'augment':Augment(), 'loss':loss, **kwargs}), info
 
 # %% ../nbs/35_training.ipynb #be1cf758
@@ -559,6 +595,21 @@ def has_weights(
     "Whether a run has weights worth keeping."
     return not learn.stopped or (learn.path/'checkpoint.pth').exists()
 
+def fit_and_save(
+    learn:SegmentationLearner, # From `prepare`
+    info:ModelInfo, # Likewise
+    epochs:int, # Passes over the training part
+    **kwargs # Arguments of `fit`
+)->tuple[SegmentationLearner,ModelInfo]: # The trained learner, and what its model file says
+    "`fit`, choose the threshold, write model.pth."
+    learn.path.mkdir(parents=True, exist_ok=True)
+    fit(learn, epochs, **kwargs)
+    if not has_weights(learn): return learn, info
+    if info.threshold is None and info.arguments.get('n_out', 1) == 1: info.threshold = choose_threshold(learn.model, learn.dls.valid)
+    save_model(learn.path/'model.pth', learn.model, info)
+    return learn, info
+
+# %% ../nbs/35_training.ipynb #7fb2d386
 def train(
     train:Chips, # What the net learns from
     valid:Chips, # Cut from the training part: best epoch, early stopping and threshold are chosen on it
@@ -571,17 +622,14 @@ def train(
     threshold:float|None=None, # For one logit; None: the best on `valid`
     seed:int=0, # Same seed, same machine, CPU: the same weights
     trained_on:str='', # In words, for the model file
+    task:str='', # What the model is for, for the model file: one of `info.TASKS`; '' by its classes
+    measured:ChipStatistics|None=None, # Of `train`, where it is at hand: chips are read once less
     **kwargs # Arguments of `fit` (lr, patience, resume, quiet, cbs, stop...) and of `segmentation_learner` (loss, opt, wd, augment, precision)
 )->tuple[SegmentationLearner,ModelInfo]: # The trained learner, and what its model file says
     "From chips to a model file: seed, normalise, `fit`, choose the threshold, save. Stopped before the first epoch was over, it saves nothing."
     fit_args = {k: kwargs.pop(k) for k in _FITTING if k in kwargs}
-    learn,info = prepare(train, valid, out, make_model, bs, weights, stats, threshold, seed, trained_on, **kwargs)
-    learn.path.mkdir(parents=True, exist_ok=True)
-    fit(learn, epochs, **fit_args)
-    if not has_weights(learn): return learn, info
-    if info.threshold is None and info.arguments.get('n_out', 1) == 1: info.threshold = choose_threshold(learn.model, learn.dls.valid)
-    save_model(learn.path/'model.pth', learn.model, info)
-    return learn, info
+    learn,info = prepare(train, valid, out, make_model, bs, weights, stats, threshold, seed, trained_on, task, measured, **kwargs)
+    return fit_and_save(learn, info, epochs, **fit_args)
 
 # %% ../nbs/35_training.ipynb #9c0833a7
 def compare(
@@ -615,20 +663,31 @@ def class_weights(
     w = (counts.sum()/np.maximum(counts, 1))**(1 if rule == 'balanced' else .5)*(counts > 0)
     return (w/w[counts > 0].mean()).tolist()
 
+# %% ../nbs/35_training.ipynb #80c3e497
+def presence_counts(
+    measured:ChipStatistics, # Of the training part
+)->np.ndarray: # (2,) chips without and with objects; those that are half unknown count as neither
+    "How often `has_object` says no and yes."
+    found = measured.counts[:,1:].any(1)
+    known = measured.counts.sum(1) >= .5*measured.pixels
+    return np.array([(~found & known).sum(), found.sum()])
+
+# %% ../nbs/35_training.ipynb #a2e506b9
 def recipe_loss(
     recipe:Recipe, # Its `loss`
-    chips:Chips, # The training part, for the shares of the classes
+    classes, # Names of the classes of the training part
+    measured:ChipStatistics, # Of the training part, for the shares of the classes
 ): # Function of (logits, targ)
     "The loss that a recipe names."
-    o,several = recipe.loss,len(chips.classes) > 2 and recipe.target.kind != 'present'
-    name = o.name if o.name != 'auto' else 'bce' if recipe.target.kind == 'present' else 'combined' if several else 'bce_dice'
+    o,presence = recipe.loss,recipe.target.kind == 'presence'
+    several = len(classes) > 2 and not presence
+    name = o.name if o.name != 'auto' else 'bce' if presence else 'combined' if several else 'bce_dice'
     if several and name in ('bce','bce_dice'):
-        raise BadInput(f'loss.name: {name} is for two classes, the data have {len(chips.classes)}: take combined')
+        raise BadInput(f'loss.name: {name} is for two classes, the data have {len(classes)}: take combined')
     kw = dict(o.arguments)
     if o.class_weights is not None:
-        counts = class_counts(chips)
-        if recipe.target.kind == 'present': counts = np.eye(2, dtype=int)[(counts[:,1:].sum(1) > 0).astype(int)]
-        w,arg = class_weights(o.class_weights, counts.sum(0)),WEIGHT_ARGUMENTS[name]
+        w = class_weights(o.class_weights, presence_counts(measured) if presence else measured.counts.sum(0))
+        arg = WEIGHT_ARGUMENTS[name]
         kw[arg] = w[1]/w[0] if arg == 'pos_weight' else w
     return partial(LOSSES[name], **kw) if kw else LOSSES[name]
 
@@ -651,41 +710,45 @@ def recipe_augment(
 ): # An `Augment`, or None
     "The augmentation that a recipe describes."
     o = recipe.augmentation
-    turns = TURNS[o.turns] if isinstance(o.turns, str) else o.turns
-    return Augment(tuple(turns), o.scale and tuple(o.scale), o.gain, o.offset) if turns or o.scale or o.gain or o.offset else None
+    allowed = DIHEDRAL[o.dihedral] if isinstance(o.dihedral, str) else o.dihedral
+    if not (allowed or o.random_scale or o.contrast or o.brightness): return
+    return Augment(tuple(allowed), o.random_scale and tuple(o.random_scale), o.contrast, o.brightness)
 
 # %% ../nbs/35_training.ipynb #f7cb8d03
 def train_arguments(
     recipe:Recipe, # Checked
     chips:Chips, # The training part
+    measured:ChipStatistics|None=None, # Of it; None: `measure_chips`
 )->dict: # For `train`
     "What a recipe says, in the words of `train`."
     t,s = recipe.training,recipe.sampling
-    n_out = 1 if recipe.target.kind == 'present' or len(chips.classes) == 2 else len(chips.classes)
-    threshold = .5 if t.threshold is None and not recipe.split.watch and n_out == 1 else t.threshold
-    return dict(make_model=partial(recipe_model, recipe, len(chips.bands), n_out), threshold=threshold,
-                loss=recipe_loss(recipe, chips), augment=recipe_augment(recipe), seed=t.seed, epochs=t.epochs, bs=t.bs,
-                weights=oversampling_weights(chips, s.oversample) if s.oversample else None, opt=t.optimiser, wd=t.wd,
-                precision=None if t.precision == 'auto' else t.precision, patience=t.patience, keep_best=recipe.split.watch > 0,
-                schedule=t.schedule, plateau=(t.plateau_patience, t.plateau_factor))
+    measured = measured or measure_chips(chips)
+    n_out = 1 if recipe.target.kind == 'presence' or len(chips.classes) == 2 else len(chips.classes)
+    threshold = .5 if t.threshold is None and not recipe.split.valid and n_out == 1 else t.threshold
+    return dict(make_model=partial(recipe_model, recipe, len(chips.bands), n_out), threshold=threshold, task=recipe.task or '',
+                loss=recipe_loss(recipe, chips.classes, measured), augment=recipe_augment(recipe), seed=t.seed, epochs=t.epochs,
+                weights=oversampling_weights(measured.counts, s.oversample) if s.oversample else None, opt=t.optimiser,
+                wd=t.wd, bs=t.bs, precision=None if t.precision == 'auto' else t.precision, patience=t.patience,
+                keep_best=recipe.split.valid > 0, schedule=t.schedule, plateau=(t.plateau_patience, t.plateau_factor),
+                measured=measured)
 
 # %% ../nbs/35_training.ipynb #fa029f70
-def _listener(package):
+def _logger(package):
     "The module of `fastai.callback` for a package; one line where that is missing."
     try: return importlib.import_module(f'fastai.callback.{package}')
     except ImportError:
         raise BadInput(f'logging.{package}: expected the package {package}, it is not installed: pip install {package}') from None
 
-def listeners(
+def loggers(
     recipe:Recipe, # Its `logging`
     out:Path, # Folder of the run, which exists
 )->list: # fastai callbacks
     "TensorBoard and Weights & Biases, as far as a recipe asks for them."
     res,o = [],recipe.logging
-    if o.tensorboard: res.append(_listener('tensorboard').TensorBoardCallback(out/'tensorboard', trace_model=False, log_preds=False))
+    if o.tensorboard: res.append(_logger('tensorboard').TensorBoardCallback(out/'tensorboard', trace_model=False, log_preds=False))
     if o.wandb:
-        res.append(_listener('wandb').WandbCallback(log=None, log_preds=False))
-        try: importlib.import_module('wandb').init(project=o.project, name=recipe.name, config=asdict(recipe), dir=str(out))
+        res.append(_logger('wandb').WandbCallback(log=None, log_preds=False))
+        try: importlib.import_module('wandb').init(project=o.project, name=recipe.name, config=recipe.model_dump(), dir=str(out))
         except Exception as e:
             raise BadInput(f'logging.wandb: {" ".join(str(e).split())[:150]}; log in, set WANDB_MODE=offline, or say false') from None
     return res
@@ -697,35 +760,36 @@ def judge(
     model, # Gives logits
     info:ModelInfo, # Its description
     chips:Chips, # With masks as they are, perhaps with objects
-    kind:str='', # Of the data: ships are scored as in their challenge
     bs:int=8, # Chips at once
 )->tuple: # `ProbabilityHistogram` or (C,C) counts; `ObjectTally` or None
     "Pixels and, where the data know objects, objects."
     two = len(mask_classes(info)) == 2 and chips.objects is not None and importlib.util.find_spec('skimage')
-    total,tally,threshold = None,ObjectTally(submission_kind(info, kind) == 'ships') if two else None,pick_threshold(info)[0]
+    total,threshold = None,pick_threshold(info)[0]
+    tally = ObjectTally(model_task(info) == 'ships') if two else None # Ships are scored as in their challenge
     for i,(chip,probs) in enumerate(predict(model, info, chips, bs=bs)):
         total = add_counts(total, pixel_probabilities(probs, info), true_mask(chip.mask, info))
         if tally is None: continue
         tally.add(find_each_way(probs, info, threshold), chips.instances(i), chip.mask == IGNORE)
     return total,tally
 
-def judge_gate(
+# %% ../nbs/35_training.ipynb #6ea1c274
+def judge_presence(
     model, # A `Classifier`
     info:ModelInfo, # Its description
     chips:Chips, # With masks
     bs:int=8, # Chips at once
 )->ProbabilityHistogram: # One count per chip
-    "How a gate answers for chips that it has not seen."
-    truth = [present(torch.from_numpy(chip.mask[None].astype(np.int64))).item() for chip in chips]
-    return ProbabilityHistogram().add(gate_probabilities(model, info, chips, bs=bs), np.array(truth))
+    "How a presence classifier answers for chips that it has not seen."
+    mask = [has_object(torch.from_numpy(chip.mask[None].astype(np.int64))).item() for chip in chips]
+    return ProbabilityHistogram().add(gate_probabilities(model, info, chips, bs=bs), np.array(mask))
 
 # %% ../nbs/35_training.ipynb #9b1e6555
-def _gate_report(total, info, out, words):
-    "Table and threshold curve of a gate."
+def _presence_report(total, info, out, words):
+    "Table and threshold curve of a presence classifier."
     from matplotlib.figure import Figure
     with write_folder(out, overwrite=True) as folder:
         table = markdown_table(score_rows(total, info.threshold, info.classes))
-        (folder/'metrics.md').write_text(f'# How good is the gate?\n\n{words}\n\n{table}\n', encoding='utf-8')
+        (folder/'metrics.md').write_text(f'# How good is the presence classifier?\n\n{words}\n\n{table}\n', encoding='utf-8')
         fig = Figure(figsize=(5,4.6), layout='constrained')
         plot_threshold_curve(total, fig.subplots(), info.threshold)
         fig.savefig(folder/'threshold.png', dpi=100)
@@ -744,7 +808,7 @@ def _best_epoch(path, keep_best):
     return dict(epochs=len(log), best_epoch=int(log.epoch[log.iou.idxmax()] if keep_best else log.epoch.iloc[-1]))
 
 # %% ../nbs/35_training.ipynb #5ddbd857
-def _heeding(chips, stop):
+def _cancellable(chips, stop):
     "`chips` that end all work on them, between two of them, once `stop()` is true."
     if not stop: return chips
     res,images = chips[:],chips.images
@@ -754,19 +818,20 @@ def _heeding(chips, stop):
     res.images = Cache(image, len(images), 0)
     return res
 
-def _gather(recipe, path, name, stop):
-    "Material of a run, and the arguments of `train` that follow from it and its recipe."
-    m = material(recipe, path)
-    if recipe.sampling.keep_empty < 1: m.train = undersample(m.train, recipe.sampling.keep_empty, seed=recipe.training.seed)
-    for _ in _heeding(m.train, stop) if stop else (): pass # Read now, where a stop counts
-    return m,dict(train_arguments(recipe, m.train), stats=band_stats(m.train), trained_on=f'{recipe.name}: {name}, {m.words}'[:500])
+def _load_chips(recipe, path, name, stop):
+    "Chips of a run, and the arguments of `train` that follow from them and its recipe; training chips are read once."
+    splits = prepare_data(recipe, path)
+    measured = measure_chips(_cancellable(splits.train, stop))
+    if recipe.sampling.keep_empty < 1:
+        kept = pick_chips(measured.counts, recipe.sampling.keep_empty, seed=recipe.training.seed)
+        splits.train,measured = splits.train[kept],measured[kept]
+    if splits.valid is None: # Losses and scores are shown of something; nothing is chosen on it
+        splits.valid = cached(cut_windows(encode_labels(splits.test, recipe.target), recipe.data))
+    args = train_arguments(recipe, splits.train, measured)
+    return splits,dict(args, trained_on=f'{recipe.name}: {name}, {splits.words}'[:500])
 
 # %% ../nbs/35_training.ipynb #f83a589c
-def _data_name(recipe, data): return f'painted {recipe.data.sample}' if str(data) == 'sample' else Path(data).resolve().name
-
-def _watched(recipe, m):
-    "Windows to look at while training; where none are to choose on, those to be judged on: seen, but nothing is chosen."
-    return m.watch or remembered(windows(with_target(m.valid, recipe.target), recipe.data))
+def _data_name(recipe, data): return f'synthetic {recipe.data.sample}' if str(data) == 'sample' else Path(data).resolve().name
 
 def _finished(out, name, say):
     "Results of a run that is over."
@@ -776,32 +841,34 @@ def _finished(out, name, say):
     say(f'{out}: finished already, nothing to go on with; its results are in metrics.json and report')
     return res
 
-def _begin(recipe, m, out, overwrite, kw):
-    "Make `out` the folder of this run, once everything that can be checked beforehand is; gives all arguments of `train`."
-    _prepare(recipe, m, out, kw) # A slip should cost no earlier run
+def _begin(recipe, splits, out, overwrite, kw):
+    "Make `out` the folder of this run, once everything that can be checked beforehand is; gives learner, info and arguments of `fit`."
+    fit_args = {k: kw[k] for k in ('epochs', *_FITTING) if k in kw}
+    learn,info = _prepare(splits, out, kw) # A slip should cost no earlier run
     for o in ('tensorboard','wandb'):
-        if getattr(recipe.logging, o): _listener(o)
+        if getattr(recipe.logging, o): _logger(o)
     if overwrite and out.is_dir(): clear_run(out)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out/'recipe.yaml', recipe_text(recipe))
-    try: return dict(kw, cbs=[*listeners(recipe, out), *kw['cbs']])
+    try: return learn,info,dict(fit_args, cbs=[*loggers(recipe, out), *kw['cbs']])
     except BadInput:
         _drop_empty(out)
         raise
 
-def _prepare(recipe, m, out, kw):
+def _prepare(splits, out, kw):
     "`prepare` for the chips of a recipe."
-    return prepare(m.train, _watched(recipe, m), out, **{k: v for k,v in kw.items() if k not in (*_FITTING, 'epochs')})
+    return prepare(splits.train, splits.valid, out, **{k: v for k,v in kw.items() if k not in (*_FITTING, 'epochs')})
 
 # %% ../nbs/35_training.ipynb #353d368e
-def _train_recipe(recipe, m, out, kw, quiet):
+def _train_recipe(recipe, splits, out, begun, kw, quiet):
     "Train once, or once per learning rate; leaves model.pth and log.csv in `out`; gives the grid's results. After a stop, those so far."
-    watch = _watched(recipe, m)
+    learn,info,fit_args = begun
     grid,lr,start = recipe.training.lr_grid,recipe.training.lr,time.perf_counter()
     if not grid:
-        train(m.train, watch, out, lr=None if lr == 'find' else lr, quiet=quiet, **kw)
+        fit_and_save(learn, info, lr=None if lr == 'find' else lr, quiet=quiet, **fit_args)
         return dict(seconds=round(time.perf_counter() - start, 1))
-    table = compare({f'lr {lr:g}': dict(lr=lr) for lr in grid}, m.train, watch, out/'grid', **kw)
+    runs = {f'lr {lr:g}': dict(lr=lr) for lr in grid}
+    table = compare(runs, splits.train, splits.valid, out/'grid', **{**kw, **fit_args})
     if not len(table): return {}
     for name in ('log.csv','model.pth'):
         tmp = out/f'{name}.part'
@@ -810,26 +877,24 @@ def _train_recipe(recipe, m, out, kw, quiet):
     return dict(seconds=round(time.perf_counter() - start, 1), lr_grid=table[['lr','iou','best_epoch']].to_dict('records'))
 
 # %% ../nbs/35_training.ipynb #6f9f255f
-def _evaluate(recipe, m, out, name):
+def _evaluate(recipe, test, out, name):
     "Judge the model in `out`, write report and curves; gives scores and the lines to print."
     model,info = load_model(out/'model.pth')
     info.min_area = recipe.target.min_area
-    gate,bs = isinstance(model, Classifier),recipe.training.bs
-    large = max(int(np.prod(o.image.shape[1:])) for o in m.valid) > MAX_PIXELS
-    whole = gate or not (large or model.pools_globally and recipe.data.size)
-    chips = m.valid if whole else m.valid.cut(recipe.data.size)
-    kind = recipe.data.kind or ''
-    total,tally = (judge_gate(model, info, chips, bs),None) if gate else judge(model, info, chips, kind, bs)
-    threshold,classes = (info.threshold if gate else pick_threshold(info)[0]),mask_classes(info)
+    presence,bs = isinstance(model, Classifier),recipe.training.bs
+    whole = presence or not (recipe.data.size and model.pools_globally) and all(np.prod(o.image.shape[1:]) <= MAX_PIXELS for o in test)
+    chips = test if whole else test.cut(recipe.data.size)
+    total,tally = (judge_presence(model, info, chips, bs),None) if presence else judge(model, info, chips, bs)
+    threshold,classes = (info.threshold if presence else pick_threshold(info)[0]),mask_classes(info)
     res = dict(summary(total, threshold, classes), **(dict(objects=tally.scores()) if tally else {}))
-    words = f'{name}, {len(m.valid)} chips that the net has not seen' + ('' if whole else f', in windows of {recipe.data.size} pixels')
-    if gate: _gate_report(total, info, out/'report', words)
+    words = f'{name}, {len(test)} test chips' + ('' if whole else f', in windows of {recipe.data.size} pixels')
+    if presence: _presence_report(total, info, out/'report', words)
     else: report(model, info, chips, out/'report', log=out/'log.csv', bs=bs, data=words, overwrite=True)
     _curves(out)
     info.scores = {words: {k: res[k] for k in ('iou','dice','precision','recall','accuracy')}}
     save_model(out/'model.pth', model, info)
     lines = [words, format_table(score_rows(total, threshold, classes)), *([format_table(tally.rows())] if tally else [])]
-    return dict(res, whole_chips=whole, unit='chip' if gate else 'pixel'),'\n'.join(lines)
+    return dict(res, whole_chips=whole, unit='chip' if presence else 'pixel'),'\n'.join(lines)
 
 # %% ../nbs/35_training.ipynb #0da7d005
 def _drop_empty(out): # Whether it was
@@ -843,7 +908,7 @@ def _stopped(recipe, out, begun, say):
     res = dict(name=recipe.name, model=None, epochs=0, stopped=f'{out}: stopped before the first epoch was over; there is nothing to keep yet')
     if not begun: res['stopped'] = f'{out}: stopped before training began; nothing was written'
     elif not _drop_empty(out):
-        res.update(model='model.pth', **_best_epoch(out/'log.csv', recipe.split.watch > 0))
+        res.update(model='model.pth', **_best_epoch(out/'log.csv', recipe.split.valid > 0))
         left = f'{res["epochs"]} of {recipe.training.epochs} epochs' if res['epochs'] < recipe.training.epochs else 'the last epoch, not judged yet'
         res['stopped'] = (f'{out}: stopped after {left}; model.pth holds the weights of epoch {res["best_epoch"]} (the first is 0); '
                           'go on with --resume (resume=True)')
@@ -856,34 +921,35 @@ def _work(recipe, path, name, out, say, overwrite, kw, quiet):
     "The work of `run_recipe`: results and the table to print; after a stop what there is, and no table."
     begun,stop = False,kw['stop']
     try:
-        m,args = _gather(recipe, path, name, stop)
-        say(f'{recipe.name}: {m.words}; {len(m.train)} windows of {len(m.train.bands)} bands, classes {", ".join(m.train.classes)}')
-        args,begun = _begin(recipe, m, out, overwrite, dict(args, **kw)),True
-        rows = _train_recipe(recipe, m, out, args, quiet)
+        splits,args = _load_chips(recipe, path, name, stop)
+        bands,classes = len(splits.train.bands),', '.join(splits.train.classes)
+        say(f'{recipe.name}: {splits.words}; {len(splits.train)} windows of {bands} bands, classes {classes}')
+        begun = _begin(recipe, splits, out, overwrite, dict(args, **kw))
+        rows = _train_recipe(recipe, splits, out, begun, args, quiet)
         if stop and stop(): raise CancelFitException
-        res,table = _evaluate(recipe, replace(m, valid=_heeding(m.valid, stop)), out, name)
+        res,table = _evaluate(recipe, _cancellable(splits.test, stop), out, name)
     except CancelFitException: return _stopped(recipe, out, begun, say),''
     except BadInput:
         if begun: _drop_empty(out)
         raise
-    best = _best_epoch(out/'log.csv', recipe.split.watch > 0)
-    return dict(name=recipe.name, model='model.pth', dataset=name, split=m.words, **res, **rows, **best, device=str(default_device())),table
+    best = _best_epoch(out/'log.csv', recipe.split.valid > 0)
+    return dict(name=recipe.name, model='model.pth', dataset=name, split=splits.words, **res, **rows, **best, device=str(default_device())),table
 
 # %% ../nbs/35_training.ipynb #54334380
 def find_lr(
     recipe:Recipe|str|Path, # Or its file
-    data:str|Path, # File or folder; 'sample' for a painted one
-    cbs:list|None=None, # More fastai callbacks, such as `Tell`
+    data:str|Path, # File or folder; 'sample' for a synthetic one
+    cbs:list|None=None, # More fastai callbacks, such as `ProgressCallback`
     stop=None, # Function without arguments; once it is true, the search ends
-    **overrides, # Decisions changed, see `recipes.change`
+    **overrides, # Decisions changed, see `recipes.override`
 )->dict|None: # As `lr_curve`; None after a stop
     "The rate that `run_recipe` would find, with its curve."
-    recipe = change(recipe if isinstance(recipe, Recipe) else read_recipe(recipe), **overrides)
-    with dataset(recipe, data) as path, TemporaryDirectory() as tmp:
-        try: m,kw = _gather(recipe, path, _data_name(recipe, data), stop)
+    recipe = override(recipe if isinstance(recipe, Recipe) else read_recipe(recipe), **overrides)
+    with open_dataset(recipe, data) as path, TemporaryDirectory() as tmp:
+        try: splits,kw = _load_chips(recipe, path, _data_name(recipe, data), stop)
         except CancelFitException: return
-        learn,_ = _prepare(recipe, m, tmp, kw)
-        with learn.no_bar(): return lr_curve(learn, cbs=[*([StopWhen(stop)] if stop else []), *(cbs or [])])
+        learn,_ = _prepare(splits, tmp, kw)
+        with learn.no_bar(): return lr_curve(learn, cbs=[*([StopCallback(stop)] if stop else []), *(cbs or [])])
 
 # %% ../nbs/35_training.ipynb #aa22255d
 def _verdict(res):
@@ -895,22 +961,22 @@ def _verdict(res):
 # %% ../nbs/35_training.ipynb #ba050699
 def run_recipe(
     recipe:Recipe|str|Path, # Or its file
-    data:str|Path, # File or folder; 'sample' for a painted one
+    data:str|Path, # File or folder; 'sample' for a synthetic one
     out:str|Path, # Folder of the run: recipe.yaml, log.csv, curves.png, report, model.pth, checkpoint.pth, metrics.json
     resume:bool=False, # Go on with the stopped run in `out`; a finished one just gives its results
     overwrite:bool=False, # Replace the run in `out`
     quiet:bool=False, # Print nothing
-    cbs:list|None=None, # More fastai callbacks, such as `Tell`
+    cbs:list|None=None, # More fastai callbacks, such as `ProgressCallback`
     stop=None, # Function without arguments; once it is true, the run ends where it can go on later
-    **overrides, # Decisions changed, see `recipes.change`
+    **overrides, # Decisions changed, see `recipes.override`
 )->dict: # What metrics.json holds: scores on chips that had no say in training, and how they came about; after a stop `stopped` in words, `model` (None: nothing to keep) and epochs
     "Read, split, train, judge and report as a recipe says."
-    recipe = change(recipe if isinstance(recipe, Recipe) else read_recipe(recipe), **overrides)
+    recipe = override(recipe if isinstance(recipe, Recipe) else read_recipe(recipe), **overrides)
     out,say = Path(out),(lambda *args: None) if quiet else partial(print, flush=True)
     check_run(recipe, out, resume, overwrite)
     name = _data_name(recipe, data)
     if resume and (out/'metrics.json').is_file(): return _finished(out, name, say)
-    with dataset(recipe, data) as path: res,table = _work(recipe, path, name, out, say, overwrite, dict(resume=resume, cbs=cbs or [], stop=stop), quiet)
+    with open_dataset(recipe, data) as path: res,table = _work(recipe, path, name, out, say, overwrite, dict(resume=resume, cbs=cbs or [], stop=stop), quiet)
     if 'stopped' in res: return res
     write_text(out/'metrics.json', json.dumps(res, indent=1)+'\n')
     say(f'{table}\n{_verdict(res)}wrote {out}: model.pth, metrics.json, report, curves.png, log.csv, recipe.yaml; {res["seconds"]:.0f} s of training')
@@ -922,7 +988,7 @@ hyphens(__name__)
 @call_parse
 def main(
     recipe:str, # Recipe file, or the name of one that comes with satseg, such as ships
-    data:str=None, # Dataset: file or folder; the word sample for a painted one
+    data:str=None, # Dataset: file or folder; the word sample for a synthetic one
     out:str=None, # Folder of the run
     set:words('Decisions changed: key=value key=value..., such as lr=1e-3 split.seed=2', nargs='*', action='extend')=None,
     resume:bool=False, # Go on with the stopped run in --out
@@ -933,7 +999,7 @@ def main(
     def go():
         read_recipe(recipe)
         if not (data and out): raise BadInput('expected --data PATH (or --data sample) and --out FOLDER: what to learn from, where to write')
-        return run_recipe(recipe, data, out, resume, overwrite, quiet, **settings(set))
+        return run_recipe(recipe, data, out, resume, overwrite, quiet, **parse_overrides(set))
     if not is_cli(main): return go()
     with exit_status():
         try: go()

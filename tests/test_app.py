@@ -337,7 +337,7 @@ def test_curves_of_a_run(page):
 @needs_browser('voila', 'anywidget')
 def test_trains_stops_and_uses_the_model(page, files):
     from satseg.recipes import recipe_from, recipe_text
-    tiny = dict(name='tiny', split=dict(watch=.35), model=dict(arguments=dict(widths=[8, 16])), training=dict(lr=1e-2, bs=2, epochs=500))
+    tiny = dict(name='tiny', split=dict(valid=.35), model=dict(arguments=dict(widths=[8, 16])), training=dict(lr=1e-2, bs=2, epochs=500))
     (files/'tiny.yaml').write_text(recipe_text(recipe_from(tiny)))
     write_sample(files/'small.pickle', 6, 2, 32)
     page.get_by_text('Train', exact=True).first.click()

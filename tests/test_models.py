@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
-from satseg.augment import Augment, dihedral, undo_dihedral, zoom
+from satseg.augment import Augment, dihedral, undo_dihedral, rescale
 from satseg.data import IGNORE, BadInput, load_pickle
 from satseg.inference import evaluate
 from satseg.models import (ARCHITECTURES, Classifier, DeepLabV3, EncoderUNet, ModelInfo, UNet, adapt_bands, encoder_levels, load_model, n_parameters, pad_to_multiple,
@@ -256,15 +256,15 @@ def test_every_turn_can_be_undone(k, h, w):
 def test_image_and_mask_are_always_changed_alike():
     torch.manual_seed(0)
     y = (torch.rand(16,4,4) > .5).long().repeat_interleave(8, 1).repeat_interleave(8, 2)
-    for aug in (Augment(scale=None, gain=0, offset=0), Augment(scale=(.7,1.4), gain=0, offset=0)):
+    for aug in (Augment(random_scale=None, contrast=0, brightness=0), Augment(random_scale=(.7,1.4), contrast=0, brightness=0)):
         x1,y1 = aug(y[:,None].float(), y)
         known = y1 != IGNORE
-        assert ((x1[:,0] >= .5) == (y1 == 1))[known].float().mean() > (.999 if aug.scale is None else .95)
+        assert ((x1[:,0] >= .5) == (y1 == 1))[known].float().mean() > (.999 if aug.random_scale is None else .95)
 
 
 def test_zoom_invents_no_class():
     y = torch.randint(0, 2, (4,16,16))*7
-    _,y1 = zoom(torch.rand(4,3,16,16), y, torch.tensor([.6,.9,1.3,2.]), torch.zeros(4,2))
+    _,y1 = rescale(torch.rand(4,3,16,16), y, torch.tensor([.6,.9,1.3,2.]), torch.zeros(4,2))
     assert set(y1.unique().tolist()) <= {0,7,IGNORE}
 
 

@@ -9,12 +9,12 @@ import pytest
 pytest.importorskip('ipywidgets')
 from satseg.inference import evaluate
 from satseg.prediction import load_net
-from satseg.recipes import change, read_recipe, recipe_from, recipe_text
+from satseg.recipes import override, read_recipe, recipe_from, recipe_text
 from satseg.report import report
 from satseg.sample import sample_chips, write_sample
 from satseg.trainer import Trainer, TrainTab, _one_line, shipped_recipes, telling_chips
 
-TINY = recipe_from(dict(name='tiny', about='A tiny net.', split=dict(watch=.35), model=dict(arguments=dict(widths=[8,16])),
+TINY = recipe_from(dict(name='tiny', about='A tiny net.', split=dict(valid=.35), model=dict(arguments=dict(widths=[8,16])),
                         training=dict(lr=1e-2, bs=2, epochs=2)))
 
 
@@ -123,7 +123,7 @@ def test_the_rate_find_is_the_one_that_a_recipe_finds(tab, data, tmp_path):
     from satseg.training import run_recipe
     tab.lr.value,out = 'find',Path(tab.out.value)
     press(tab)
-    run_recipe(change(TINY, lr='find'), data, tmp_path/'plain', quiet=True)
+    run_recipe(override(TINY, lr='find'), data, tmp_path/'plain', quiet=True)
     found = torch.load(tmp_path/'plain'/'checkpoint.pth', weights_only=True)['lr']
     assert tab.trainer.curve['lr'] == found and read_recipe(out/'recipe.yaml').training.lr == float(f'{found:.2g}')
 
@@ -170,7 +170,7 @@ def test_stopped_in_an_epoch_keeps_the_best_and_goes_on_to_the_same_end(tab, dat
     assert tab.train_button.description == 'Go on' and tab.epochs.disabled and tab.recipe.disabled and not tab.out.disabled
     tab.trainer.changed,tab.epochs.value = tab._changed,99 # A run goes on as it began
     assert 'done: IoU' in press(tab) and len(log(out)) == 4
-    whole = run_recipe(change(TINY, epochs=4), data, tmp_path/'whole', quiet=True)
+    whole = run_recipe(override(TINY, epochs=4), data, tmp_path/'whole', quiet=True)
     assert tab.trainer.result['iou'] == whole['iou'] and tab.trainer.result['threshold'] == whole['threshold']
 
 
@@ -191,11 +191,11 @@ def test_stopped_while_being_judged_and_judged_later(tab):
 
 def test_the_last_weights_stay_where_nothing_is_chosen(data, tmp_path):
     import torch
-    from satseg.training import Tell, run_recipe
+    from satseg.training import ProgressCallback, run_recipe
     stop = []
     def told(event, learn):
         if event == 'batch' and learn.epoch == 1: stop.append(1)
-    res = run_recipe(TINY, data, tmp_path/'run', quiet=True, watch=0, epochs=3, cbs=[Tell(told)], stop=lambda: stop)
+    res = run_recipe(TINY, data, tmp_path/'run', quiet=True, valid=0, epochs=3, cbs=[ProgressCallback(told)], stop=lambda: stop)
     assert res['epochs'] == 1 and res['model'] == 'model.pth'
     kept,last = (torch.load(tmp_path/'run'/o, weights_only=True) for o in ('model.pth','checkpoint.pth'))
     assert all(torch.equal(v, last['model'][k]) for k,v in kept['state_dict'].items())
@@ -269,8 +269,8 @@ def test_every_shipped_recipe_can_be_chosen():
 @pytest.mark.parametrize('name', ['ships_gate','landcover'])
 def test_gates_and_several_classes_are_drawn(tmp_path, name):
     trainer = Trainer()
-    r = change(read_recipe(shipped_recipes()[name]), epochs=1, size=32 if name == 'landcover' else 256, bs=4, precision='full', lr=1e-3, **({} if name == 'landcover' else {'model.arguments.widths': [8,16], 'split.watch': .1}))
-    if name == 'landcover': r = change(r, **{'model.architecture': 'UNet', 'model.arguments': {'widths': [8,16]}, 'model.pretrained': False, 'model.fallback': False})
+    r = override(read_recipe(shipped_recipes()[name]), epochs=1, size=32 if name == 'landcover' else 256, bs=4, precision='full', lr=1e-3, **({} if name == 'landcover' else {'model.arguments.widths': [8,16], 'split.watch': .1}))
+    if name == 'landcover': r = override(r, **{'model.architecture': 'UNet', 'model.arguments': {'widths': [8,16]}, 'model.pretrained': False, 'model.fallback': False})
     trainer.train(r, 'sample', tmp_path/'run')
     trainer.wait(300)
     assert any('learnt from' in o for o in trainer.watched.notes) == (name == 'ships_gate') # Too few are watched there

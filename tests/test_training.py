@@ -17,10 +17,10 @@ from satseg.augment import Augment
 from satseg.data import BadInput, Chips, band_stats
 from satseg.inference import evaluate
 from satseg.models import Classifier, UNet, load_model
-from satseg.recipes import read_recipe, recipe_from
+from satseg.recipes import class_counts, measure_chips, pick_chips, read_recipe, recipe_from
 from satseg.sample import sample_chips, write_sample
-from satseg.training import (Pooled, Tell, chip_loaders, class_weights, find_lr, judge_gate, main, oversampling_weights, present, run_recipe, segmentation_learner,
-    train, undersample)
+from satseg.training import (Pooled, ProgressCallback, chip_loaders, class_weights, find_lr, has_object, judge_presence, main,
+    oversampling_weights, presence_counts, run_recipe, segmentation_learner, train)
 from fastai.callback.core import Callback
 
 CHIPS = sample_chips(10, size=32, seed=11)
@@ -163,9 +163,9 @@ def test_undersampling_keeps_what_has_foreground():
     masks = [np.zeros((8,8), np.uint8) for _ in range(20)]
     for m in masks[:5]: m[:4] = 1
     chips = Chips([np.ones((8,8,3))]*20, masks)
-    kept = undersample(chips, keep=.2, seed=1)
-    assert len(kept) == 8 and sum(kept[i].mask.any() for i in range(8)) == 5
-    assert undersample(chips, keep=.2, seed=1).names == kept.names
+    kept = pick_chips(class_counts(chips), keep=.2, seed=1)
+    assert len(kept) == 8 and kept[:5] == [0,1,2,3,4]
+    assert pick_chips(class_counts(chips), keep=.2, seed=1) == kept
 
 
 @pytest.mark.parametrize('kw, words', [(dict(loss='iou'), 'expected a loss'), (dict(opt='lion'), 'expected an optimiser'), (dict(precision='quarter'), 'expected precision')])
@@ -194,12 +194,12 @@ def test_stopped_at_a_batch_keeps_whole_epochs_and_resumes(tmp_path, epoch, trai
     now,kw = [],{**KW, 'bs':2, 'keep_best':keep_best, 'threshold':None if keep_best else .5}
     def told(event, learn):
         if event == 'batch' and (learn.epoch, learn.training) == (epoch, training): now.append(1)
-    learn,info = train(CHIPS[:6], CHIPS[6:], tmp_path/'cut', small, cbs=[Tell(told)], stop=lambda: now, **kw)
+    learn,info = train(CHIPS[:6], CHIPS[6:], tmp_path/'cut', small, cbs=[ProgressCallback(told)], stop=lambda: now, **kw)
     assert learn.stopped and len(log(tmp_path/'cut')) == rows and (tmp_path/'cut'/'model.pth').exists() == (rows > 0)
     if rows:
         kept = load_model(tmp_path/'cut'/'model.pth')[0].state_dict()
         now.clear()
-        short,_ = train(CHIPS[:6], CHIPS[6:], tmp_path/'cut', small, cbs=[Tell(lambda *args: None)], stop=lambda: True, resume=True, **kw)
+        short,_ = train(CHIPS[:6], CHIPS[6:], tmp_path/'cut', small, cbs=[ProgressCallback(lambda *args: None)], stop=lambda: True, resume=True, **kw)
         again = load_model(tmp_path/'cut'/'model.pth')[0].state_dict() # Stopped again at once: nothing is lost
         assert short.stopped and all(torch.equal(v, again[k]) for k,v in kept.items())
     resumed,_ = train(CHIPS[:6], CHIPS[6:], tmp_path/'cut', small, resume=True, **kw)
@@ -223,7 +223,7 @@ def test_a_stopped_search_for_a_rate_gives_none_and_leaves_nothing(tmp_path, dat
 
 def test_a_stopped_grid_keeps_what_is_there(tmp_path, data):
     ends = []
-    res = run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, lr_grid=[1e-3,1e-2,1e-1], cbs=[Tell(lambda event, _: ends.append(1) if event == 'end' else None)],
+    res = run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, lr_grid=[1e-3,1e-2,1e-1], cbs=[ProgressCallback(lambda event, _: ends.append(1) if event == 'end' else None)],
                      stop=lambda: ends)
     assert res['model'] == 'model.pth' and not (tmp_path/'run'/'grid'/'lr 0.1').exists()
     done = run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, lr_grid=[1e-3,1e-2,1e-1], resume=True)
@@ -254,8 +254,8 @@ def test_batches_and_results_are_drawn_for_every_kind_of_job():
         assert len(batch) == 3 and results == ['truth','prediction']*2
 
 
-def test_a_gate_answers_in_words_and_weighted_loaders_show_too():
-    chips = gate_chips(8)
+def test_a_presence_classifier_answers_in_words_and_weighted_loaders_show_too():
+    chips = presence_chips(8)
     learn = segmentation_learner(chip_loaders(chips[:4], chips[4:], 4, weights=np.ones(4), device='cpu'), Classifier(None, 3, 1, (8,16)), loss='bce')
     batch,results = shown(learn)
     assert set(batch) <= {'ship','no ship'} and results[0] in ('truth: ship','truth: no ship') and 'ship (0.' in results[1]
@@ -268,7 +268,7 @@ def test_axes_of_ones_own_are_drawn_on_and_a_threshold_counts():
     with learn.no_bar(): learn.show_results(max_n=1, ctxs=axs, threshold=0)
     truth,all_of_it = (ax.images[0].get_array() for ax in axs)
     assert plt.get_fignums() == [fig.number] and truth.shape == all_of_it.shape == (32,32,3) and (truth != all_of_it).any()
-    learn.dls.valid.show_batch(unique=True, max_n=2, ctxs=axs, augment=Augment(scale=None, gain=0, offset=0))
+    learn.dls.valid.show_batch(unique=True, max_n=2, ctxs=axs, augment=Augment(random_scale=None, contrast=0, brightness=0))
     assert len(learn.dls.show_batch(show=False)) == 3
     plt.close('all')
 
@@ -295,16 +295,18 @@ def test_flat_is_flat_and_other_words_are_named(tmp_path):
     with pytest.raises(BadInput, match='expected a schedule out of one_cycle, plateau, flat'): train(CHIPS[:6], CHIPS[6:], tmp_path/'x', small, schedule='cosine', **KW)
 
 
-# Gates
+# Presence classifiers
 
 
-def test_presence_is_taken_after_augmentation_and_knows_what_nobody_knows():
-    yb = torch.full((4,5,5), 255)
-    yb[1] = 0; yb[2,0,0] = 2; yb[3,:2] = 0
-    assert present(yb).flatten().tolist() == [255,0,1,0]
+def test_half_unknown_chips_without_objects_teach_nothing():
+    yb = torch.full((5,5,5), 255)
+    yb[1] = 0; yb[2,0,0] = 2; yb[3,:2] = 0; yb[4,:3] = 0
+    assert has_object(yb).flatten().tolist() == [255,0,1,255,0]
+    chips = Chips([np.ones((5,5,3))]*5, [o.numpy().astype(np.uint8) for o in yb], classes='abc', has_ignore=True)
+    assert presence_counts(measure_chips(chips)).tolist() == [2,1]
 
 
-def gate_chips(n, seed=0):
+def presence_chips(n, seed=0):
     rng = np.random.default_rng(seed)
     images,masks = [],[]
     for i in range(n):
@@ -317,19 +319,19 @@ def gate_chips(n, seed=0):
     return Chips(images, masks, classes=('background','ship'))
 
 
-def test_a_gate_learns_to_tell_and_says_what_it_is(tmp_path):
-    chips = gate_chips(40)
-    learn,_ = train(chips[:24], chips[24:32], tmp_path, lambda: Classifier(None, 3, 1, (8,16)), epochs=12, lr=1e-2, bs=8, quiet=True, augment=Augment(scale=None))
+def test_a_presence_classifier_learns_and_says_what_it_is(tmp_path):
+    chips = presence_chips(40)
+    learn,_ = train(chips[:24], chips[24:32], tmp_path, lambda: Classifier(None, 3, 1, (8,16)), epochs=12, lr=1e-2, bs=8, quiet=True, augment=Augment(random_scale=None))
     model,info = load_model(tmp_path/'model.pth')
     assert info.architecture == 'Classifier' and info.classes == ['no ship','ship'] and 'accuracy' in log(tmp_path)[0]
-    hist = judge_gate(model, info, chips[32:])
+    hist = judge_presence(model, info, chips[32:])
     assert hist.n == 8 and hist.at(info.threshold)['accuracy'] == 1
 
 
 # Recipes
 
 
-TINY = dict(name='tiny', split=dict(watch=.3), model=dict(arguments=dict(widths=[8,16])), training=dict(lr=1e-2, bs=4, epochs=2))
+TINY = dict(name='tiny', split=dict(valid=.3), model=dict(arguments=dict(widths=[8,16])), training=dict(lr=1e-2, bs=4, epochs=2))
 
 
 @pytest.fixture(scope='module')
@@ -348,7 +350,7 @@ def test_a_run_leaves_all_there_is_to_know(tmp_path, data):
     assert json.loads((tmp_path/'run'/'metrics.json').read_text()) == res and read_recipe(tmp_path/'run'/'recipe.yaml') == recipe_from(TINY)
     assert res['dataset'] == 'dataset.pickle' and set(res['trivial']) == {'all background','all foreground'} and len(log(tmp_path/'run')) == 2
     model,info = load_model(tmp_path/'run'/'model.pth')
-    assert list(info.scores.values())[0]['iou'] == res['iou'] and info.threshold == res['threshold'] and 'to choose on' in info.trained_on
+    assert list(info.scores.values())[0]['iou'] == res['iou'] and info.threshold == res['threshold'] and 'valid 2 chips' in info.trained_on
 
 
 def test_a_finished_run_is_replaced_only_on_request_and_not_by_a_slip(tmp_path, data):
@@ -396,10 +398,10 @@ def test_a_slip_leaves_an_earlier_run_alone_even_without_its_checkpoint(tmp_path
     assert files(tmp_path/'run') == before
 
 
-def test_nothing_is_chosen_without_chips_to_watch(tmp_path, data):
-    res = run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, watch=0)
+def test_nothing_is_chosen_without_valid_chips(tmp_path, data):
+    res = run_recipe(recipe_from(TINY), data, tmp_path/'run', quiet=True, valid=0)
     assert res['threshold'] == .5 and res['best_epoch'] == 1 and not (tmp_path/'run'/'models').exists()
-    assert run_recipe(recipe_from(TINY), data, tmp_path/'other', quiet=True, watch=0, threshold=.3)['threshold'] == .3
+    assert run_recipe(recipe_from(TINY), data, tmp_path/'other', quiet=True, valid=0, threshold=.3)['threshold'] == .3
 
 
 def test_a_grid_keeps_the_best_rate(tmp_path, data):
@@ -408,6 +410,39 @@ def test_a_grid_keeps_the_best_rate(tmp_path, data):
     assert {best['lr'], other['lr']} == {1e-2,1e-7} and best['iou'] >= other['iou']
     assert log(tmp_path/'run') == log(tmp_path/'run'/'grid'/f'lr {best["lr"]:g}') != log(tmp_path/'run'/'grid'/f'lr {other["lr"]:g}')
     assert load_model(tmp_path/'run'/'model.pth')[1].threshold == res['threshold']
+
+
+def test_each_chip_is_read_once_before_the_first_batch_and_one_net_is_built(tmp_path, monkeypatch):
+    from satseg import recipes, training
+    built,reads,seen = [],[],[]
+    def item(i):
+        reads.append(i)
+        return CHIPS.raw(i)[0]
+    chips = CHIPS[:]
+    chips.images = recipes.Cache(item, 10, 0)
+    splits = recipes.DataSplits(chips[:6], chips[6:8], chips[8:], 'words')
+    monkeypatch.setattr(training, 'prepare_data', lambda *args: splits)
+    net = training.recipe_model
+    monkeypatch.setattr(training, 'recipe_model', lambda *args: built.append(1) or net(*args))
+    def told(event, learn):
+        if event == 'begin': seen.append((sorted(reads), len(built)))
+    r = recipe_from({**TINY, 'loss':dict(name='bce', class_weights='sqrt'), 'sampling':dict(oversample=.5, keep_empty=.9)})
+    run_recipe(r, tmp_path, tmp_path/'run', quiet=True, cbs=[ProgressCallback(told)])
+    assert seen == [(list(range(8)), 1)] and len(built) == 1
+
+
+def test_training_leaves_cudnn_as_it_was(tmp_path, data):
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic,cudnn.benchmark
+    during = []
+    train(CHIPS[:6], CHIPS[6:], tmp_path/'a', small, cbs=[ProgressCallback(lambda *args: during.append(cudnn.deterministic))], **KW)
+    assert find_lr(recipe_from(TINY), data)['lr'] > 0
+    assert (cudnn.deterministic,cudnn.benchmark) == before == (False,False) and all(during)
+
+
+def test_the_recipe_says_what_a_model_is_for(tmp_path, data):
+    run_recipe(recipe_from({**TINY, 'task':'ships'}), data, tmp_path/'run', quiet=True, epochs=1)
+    assert load_model(tmp_path/'run'/'model.pth')[1].task == 'ships'
 
 
 def test_class_weights():
@@ -444,7 +479,7 @@ def test_wandb_is_told(tmp_path, data, monkeypatch):
 
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = ['size=64', 'epochs=2', 'bs=4', 'precision=full', 'scale=null']
+SMALL = ['size=64', 'epochs=2', 'bs=4', 'precision=full', 'random_scale=null']
 
 
 def cli(*args, **kw): return subprocess.run([sys.executable, '-W', 'ignore', '-m', 'satseg.training', *map(str, args)], cwd=ROOT, capture_output=True, text=True, **kw)
@@ -455,9 +490,9 @@ def test_a_recipe_runs_with_no_data(tmp_path, name):
     widths = 'model.arguments.widths=[8,16]'
     done = cli(f'nbs/recipes/{name}.yaml', '--data', 'sample', '--out', tmp_path/'run', '--set', *SMALL, widths)
     assert done.returncode == 0, done.stderr
-    assert not done.stderr and 'chips that the net has not seen' in done.stdout and 'all background' in done.stdout and '\r' not in done.stdout
+    assert not done.stderr and 'test chips' in done.stdout and 'all background' in done.stdout and '\r' not in done.stdout
     res = json.loads((tmp_path/'run'/'metrics.json').read_text())
-    assert res['dataset'].startswith('painted') and (tmp_path/'run'/'report').is_dir()
+    assert res['dataset'].startswith('synthetic') and (tmp_path/'run'/'report').is_dir()
     if name == 'ships_gate': assert load_model(tmp_path/'run'/'model.pth')[1].classes == ['no ship','ship'] and res['unit'] == 'chip'
     else: assert set(res['objects']) == {'connected components','instances','all empty'} and 'instances' in done.stdout
 
@@ -466,11 +501,11 @@ def test_slips_are_one_line_and_an_exit_status(tmp_path):
     done = cli('nbs/recipes/ships.yaml', '--data', 'sample', '--out', tmp_path/'x', '--set', 'bs=4', 'epoch=3')
     assert done.returncode == 2 and done.stderr == 'satseg: epoch: unknown key: did you mean epochs?\n' and not done.stdout and not (tmp_path/'x').exists()
     with pytest.raises(BadInput, match='expected --data PATH'): main('nbs/recipes/ships.yaml', out=str(tmp_path/'x'))
-    with pytest.raises(BadInput, match='names no painted sample'): run_recipe(recipe_from(TINY), 'sample', tmp_path/'x')
+    with pytest.raises(BadInput, match='names no synthetic sample'): run_recipe(recipe_from(TINY), 'sample', tmp_path/'x')
 
 
 def test_ctrl_c_keeps_the_run_and_resume_ends_it_as_if_unbroken(tmp_path, data):
-    (tmp_path/'r.yaml').write_text('model: {arguments: {widths: [8, 16]}}\nsplit: {watch: 0.3}\ntraining: {lr: 1e-2, bs: 2, epochs: 12}\n')
+    (tmp_path/'r.yaml').write_text('model: {arguments: {widths: [8, 16]}}\nsplit: {valid: 0.3}\ntraining: {lr: 1e-2, bs: 2, epochs: 12}\n')
     args = [tmp_path/'r.yaml', '--data', data, '--out']
     with subprocess.Popen([sys.executable, '-W', 'ignore', '-m', 'satseg.training', *map(str, args), str(tmp_path/'run')], cwd=ROOT, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)) as p:

@@ -25,7 +25,7 @@ from satseg.info import ModelInfo
 from satseg.metrics import ProbabilityHistogram, class_table, scores
 from satseg.models import load_model, pad_to_multiple
 from satseg.prediction import predict
-from satseg.recipes import change, material, read_recipe, split_chips
+from satseg.recipes import override, prepare_data, read_recipe, split_chips
 from satseg.training import judge, run_recipe
 
 RECIPES = Path(__file__).resolve().parent.parent/'recipes'
@@ -89,8 +89,8 @@ def row(total, tally, info):
 def plain(recipe, path, out):
     "The plain net of a job, on the windows and chips of `recipe`; an earlier one in `out` is taken."
     if recipe.target.kind == 'borders':
-        recipe = change(recipe, **{'target.kind':'mask', 'loss.name':'auto', 'loss.class_weights':None, 'loss.arguments':{}})
-    m,t = material(recipe, path),recipe.training
+        recipe = override(recipe, **{'target.kind':'mask', 'loss.name':'auto', 'loss.class_weights':None, 'loss.arguments':{}})
+    m,t = prepare_data(recipe, path),recipe.training
     done = json.loads((out/'plain.json').read_text()) if (out/'plain.json').is_file() else {}
     if done and done['epochs'] != t.epochs: raise SystemExit(f'{out}: holds a run of {done["epochs"]} epochs, not {t.epochs}; take another --out')
     epochs,seconds = 0 if done else t.epochs,done.get('seconds')
@@ -102,7 +102,7 @@ def plain(recipe, path, out):
         (out/'plain.json').write_text(json.dumps(dict(seconds=seconds, epochs=epochs))+'\n')
     net.load_state_dict(torch.load(out/'plain.pth', weights_only=True))
     info.min_area = recipe.target.min_area
-    total,tally = judge(net, info, m.valid, recipe.data.kind or '', bs=2)
+    total,tally = judge(net, info, m.test, bs=2)
     return net, info, m, dict(row(total, tally, info), seconds=seconds)
 
 
@@ -110,7 +110,7 @@ def run_job(job, data, out, epochs=None):
     "Both nets of one job; gives what results.json holds."
     name,folder = JOBS[job]
     recipe = read_recipe(RECIPES/f'{name}.yaml')
-    if epochs: recipe = change(recipe, epochs=epochs)
+    if epochs: recipe = override(recipe, epochs=epochs)
     if not (out/'ours'/'metrics.json').is_file(): run_recipe(recipe, data/folder, out/'ours', resume=(out/'ours').exists())
     done = json.loads((out/'ours'/'metrics.json').read_text())
     if done['epochs'] != recipe.training.epochs: raise SystemExit(f'{out}: holds a run of {done["epochs"]} epochs, not {recipe.training.epochs}; take another --out')
@@ -118,7 +118,7 @@ def run_job(job, data, out, epochs=None):
     net,info,m,theirs = plain(recipe, data/folder, out)
     ours,our_info = load_model(out/'ours'/'model.pth')
     our_info.min_area = recipe.target.min_area
-    total,tally = judge(ours, our_info, m.valid, recipe.data.kind or '', bs=2)
+    total,tally = judge(ours, our_info, m.test, bs=2)
     res = dict(job=job, split=m.words, epochs=recipe.training.epochs, windows=len(m.train), seed=recipe.training.seed, machine=machine(),
                ours=dict(row(total, tally, our_info), seconds=round(seconds)), plain=theirs)
     if job == 'ships': res['gate'] = two_steps(recipe, data/folder, out, dict(ours=(ours,our_info), plain=(net,info)), epochs)
@@ -128,18 +128,18 @@ def run_job(job, data, out, epochs=None):
 
 
 def two_steps(recipe, path, out, nets, epochs=None):
-    "Ship F2 with and without the gate, whose operating point is chosen on the watched scenes."
+    "Ship F2 with and without the gate, whose operating point is chosen on the valid scenes."
     gate_recipe = read_recipe(RECIPES/'ships_gate.yaml')
-    if epochs: gate_recipe = change(gate_recipe, epochs=epochs)
+    if epochs: gate_recipe = override(gate_recipe, epochs=epochs)
     if not (out/'gate'/'metrics.json').is_file(): run_recipe(gate_recipe, path, out/'gate', resume=(out/'gate').exists())
     done = json.loads((out/'gate'/'metrics.json').read_text())
     gate,info = load_model(out/'gate'/'model.pth')
-    _,watch,valid = split_chips(load_dataset(path, recipe.data.kind), recipe.split)
-    seen,probs = (gate_probabilities(gate, info, o, bs=2) for o in (watch, valid))
-    res = dict(seconds=round(done['seconds']), watched=len(watch), judged=len(valid), gate={k: done[k] for k in ('accuracy','trivial')})
+    _,valid,test = split_chips(load_dataset(path, recipe.data.kind), recipe.split)
+    seen,probs = (gate_probabilities(gate, info, o, bs=2) for o in (valid, test))
+    res = dict(seconds=round(done['seconds']), valid=len(valid), test=len(test), gate={k: done[k] for k in ('accuracy','trivial')})
     for name,(net,net_info) in nets.items():
-        threshold = choose_gate(seen, *f2_by_chip(net, net_info, watch, bs=2))
-        seg,empty = f2_by_chip(net, net_info, valid, bs=2)
+        threshold = choose_gate(seen, *f2_by_chip(net, net_info, valid, bs=2))
+        seg,empty = f2_by_chip(net, net_info, test, bs=2)
         res[name] = dict(gate_threshold=threshold, f2=float(seg.mean()), f2_with_gate=float(np.where(probs >= threshold, seg, empty).mean()), f2_all_empty=float(empty.mean()))
     return res
 
