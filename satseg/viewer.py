@@ -16,7 +16,7 @@ from threading import RLock
 from typing import NamedTuple
 
 from fastcore.basics import patch
-from .blocks import doubt
+from .blocks import uncertainty
 from .data import IGNORE, BadInput, Cache, Chip, Chips, _rgb_places, class_colours, need, true_colour
 from .formats import _band_files, _finest, _geo_empty, _geo_files, _scenes, kind_of
 from .inference import ObjectTally, _load, _pick_split, _sample_parts, find_each_way, match_classes
@@ -337,7 +337,7 @@ def _keep(
     pixels = pixel_probabilities(probs, info)
     best,ids = (pixels,None) if pixels.ndim == 2 else (pixels.max(0),pixels.argmax(0).astype(np.uint8))
     steps = _bins(np.clip(best, 0, 1).astype(np.float32)).astype(np.uint16)
-    unsure = doubt(pixels, 'margin')
+    unsure = uncertainty(pixels, 'margin')
     unsure = unsure if valid is None else unsure[valid]
     counts = None if mask is None else add_counts(None, pixels, true_mask(mask, info))
     return _Answer(steps, ids, probs if finds_instances(info) else None, valid, counts, float(unsure.mean()) if unsure.size else 0.)
