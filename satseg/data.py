@@ -64,10 +64,19 @@ COMMANDS = 'satseg-predict','satseg-train','satseg-scene','satseg-app' # Install
 def hyphens(
     module:str, # `__name__` of a module with a command
 ):
-    "Let a command take both `--min-area` and `--min_area`: fastcore 1 knows the one, fastcore 2 the other."
-    old,new = '-_' if hasattr(importlib.import_module('fastcore.script'), 'Param') else '_-'
-    def one(o): return re.sub('^--[A-Za-z0-9_-]+(?==|$)', lambda m: '--'+m[0][2:].replace(old, new), o)
-    if module == '__main__' or Path(sys.argv[0]).stem in COMMANDS: sys.argv[1:] = map(one, sys.argv[1:])
+    "Let a command take both `--min-area` and `--min_area`, and say the first; fastcore 1 alone knows the second only."
+    if module != '__main__' and Path(sys.argv[0]).stem not in COMMANDS: return
+    def one(o): return re.sub('^--[A-Za-z0-9_-]+(?==|$)', lambda m: m[0].replace('_', '-'), o)
+    sys.argv[1:] = map(one, sys.argv[1:])
+    script = importlib.import_module('fastcore.script')
+    make = script.anno_parser
+    def make_hyphened(*args, **kw):
+        parser = make(*args, **kw)
+        for o in parser._actions: o.option_strings = [*map(one, o.option_strings)]
+        parser._option_string_actions = {one(k): o for k,o in parser._option_string_actions.items()}
+        return parser
+    make_hyphened.done = True
+    if hasattr(script, 'Param') and not hasattr(make, 'done'): script.anno_parser = make_hyphened
 
 def words(
     text:str, # Help for the option

@@ -64,16 +64,16 @@ def plan_difference(
 _FORMAT = 0x73617473 # `sats`: SQLite keeps it in the file's header
 _SETTINGS = ('page_size=65536', 'locking_mode=EXCLUSIVE', 'journal_mode=TRUNCATE', 'synchronous=FULL')
 _TABLES = ('CREATE TABLE plan (text TEXT, crc INTEGER)',
-           'CREATE TABLE tiles (layer TEXT, tile INTEGER, arrays BLOB, crc INTEGER, PRIMARY KEY (layer, tile))',
+           'CREATE TABLE tiles (layer TEXT, tile INTEGER, layers INTEGER, arrays BLOB, crc INTEGER, PRIMARY KEY (layer, tile))',
            f'PRAGMA application_id={_FORMAT}')
 
-def _crc(layer, tile, arrays): return zlib.crc32(arrays, zlib.crc32(f'{layer} {tile}'.encode()))
+def _crc(layer, tile, layers, arrays): return zlib.crc32(arrays, zlib.crc32(f'{layer} {tile} {layers}'.encode()))
 
 @contextmanager
 def _sqlite_errors(path, what='', size=0):
     "SQLite's errors as `BadInput`."
     try: yield
-    except sqlite3.Error as e:
+    except (sqlite3.Error,UnicodeDecodeError) as e: # The latter from damaged names
         code,why = (getattr(e, 'sqlite_errorname', None) or '').removeprefix('SQLITE_'),str(e)
     else: return
     if code == 'BUSY': raise BadInput(f'{path}: another run is writing it: wait for its end, or write to another place')
@@ -157,19 +157,22 @@ def _there(self:TileStore):
 @patch
 def _go_on(self:TileStore, plan):
     "Compare plans, and find the tiles that are there."
-    [found] = self.db.execute('PRAGMA quick_check(1)').fetchone()
+    [found] = self.db.execute('PRAGMA integrity_check(1)').fetchone()
     rows = self.db.execute('SELECT text,crc FROM plan').fetchall()
     if found != 'ok' or len(rows) != 1 or zlib.crc32(str(rows[0][0]).encode()) != rows[0][1]:
         raise BadInput(f'{self.path}: is damaged: delete it, or start anew without --resume')
     diff = plan_difference(json.loads(rows[0][0]), json.loads(_text(plan)))
     if diff: raise BadInput(f'{self.path}: belongs to another run (now {diff}): run with the same, or start anew without --resume')
-    bad = set()
-    for layer,tile,arrays,crc in self.db.execute('SELECT layer,tile,arrays,crc FROM tiles'):
-        self.done.add(tile)
-        if _crc(layer, tile, arrays) != crc: bad.add(tile)
+    missing,broken = {},set() # Tile -> how many of its layers are missing; tiles with a wrong checksum
+    for *row,crc in self.db.execute('SELECT layer,tile,layers,arrays,crc FROM tiles'):
+        _,tile,layers,arrays = row
+        if isinstance(arrays, bytes) and _crc(*row) == crc: missing[tile] = missing.get(tile, layers)-1
+        else: broken.add(tile)
+    self.done = {o for o,n in missing.items() if n == 0}-broken
+    bad = broken.union(missing)-self.done
     if bad:
-        with self._transaction(): self.db.executemany('DELETE FROM tiles WHERE tile=?', [(o,) for o in bad])
-    self.done,self.damaged = self.done-bad,len(bad)
+        with self._transaction(): self.db.executemany('DELETE FROM tiles WHERE tile IS ?', [(o,) for o in bad])
+    self.damaged = len(bad)
 
 # %% ../nbs/17_maps.ipynb #72ff58bd
 @patch
@@ -178,9 +181,9 @@ def add(self:TileStore,
     records:dict, # Layer -> bytes, such as `pack` makes
 ):
     "Keep what a tile gave."
-    rows = [(layer,tile,o,_crc(layer, tile, o)) for layer,o in records.items()]
+    rows = [(layer,tile,len(records),o) for layer,o in records.items()]
     with _sqlite_errors(self.path, f'tile {tile}', sum(map(len, records.values()))), self._transaction():
-        self.db.executemany('INSERT OR REPLACE INTO tiles VALUES (?,?,?,?)', rows)
+        self.db.executemany('INSERT OR REPLACE INTO tiles VALUES (?,?,?,?,?)', [(*o,_crc(*o)) for o in rows])
     self.done.add(tile)
 
 @patch
@@ -190,10 +193,10 @@ def read(self:TileStore,
 )->bytes: # What was kept
     "What a tile gave."
     with _sqlite_errors(self.path):
-        row = self.db.execute('SELECT arrays,crc FROM tiles WHERE layer=? AND tile=?', (layer, tile)).fetchone()
-    if row is None or _crc(layer, tile, row[0]) != row[1]:
+        row = self.db.execute('SELECT layers,arrays,crc FROM tiles WHERE layer=? AND tile=?', (layer, tile)).fetchone()
+    if row is None or _crc(layer, tile, *row[:2]) != row[2]:
         raise BadInput(f'{self.path}: tile {tile} is damaged on the disk: run once more with --resume, it is computed anew')
-    return row[0]
+    return row[1]
 
 @patch
 def remove(self:TileStore):

@@ -124,9 +124,9 @@ def test_a_store_gives_back_what_it_took(tmp_path):
 def test_a_torn_or_spoilt_file_gives_right_tiles_or_is_refused_in_one_line(tmp_path):
     data = filled(tmp_path/'a', 12).read_bytes()
     want, refused, chance = whole(12), 0, random.Random(0)
-    cut = [data[:n] for n in sorted({1, 99, 100, 4096, *(chance.randrange(len(data)) for _ in range(40))})]
+    cut = [data[:n] for n in sorted({1, 99, 100, 4096, *(chance.randrange(len(data)) for _ in range(15))})]
     used = [i for i in range(len(data)) if data[i:i+8] != bytes(8)]
-    places = [*range(100), *chance.sample(used, 300)]
+    places = [*range(0, 100, 3), *chance.sample(used, 150)]
     spoilt = [data[:n] + bytes([data[n] ^ chance.randrange(1, 256)]) + data[n+1:] for n in places]
     zeros = [data[:n] + bytes(512) + data[n+512:] for n in range(0, len(data)-512, 8192)]
     for o in [*cut, *spoilt, *zeros]:
@@ -156,7 +156,7 @@ def test_arrays_damaged_on_the_disk_cost_their_tile(tmp_path):
         for i in (1, 3, 7):
             with pytest.raises(BadInput, match=f'tile {i} is damaged') as e: store.read(i, 'map')
         one_line(e)
-    with TileStore(path, PLAN, resume=True) as store: assert not store.done & {1, 7} and store.damaged == 2
+    with TileStore(path, PLAN, resume=True) as store: assert store.done == {0, 2, 4} and store.damaged == 3
 
 
 def test_another_plan_is_refused_by_name(tmp_path):

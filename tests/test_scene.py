@@ -1,5 +1,5 @@
 """Whole scenes: tile by tile equals one pass; every kind of scene from the command line; broken off anywhere and continued to the same bytes; slips."""
-import csv, json, multiprocessing, os, runpy, shutil, signal, socket, sqlite3, subprocess, sys, time, warnings
+import csv, json, multiprocessing, os, re, runpy, shutil, signal, socket, sqlite3, subprocess, sys, time, warnings
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -479,6 +479,8 @@ def test_the_model_that_comes_along(cli, scene):
 
 def test_options_are_spelt_as_users_type_them(cli, scene):
     assert '--min-area: expected 0 or more, got -1' in cli('s.tif', '--out', 'o', '--min-area', '-1')[2]
+    shown = cli('--help')[1]
+    assert '--min-area' in shown and not re.search('--[a-z-]*_', shown)
 
 
 def test_quiet(home, cli, scene):
@@ -535,7 +537,7 @@ class Die:
                 if due():
                     store.db.execute('PRAGMA cache_size=0') # Pages go to the disk before the end of the transaction
                     store.db.execute('BEGIN')
-                    for k in records: store.db.execute('INSERT OR REPLACE INTO tiles VALUES (?,?,?,?)', (k, tile, bytes(200_000), 1))
+                    for k in records: store.db.execute('INSERT OR REPLACE INTO tiles VALUES (?,?,?,?,?)', (k, tile, 1, bytes(200_000), 1))
                     die()
                 add(store, tile, records)
             TileStore.add = torn
