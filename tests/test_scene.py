@@ -468,7 +468,7 @@ def test_a_dry_run_writes_nothing(home, cli, scene, tmp_path):
     before = stored(tmp_path)
     for more in ((), ('--out', 'o'), ('--out', 'o', '--workers', '3', '--probabilities')):
         status,out,err = cli('s.tif', *small(home), '--dry_run', *more)
-        assert (status,err) == (0,'') and 'blocks' in out and 'GB' in out and 's in all; reading and writing not counted' in out
+        assert (status,err) == (0,'') and 'tiles' in out and 'GB' in out and 's in all; reading and writing not counted' in out
     assert stored(tmp_path) == before and not (tmp_path/'o').exists()
 
 
