@@ -1,5 +1,6 @@
-"""Whole scenes: block by block equals one pass; every kind of scene from the command line; broken off anywhere and continued to the same bytes; slips."""
-import csv, json, multiprocessing, os, runpy, shutil, signal, socket, subprocess, sys, time, warnings
+"""Whole scenes: tile by tile equals one pass; every kind of scene from the command line; broken off anywhere and continued to the same bytes; slips."""
+import csv, json, multiprocessing, os, re, runpy, shutil, signal, socket, sqlite3, subprocess, sys, time, warnings
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from satseg import blocks as B, scene as S
 from satseg.data import BadInput
 from satseg.engines import Engine, load_engine, window_size
 from satseg.info import ModelInfo, shipped
-from satseg.maps import Journal
+from satseg.maps import TileStore
 from satseg.rasters import CACHE
 from satseg.prediction import class_ids, pixel_probabilities
 from satseg.sample import sample_scene
@@ -122,11 +123,11 @@ def engine_of(home):
 
 def assembled(run):
     "Probabilities (K,H,W) of a run, block by block; NaN where no block answered."
-    maker,res = B.BlockMaker(run.plan, run.scene, run.engine),None
+    maker,res = B.TileMaker(run.plan, run.scene, run.engine),None
     for i in range(len(run.layout)):
-        p = maker.answer(i, maker.read(i))
+        p = maker.predict_tile(i, maker.read(i))
         if p is None: continue
-        y,x,h,w = run.layout.block(i)
+        y,x,h,w = run.layout.tile(i)
         if res is None: res = np.full((len(p), run.scene.height, run.scene.width), np.nan, np.float32)
         assert p.shape == (len(p), h, w)
         res[:, y:y+h, x:x+w] = p
@@ -153,7 +154,7 @@ TRY = dict(one=6, three=6, deep=4, encoder=2)
 
 @pytest.mark.parametrize('name,kind', [('one','openvino'), ('one','onnxruntime'), ('one','torch'), ('three','openvino'),
                                        ('three','onnxruntime'), ('deep','openvino'), ('encoder','onnxruntime')])
-def test_blocks_equal_one_pass(home, engine_of, tmp_path, name, kind):
+def test_tiles_equal_one_pass(home, engine_of, tmp_path, name, kind):
     path,net,info = home.net(name)
     engine = engine_of(name, kind)
     @settings(max_examples=TRY[name], deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
@@ -182,7 +183,7 @@ def test_blocks_equal_one_pass(home, engine_of, tmp_path, name, kind):
 
 
 @pytest.mark.parametrize('name', ['group', 'lab'])
-def test_blended_nets_know_no_blocks(home, engine_of, tmp_path, name):
+def test_blended_nets_know_no_tiles(home, engine_of, tmp_path, name):
     path,net,info = home.net(name)
     engine = engine_of(name, 'onnxruntime')
     for shape in ((151, 163), (1, 140), (17, 9)):
@@ -196,6 +197,20 @@ def test_blended_nets_know_no_blocks(home, engine_of, tmp_path, name):
             assert both[:, np.isfinite(x).all(0)].all() and np.abs(got-want)[both].max() <= 1e-6
         assert 0 <= np.nanmin(want) and np.nanmax(want) <= 1
         if max(shape) <= 64: np.testing.assert_allclose(want, truth(net, info, np.where(np.isfinite(x), x, np.float32(info.mean)[:,None,None])), atol=1e-4)
+
+
+def test_blended_windows_go_through_the_net_in_batches(home, tmp_path):
+    np.save(tmp_path/'s.npy', np.moveaxis(home.picture, 0, -1))
+    (tmp_path/'m').write_bytes(b'')
+    engine,seen = Stub('pooled'),[]
+    run_ = engine.run
+    engine.run = lambda x: seen.append(len(x)) or run_(x)
+    run = a_run(tmp_path/'s.npy', engine, tmp_path/'m', 77)
+    many,n = assembled(run),len(seen)
+    assert len(set(seen)) == 1 and 1 < seen[0] <= run.plan['batch'] == 8
+    run.plan['batch'] = 1
+    np.testing.assert_array_equal(many, assembled(run))
+    assert n < len(seen)-n < n*8
 
 
 class Stub(Engine):
@@ -225,12 +240,12 @@ def test_constant_in_constant_out(tmp_path, kind, shape):
 
 
 @pytest.mark.parametrize('kind', B.UNCERTAINTY)
-def test_doubt_goes_from_0_to_1(kind):
+def test_uncertainty_goes_from_0_to_1(kind):
     sure,torn = np.eye(3)[:, :, None],np.full((3, 1, 1), 1/3)
-    np.testing.assert_allclose(B.doubt(sure, kind), 0, atol=1e-9)
-    np.testing.assert_allclose(B.doubt(torn, kind), 1, atol=1e-9)
-    np.testing.assert_allclose(B.doubt(np.array([[0, .5, 1]]), kind), [[0, 1, 0]], atol=1e-9)
-    assert list(B.to_steps(np.array([[0, .5, 1, 2, np.nan]]), np.array([[True]*4+[False]]))[0]) == [0, 125, 250, 250, 255]
+    np.testing.assert_allclose(B.uncertainty(sure, kind), 0, atol=1e-9)
+    np.testing.assert_allclose(B.uncertainty(torn, kind), 1, atol=1e-9)
+    np.testing.assert_allclose(B.uncertainty(np.array([[0, .5, 1]]), kind), [[0, 1, 0]], atol=1e-9)
+    assert list(B.quantise(np.array([[0, .5, 1, 2, np.nan]]), np.array([[True]*4+[False]]))[0]) == [0, 125, 250, 250, 255]
 
 
 # 2. From end to end
@@ -357,7 +372,7 @@ def test_all_outputs_agree(home, cli, scene, tmp_path, suffix, name):
     assert tags['MODEL_SHA256'] and tags['SATSEG_PLAN'] and tags['MODEL_BANDS'] == 'B02,B03,B04' and tags['CLASS_1'] == info.classes[1]
     assert len({table[i] for i in range(len(info.classes))}) == len(info.classes)
     want = truth(net, info, np.where(valid, a.astype(np.float32), np.float32(info.mean)[:,None,None]))
-    for layer,want in (('probabilities',want), ('uncertainty',B.doubt(want[0] if len(want) == 1 else want, 'margin')[None])):
+    for layer,want in (('probabilities',want), ('uncertainty',B.uncertainty(want[0] if len(want) == 1 else want, 'margin')[None])):
         with read(layer) as r:
             assert (r.crs,r.transform,r.nodata,r.scales[0],r.offsets[0]) == (rasterio.CRS.from_string(CRS),HERE,255,1/250,0) and r.count == len(want)
             got = r.read()
@@ -453,7 +468,7 @@ def test_a_dry_run_writes_nothing(home, cli, scene, tmp_path):
     before = stored(tmp_path)
     for more in ((), ('--out', 'o'), ('--out', 'o', '--workers', '3', '--probabilities')):
         status,out,err = cli('s.tif', *small(home), '--dry_run', *more)
-        assert (status,err) == (0,'') and 'blocks' in out and 'GB' in out and 's in all; reading and writing not counted' in out
+        assert (status,err) == (0,'') and 'tiles' in out and 'GB' in out and 's in all; reading and writing not counted' in out
     assert stored(tmp_path) == before and not (tmp_path/'o').exists()
 
 
@@ -464,6 +479,8 @@ def test_the_model_that_comes_along(cli, scene):
 
 def test_options_are_spelt_as_users_type_them(cli, scene):
     assert '--min-area: expected 0 or more, got -1' in cli('s.tif', '--out', 'o', '--min-area', '-1')[2]
+    shown = cli('--help')[1]
+    assert '--min-area' in shown and not re.search('--[a-z-]*_', shown)
 
 
 def test_quiet(home, cli, scene):
@@ -516,12 +533,16 @@ class Die:
         def die(*a, **kw): os.kill(os.getpid(), signal.SIGKILL)
         def before(f): return lambda *a, **kw: die() if due() else f(*a, **kw)
         if self.where == 'record': # In the middle of writing one
-            def torn(journal, pos, data, what, write=Journal._write):
-                if due(): write(journal, pos, data[:len(data)*self.n//(self.n+1)], what) or die()
-                write(journal, pos, data, what)
-            Journal._write = torn
+            def torn(store, tile, records, add=TileStore.add):
+                if due():
+                    store.db.execute('PRAGMA cache_size=0') # Pages go to the disk before the end of the transaction
+                    store.db.execute('BEGIN')
+                    for k in records: store.db.execute('INSERT OR REPLACE INTO tiles VALUES (?,?,?,?,?)', (k, tile, 1, bytes(200_000), 1))
+                    die()
+                add(store, tile, records)
+            TileStore.add = torn
         elif self.where == 'rename': os.replace = before(os.replace)
-        elif self.where == 'end': Journal.remove = die
+        elif self.where == 'end': TileStore.remove = die
         else: setattr(S, self.where, before(getattr(S, self.where)))
 
 
@@ -554,10 +575,10 @@ def unbroken(home, tmp_path_factory):
     return path,stored(folder/'o')
 
 
-def looks_finished(out): return [o for o in os.listdir(out) if not o.endswith('.partial') and not o.startswith('.')] if out.exists() else []
+def looks_finished(out): return [o for o in os.listdir(out) if not o.endswith(('.partial', '.partial-journal')) and not o.startswith('.')] if out.exists() else []
 
 
-MOMENTS = [Die('record', 0), Die('record', 1), Die('record', 9), Die('record', 30), Die('write_cog', 0), Die('write_polygons', 0), Die('rename', 0), Die('rename', 6), Die('rename', 9), Die('end', 0)]
+MOMENTS = [Die('record', 0), Die('record', 1), Die('record', 3), Die('record', 7), Die('write_cog', 0), Die('write_polygons', 0), Die('rename', 0), Die('rename', 6), Die('rename', 9), Die('end', 0)]
 
 
 @pytest.mark.parametrize('die', MOMENTS, ids=lambda o: f'{o.where} {o.n}')
@@ -587,44 +608,50 @@ def test_killed_at_any_time(home, unbroken, tmp_path, spawn):
     assert stored(tmp_path/'o') == want and [*(tmp_path/'o').glob('.*')] == []
 
 
-def half_done(home, scene, out, n=20, **kw):
-    "A run that fails after `n` records."
-    count,append = [0],Journal.append
-    def stop(journal, i, payload):
+def half_done(home, scene, out, n=5, **kw):
+    "A run that fails after `n` tiles."
+    count,add = [0],TileStore.add
+    def stop(store, i, records):
         count[0] += 1
         if count[0] > n: raise BadInput('stopped')
-        append(journal, i, payload)
+        add(store, i, records)
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(Journal, 'append', stop)
+        m.setattr(TileStore, 'add', stop)
         with pytest.raises(BadInput, match='stopped'): S.map_scenes(**arguments(home, scene, out, **kw))
     return out/f'{Path(scene).stem}.partial'
 
 
 def test_only_what_is_missing(home, unbroken, tmp_path, monkeypatch):
     scene,want = unbroken
-    half_done(home, scene, tmp_path/'o', 20) # Four records each: five blocks
-    read,seen = B.BlockMaker.read,[]
-    monkeypatch.setattr(B.BlockMaker, 'read', lambda self, i: seen.append(i) or read(self, i))
+    half_done(home, scene, tmp_path/'o', 5)
+    read,seen = B.TileMaker.read,[]
+    monkeypatch.setattr(B.TileMaker, 'read', lambda self, i: seen.append(i) or read(self, i))
     S.map_scenes(**arguments(home, scene, tmp_path/'o', resume=True))
     assert len(set(seen)) == len(seen) and min(seen) == 5 and stored(tmp_path/'o') == want
 
 
-@pytest.mark.parametrize('where', [.3, .6, .9, 'head', 'tail', 'zeros'])
-def test_damaged_partial(home, unbroken, tmp_path, capsys, where):
+def flip(path, of):
+    "Change one byte of the arrays of a tile."
+    with closing(sqlite3.connect(path)) as db: [arrays] = db.execute('SELECT arrays FROM tiles ORDER BY length(arrays) DESC LIMIT 1').fetchone()
+    data = path.read_bytes()
+    place = data.index(arrays[50:90])+20
+    path.write_bytes(data[:place] + bytes([data[place]^1]) + data[place+1:])
+
+
+@pytest.mark.parametrize('where', ['arrays', 'head', 'tail', 'nothing', 'text'])
+def test_damaged_store(home, unbroken, tmp_path, capsys, where):
     scene,want = unbroken
-    path = half_done(home, scene, tmp_path/'o', 30)
-    data = bytearray(path.read_bytes())
-    if where == 'tail': data = data[:-11]
-    elif where == 'zeros': data += bytes(5000)
-    else: data[9 if where == 'head' else int(where*len(data))] ^= 1
-    path.write_bytes(data)
+    path = half_done(home, scene, tmp_path/'o', 7)
+    if where == 'arrays': flip(path, where)
+    else: path.write_bytes(dict(head=bytes(9)+path.read_bytes()[9:], tail=path.read_bytes()[:-70_000], nothing=b'', text=b'satsegJ1'*99)[where])
     kw = arguments(home, scene, tmp_path/'o', resume=True)
-    if where == 'head':
-        with pytest.raises(BadInput, match='header is damaged|no journal'): S.map_scenes(**kw)
+    if where in ('head','tail','text'):
+        with pytest.raises(BadInput, match='damaged.*: delete it') as e: S.map_scenes(**kw)
+        assert '\n' not in str(e.value)
         path.unlink()
     capsys.readouterr()
     S.map_scenes(**kw)
-    assert stored(tmp_path/'o') == want and (not isinstance(where, float) or 'damaged' in capsys.readouterr().out)
+    assert stored(tmp_path/'o') == want and (where != 'arrays' or '6, 1 were damaged' in capsys.readouterr().out)
 
 
 OTHERS = [dict(threshold=.111), dict(uncertainty='margin'), dict(probabilities=False), dict(halo=28), dict(polygons='none'), dict(memory=8e8), dict(engine='onnxruntime', memory=4e8),
@@ -722,7 +749,7 @@ def test_nothing_to_go_on_with(home, unbroken, tmp_path):
 
 def test_two_runs_at_once(home, unbroken, tmp_path):
     (tmp_path/'o').mkdir()
-    with Journal.create(tmp_path/'o'/'s.partial', {}):
+    with TileStore(tmp_path/'o'/'s.partial', {}):
         for kw in (dict(resume=True), dict(overwrite=True)):
             with pytest.raises(BadInput, match='another run is writing'): S.map_scenes(**arguments(home, unbroken[0], tmp_path/'o', **kw))
 
@@ -731,17 +758,17 @@ def test_two_runs_at_once(home, unbroken, tmp_path):
 
 def test_workers_give_the_same_bytes_even_if_one_is_killed(home, unbroken, tmp_path, monkeypatch):
     scene,want = unbroken
-    append,killed,n = Journal.append,[],[0]
-    def kill_one(journal, i, payload):
+    add,killed,n = TileStore.add,[],[0]
+    def kill_one(store, i, records):
         n[0] += 1
-        if n[0] in (9, 25): # Two in one run
+        if n[0] in (2, 6): # Two in one run
             p = next(o for o in multiprocessing.active_children() if 'Spawn' in type(o).__name__)
             p.kill()
             killed.append(p)
-        append(journal, i, payload)
+        add(store, i, records)
     S.map_scenes(**arguments(home, scene, tmp_path/'a', workers=2))
     assert stored(tmp_path/'a') == want
-    monkeypatch.setattr(Journal, 'append', kill_one)
+    monkeypatch.setattr(TileStore, 'add', kill_one)
     S.map_scenes(**arguments(home, scene, tmp_path/'b', workers=2))
     assert killed and stored(tmp_path/'b') == want
 
@@ -755,7 +782,7 @@ def test_workers_end_with_their_master(home, unbroken, tmp_path, spawn):
             try: return mark in (o/'environ').read_bytes()
             except OSError: return False
         return [o.name for o in Path('/proc').glob('[0-9]*') if has(o)]
-    p = spawn(kw, Die('record', 9, mark.decode()))
+    p = spawn(kw, Die('record', 3, mark.decode()))
     p.join(100)
     assert p.exitcode == -signal.SIGKILL
     end = time.monotonic()+30
@@ -770,10 +797,30 @@ def test_workers_end_with_their_master(home, unbroken, tmp_path, spawn):
 def test_workers_that_always_die_or_refuse(monkeypatch):
     import ctypes
     from satseg.data import need
-    monkeypatch.setattr(B, 'compute_block', ctypes.string_at)  # Reads the memory at 1
+    monkeypatch.setattr(B, 'compute_tile', ctypes.string_at)  # Reads the memory at 1
     with pytest.raises(BadInput, match='3 times worker processes died.*--resume goes on'): [*B.compute_in_processes(1, [1, 2, 3], 2)]
-    monkeypatch.setattr(B, 'compute_block', need)
+    monkeypatch.setattr(B, 'compute_tile', need)
     with pytest.raises(BadInput, match='expected the package no_such_package'): [*B.compute_in_processes('no_such_package', [1, 2], 1)]
+
+
+@pytest.mark.parametrize('limit,opened', [(2e9, 2), (None, 6), (1.5e9, 6)])
+def test_a_worker_shared_by_two_runs_keeps_both_open_if_memory_allows(monkeypatch, limit, opened):
+    made,closed = [],[]
+    class Maker:
+        def __init__(self, job): self.scene = self; made.append(job['n'])
+        def close(self): closed.append(1)
+        def read(self, i): return None
+        def predict_tile(self, i, read): return None
+        def finish(self, i, valid, probs): return i
+    monkeypatch.setattr(B, 'open_maker', lambda job, threads: Maker(job))
+    monkeypatch.setattr(B, '_dask_worker', lambda: (1, limit))
+    for i in range(3):
+        for n in (0, 1): assert B.compute_tile(dict(n=n, memory=1e9), i) == i
+    assert len(made) == opened and len(made)-len(closed) == len(B._OPEN) == (2 if opened == 2 else 1)
+    B.close_makers(dict(n=0, memory=1e9))
+    assert [json.loads(o)['n'] for o in B._OPEN] == [1] # The end of one run leaves the other's alone
+    B.close_makers()
+    assert not B._OPEN and len(made) == len(closed)
 
 
 def test_a_scheduler_without_workers_says_so(capsys):
@@ -805,12 +852,12 @@ def test_cluster_gives_the_same_bytes_even_if_a_worker_is_lost(home, unbroken, t
     scene,want = unbroken
     address,workers = cluster
     with distributed.Client(address, timeout='60s', set_as_default=False) as c: c.wait_for_workers(2, timeout=90)
-    append,n = Journal.append,[0]
-    def kill_one(journal, i, payload):
+    add,n = TileStore.add,[0]
+    def kill_one(store, i, records):
         n[0] += 1
-        if n[0] == 12: workers[0].kill()
-        append(journal, i, payload)
-    monkeypatch.setattr(Journal, 'append', kill_one)
+        if n[0] == 3: workers[0].kill()
+        add(store, i, records)
+    monkeypatch.setattr(TileStore, 'add', kill_one)
     S.map_scenes(**arguments(home, scene, tmp_path/'o', scheduler=address))
     assert workers[0].poll() is not None and workers[1].poll() is None and stored(tmp_path/'o') == want
 

@@ -1,11 +1,11 @@
-"""Windows and blocks of any scene: nothing left out, nothing done twice, every block as far from a cut as its halo; windows blended without seams."""
+"""Windows and tiles of any scene: nothing left out, nothing done twice, every tile as far from a cut as its halo; windows blended without seams."""
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satseg.data import BadInput
-from satseg.tiles import Layout, bell, blend, lattice, mirrored, pad_window, split_axis
+from satseg.tiles import Layout, blend, blend_weights, overlapping_windows, pad_window, reflect_index, split_axis
 
 whole = st.integers
 quick = settings(max_examples=150, deadline=None)
@@ -41,15 +41,15 @@ def smooth(x, r):
 
 @settings(max_examples=60, deadline=None)
 @given(whole(1, 90), whole(1, 90), whole(0, 3), st.sampled_from([1, 2, 5]), whole(0, 40), whole(0, 9))
-def test_blocks_put_together_are_the_whole(height, width, halo, multiple, more, seed):
+def test_tiles_put_together_are_the_whole(height, width, halo, multiple, more, seed):
     x = np.random.default_rng(seed).random((1, height, width))
     layout = Layout(height, width, 2*(-(-halo//multiple)*multiple)+multiple+more, halo, multiple)
     cells = [-(-o//multiple)*multiple for o in (height, width)]
     want,got = smooth(pad_window(x, *cells), halo)[0, :height, :width],np.full((height, width), np.nan)
-    order = [layout.block(i)[:2] for i in range(len(layout))]
+    order = [layout.tile(i)[:2] for i in range(len(layout))]
     assert order == sorted(order)
     for i in range(len(layout)):
-        (row,col,h,w),(y,u,m,n) = layout.block(i),layout.read(i)
+        (row,col,h,w),(y,u,m,n) = layout.tile(i),layout.window(i)
         assert 0 <= y <= row and row+h <= y+m <= height and 0 <= u <= col and col+w <= u+n <= width
         assert np.isnan(got[row:row+h, col:col+w]).all()
         part = smooth(pad_window(x[:, y:y+m, u:u+n], layout.tall, layout.wide), halo)[0]
@@ -59,8 +59,8 @@ def test_blocks_put_together_are_the_whole(height, width, halo, multiple, more, 
 
 
 @pytest.mark.parametrize('n', [-1, 10**6])
-def test_no_such_block(n):
-    with pytest.raises(IndexError): Layout(50, 50, 20).block(n)
+def test_no_such_tile(n):
+    with pytest.raises(IndexError): Layout(50, 50, 20).tile(n)
 
 
 @pytest.mark.parametrize('shape', [(0, 5), (5, 0), (-1, 5)])
@@ -77,7 +77,7 @@ def test_too_small_for_the_halo():
 @quick
 @given(whole(1, 40), whole(0, 120))
 def test_padding_is_a_mirror(n, more):
-    idx = mirrored(n, n+more)
+    idx = reflect_index(n, n+more)
     assert (idx[:n] == np.arange(n)).all() and 0 <= idx.min() and idx.max() < n
     if 0 < more < n: assert (idx[n:] == np.arange(n-2, n-2-more, -1)).all()
     if n == 1: assert not idx.any()
@@ -96,12 +96,12 @@ def test_padding_is_that_of_the_nets():
 
 @quick
 @given(whole(1, 900), whole(1, 200), st.sampled_from([1, 2, 16, 32]))
-def test_lattice_reaches_both_ends(n, size, multiple):
-    starts,side = lattice(n, size, multiple)
+def test_overlapping_windows_reach_both_ends(n, size, multiple):
+    starts,side = overlapping_windows(n, size, multiple)
     padded = -(-n//multiple)*multiple
     assert starts[0] == 0 and starts[-1]+side == padded and all(o % multiple == 0 for o in starts)
     assert all(0 < b-a <= side for a,b in zip(starts, starts[1:])) and side <= max(-(-size//multiple), 2)*multiple
-    assert (bell(side) > 0).all() and bell(side).max() <= 1
+    assert (blend_weights(side) > 0).all() and blend_weights(side).max() <= 1
 
 
 def centred(wins, x):
@@ -111,9 +111,9 @@ def centred(wins, x):
 
 @settings(max_examples=40, deadline=None)
 @given(whole(1, 70), whole(1, 70), whole(2, 40), st.sampled_from([1, 4]), whole(1, 60), whole(1, 60), whole(0, 9))
-def test_blending_knows_no_blocks(height, width, size, multiple, tall, wide, seed):
+def test_blending_knows_no_tiles(height, width, size, multiple, tall, wide, seed):
     x = np.random.default_rng(seed).random((2, height, width)).astype(np.float32)
-    def part(*block): return blend(block, (height, width), size, multiple, lambda wins: centred(wins, x))
+    def part(*tile): return blend(tile, (height, width), size, multiple, lambda wins: centred(wins, x))
     want = part(0, 0, height, width)
     for row in range(0, height, tall):
         for col in range(0, width, wide):

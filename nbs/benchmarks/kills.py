@@ -2,7 +2,7 @@
 
     python nbs/benchmarks/kills.py [--trials 30] [--work runs/kills] [--side 700] [--seed 0]
 
-Makes a small net and a scene (class map, probabilities, uncertainty, polygons; about a hundred blocks), maps it once without a break, then
+Makes a small net and a scene (class map, probabilities, uncertainty, polygons; about a hundred tiles), maps it once without a break, then
 until `--trials` kills have hit: (1) the command is killed by SIGKILL, again and again until it ends by itself, at moments spread evenly over the time
 that it takes; with `--resume` in between; (2) `--workers 2`, one worker process killed; (3) a scheduler and two workers on this machine,
 one of them killed, replaced for the next trial. Prints a markdown table; exit status 1 if any file differs by a byte or one too many is there.
@@ -73,15 +73,15 @@ def children(pid):
     return [int(o) for o in found if is_worker(o)]
 
 
-def blocks(work, out):
-    "Bytes of the journal: how far a run is."
+def stored(work, out):
+    "Bytes of the store: how far a run is."
     try: return (work/out/'scene.partial').stat().st_size
     except OSError: return 0
 
 
 def at(p, work, size):
-    "Wait until the journal has so many bytes, or the run is over; True while it runs."
-    while p.poll() is None and blocks(work, 'o') < size: time.sleep(.005)
+    "Wait until the store has so many bytes, or the run is over; True while it runs."
+    while p.poll() is None and stored(work, 'o') < size: time.sleep(.005)
     return p.poll() is None
 
 
@@ -177,7 +177,7 @@ def main():
     rng,memory = random.Random(a.seed),make(a.work, a.side)
     p,start,size = command(a.work, 'whole', memory, '--overwrite'),time.monotonic(),0
     while p.poll() is None:
-        size = max(size, blocks(a.work, 'whole'))
+        size = max(size, stored(a.work, 'whole'))
         time.sleep(.01)
     ended(p)
     took,want = time.monotonic()-start,files(a.work/'whole')

@@ -121,20 +121,20 @@ def make_reference(path, scene, model, size, whole):
 
 
 def our_probabilities(scene, model, out, memory=1e9):
-    "The blocks that the command line computes, with their probabilities as float32."
+    "The tiles that the command line computes, with their probabilities as float32."
     import rasterio
     from rasterio.windows import Window
     from satseg.engines import load_engine
-    from satseg.blocks import BlockMaker
+    from satseg.blocks import TileMaker
     from satseg.scene import SceneRun
     one = SceneRun(str(scene), load_engine(str(model)), str(model), memory, polygons=())
-    maker = BlockMaker(one.plan, one.scene, one.engine)
+    maker = TileMaker(one.plan, one.scene, one.engine)
     profile = dict(driver='GTiff', height=one.scene.height, width=one.scene.width, count=1, dtype='float32', tiled=True, compress='lzw', nodata=np.nan,
                    crs=one.scene.crs, transform=one.scene.transform)
     with rasterio.open(out/'probability.tif', 'w', **profile) as dst:
         for i in range(len(one.layout)):
-            row,col,h,w = one.layout.block(i)
-            probs = maker.answer(i, maker.read(i))
+            row,col,h,w = one.layout.tile(i)
+            probs = maker.predict_tile(i, maker.read(i))
             dst.write(np.full((h,w), np.nan, np.float32) if probs is None else probs[-1], 1, window=Window(col, row, w, h))
 
 
