@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IGNORE', 'COMMANDS', 'BadInput', 'exit_status', 'number', 'hyphens', 'words', 'need', 'safe_unpickle', 'Chip',
            'class_colours', 'Chips', 'Cache', 'load_pickle', 'save_pickle', 'BandStats', 'band_stats', 'normalise',
-           'class_shares', 'spatial_blocks', 'split_groups', 'drop_neighbours', 'true_colour', 'overlay',
+           'class_shares', 'spatial_blocks', 'split_groups', 'drop_neighbours', 'rgb_places', 'true_colour', 'overlay',
            'show_pictures', 'show_chips']
 
 # %% ../nbs/00_data.ipynb #81636b86
@@ -714,7 +714,9 @@ def drop_neighbours(
 # %% ../nbs/00_data.ipynb #44983c89
 _RGB = {'B04','B4','RED','R'}, {'B03','B3','GREEN','G'}, {'B02','B2','BLUE','B'}
 
-def _rgb_places(bands):
+def rgb_places(
+    bands, # Names
+)->list: # Three numbers
     "Places of red, green and blue; of the first band three times where one of them is missing."
     found = [[i for i,b in enumerate(bands) if b.upper() in names] for names in _RGB]
     return [o[0] for o in found] if all(found) else [0,0,0]
@@ -727,7 +729,7 @@ def true_colour(
 )->np.ndarray: # (H,W,3) uint8
     "The picture an eye would see; grey where red, green or blue is missing."
     if image.ndim != 3 or len(image) != len(bands): raise BadInput(f'expected ({len(bands)},H,W) for the bands {",".join(bands)}, got shape {_shape(image.shape)}')
-    rgb = np.moveaxis(image[_rgb_places(bands)], 0, -1).astype(np.float32)
+    rgb = np.moveaxis(image[rgb_places(bands)], 0, -1).astype(np.float32)
     seen = rgb[::1+rgb.shape[0]//1024, ::1+rgb.shape[1]//1024] # Enough of a large scene to know its range
     seen = seen[np.isfinite(seen).all(-1)]
     if not len(seen): seen = np.zeros((1,3))

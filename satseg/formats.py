@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'load_folders', 'load_coco', 'load_ships', 'read_split', 'load_clouds', 'read_outlines', 'load_geotiffs',
-           'load_bands', 'kind_of', 'load_dataset']
+           'load_bands', 'kind_of', 'load_dataset', 'chip_places', 'valid_pixels', 'is_unlabelled_scene']
 
 # %% ../nbs/05_formats.ipynb #319b29b5
 import contextlib, csv, difflib, inspect, io, re, sqlite3, unicodedata, warnings
+from functools import partial
 from pathlib import Path
 import numpy as np
 from .data import IGNORE, BadInput, Cache, Chips, load_pickle, need
@@ -876,3 +877,45 @@ def load_dataset(
         for o in options: check(f'option of {kind}', o, known)
         return KINDS[kind](path, bands=bands, classes=classes, **options)
     except OSError as e: raise BadInput(f'{e.filename or path}: cannot be read ({e.strerror})') from None
+
+# %% ../nbs/05_formats.ipynb #789bb82f
+def _grid_of_file(file):
+    "The grid of a GeoTIFF: transform, crs."
+    with open_raster(file) as r: return georeference(r, file)
+
+def _grid_of_bands(folder, bands):
+    "The grid of the finest of some bands in a folder: transform, crs."
+    files = _band_files(folder)[0]
+    paths = list(files.values())
+    crs,transform,*_ = _finest([paths[k] for k in band_places(bands, list(files), folder)])
+    return transform,crs
+
+def chip_places(
+    path:str|Path, # As `load_dataset` reads it
+    kind:str, # A key of `KINDS`
+    bands, # Names of the bands that are read
+    labels=None, # See `load_geotiffs`
+)->dict: # Number of a chip in its file or folder -> dict(crs, transform); where none is known, none
+    "Where the chips of a dataset lie."
+    grids = []
+    if kind == 'geotiffs': grids = map(_grid_of_file, _geo_files(path, labels)[0])
+    if kind == 'bands': grids = (_grid_of_bands(o, bands) for o in _scenes(path))
+    known = enumerate(grids)
+    return {i: dict(crs=crs, transform=transform) for i,(transform,crs) in known if crs is not None}
+
+def valid_pixels(
+    path:str|Path, # As `load_dataset` reads it
+    labels=None, # See `load_geotiffs`
+)->list: # One function per chip: () -> (H,W) bool, or None: data everywhere
+    "Where the GeoTIFFs of a dataset hold data."
+    def valid(file):
+        empty = _geo_empty(file)
+        return None if empty is None or not empty.any() else ~empty
+    return [partial(valid, o) for o in _geo_files(path, labels)[0]]
+
+def is_unlabelled_scene(
+    path:str|Path, # A folder
+)->bool: # Whether it holds the bands of one scene, without a mask
+    "Whether a folder of bands is a picture, not a dataset."
+    found,label = _band_files(path)
+    return bool(found) and label is None
