@@ -201,7 +201,8 @@ class LookTab:
             hint='path of a file or folder', tip='dataset.pickle, picture (PNG, JPEG, npy), GeoTIFF, or the folder of a dataset', **kw)
         self.model = Chooser('Model', [('shipped model', '')], lambda o: self.load(model=o), accept=('.pth','.onnx'),
             hint='path of a model file', tip='a .pth or .onnx file that satseg wrote', **kw)
-        self.part = w.Dropdown(layout=w.Layout(width='110px'), tooltip='Part of the data')
+        self.part = w.Dropdown(layout=w.Layout(width='110px'),
+            tooltip='train is learned from, valid chooses epoch and threshold, test judges')
         self.by = w.Dropdown(options=[('worst first', 'worst'), ('as given', 'given')], layout=w.Layout(width='110px'),
             tooltip='Order of the chips; it stays when the threshold moves')
         self.chip = w.Dropdown(layout=w.Layout(width='190px'))

@@ -107,6 +107,7 @@ def _refuse(self:Upload, text):
     self.send(dict(kind='stop'))
     self.on_problem(text)
 
+# %% ../nbs/37_panels.ipynb #951b28a5
 @patch
 def _start(self:Upload, name, size):
     "Check what is to come, and make room for it."
@@ -144,6 +145,7 @@ def _piece(self:Upload, data):
         self.on_file(self.path)
         self.path = None
 
+# %% ../nbs/37_panels.ipynb #8c6ad9a8
 @patch
 def hear(self:Upload,
     content, # What the browser says

@@ -142,7 +142,7 @@ def plot_chips(
     colours=(), # (r,g,b) of each class; `class_colours` unless given
     size:float=2.1, # Edge of one picture in inches
 ): # matplotlib `Figure`, not known to pyplot
-    "Image, truth, prediction and difference of several chips."
+    "Image, mask, prediction and difference of several chips."
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
     shown,two = shown_classes(classes, colours),len(classes) <= 2
@@ -152,7 +152,7 @@ def plot_chips(
         step = -(-max(pred.shape)//512) # Enough for so small a picture
         rgb,targ,pred = (o[::step,::step] for o in (true_colour(chip.image, bands), chip.mask, pred))
         grey = np.repeat(rgb.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
-        images = dict(image=rgb, truth=paint(rgb, targ, painted), prediction=paint(rgb, pred, painted),
+        images = dict(image=rgb, mask=paint(rgb, targ, painted), prediction=paint(rgb, pred, painted),
                       difference=_difference(grey, pred, targ, two))
         for ax,(title,img) in zip(row, images.items()):
             ax.imshow(img, interpolation='nearest')
@@ -282,7 +282,7 @@ def _curves(total, threshold, classes):
         for (i,j),v in np.ndenumerate(share):
             ax.text(j, i, f'{v:.2f}', ha='center', va='center', fontsize=8, color='black' if v > .5 else 'white')
         names,places = [_letters(o) for o in classes],range(len(classes))
-        ax.set(xticks=places, yticks=places, yticklabels=names, xlabel='prediction', ylabel='truth')
+        ax.set(xticks=places, yticks=places, yticklabels=names, xlabel='prediction', ylabel='mask')
         ax.set_xticklabels(names, rotation=45, ha='right')
         yield 'confusion','Confusion','Where the pixels of every true class went: each row adds up to 1.',fig
 
@@ -379,7 +379,7 @@ def write_report(
     table = score_rows(total, threshold, classes)
     return _write(folder, facts, table, tally.rows() if tally else [], rows, figs)
 
-# %% ../nbs/31_report.ipynb #ec8c31ec
+# %% ../nbs/31_report.ipynb #5bc6a598
 def report(
     model, # Gives logits
     info, # Its `ModelInfo`

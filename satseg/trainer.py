@@ -144,7 +144,7 @@ class Worker:
             self.thread.join(seconds)
             if seconds: return
 
-# %% ../nbs/38_trainer.ipynb #3567ff5e
+# %% ../nbs/38_trainer.ipynb #5277adc1
 @patch
 def start(self:Worker,
     job, # Called with a function that says whether the job is still wanted
@@ -166,7 +166,7 @@ def start(self:Worker,
         self.jobs += 1
         self.thread.start()
 
-# %% ../nbs/38_trainer.ipynb #e4b9807d
+# %% ../nbs/38_trainer.ipynb #7e28ea28
 class Trainer:
     "Finds a learning rate and trains, in a thread; `changed(event)` is told of everything new."
     worker = Worker() # Of all trainers
@@ -219,7 +219,7 @@ def _start(self:Trainer, job):
 @patch
 def _stopped(self:Trainer): return not self._wanted()
 
-# %% ../nbs/38_trainer.ipynb #b75f5307
+# %% ../nbs/38_trainer.ipynb #531e9c10
 @patch
 def _find(self:Trainer, recipe, data):
     "The curve; None after a stop."
@@ -289,7 +289,7 @@ def _verdict(res, out):
             f'("{blind}" has {row["iou"]:.3f}); the weights are those after {best}; '
             f'report in {out/"report"}')
 
-# %% ../nbs/38_trainer.ipynb #40b7a561
+# %% ../nbs/38_trainer.ipynb #239f92c5
 @patch
 def _progress(self:Trainer, event, learn):
     "Epochs that are done, as a number and in words."
@@ -339,6 +339,7 @@ def free_folder(
     while res.exists(): res,i = folder/f'{name}-{i}',i+1
     return res
 
+# %% ../nbs/38_trainer.ipynb #527109ce
 class TrainTab:
     "Settings, curves and three chips; `box` is the widget."
     def __init__(self,
@@ -411,6 +412,24 @@ def _make_views(self:TrainTab):
     wide,style = dict(width='100%', display='none'),dict(description_width='92px')
     self.after = w.IntSlider(min=0, max=0, description='After epochs', style=style, layout=wide)
     self.after.observe(lambda _: self._try(self._draw_chips), 'value')
+
+# %% ../nbs/38_trainer.ipynb #d701e1b4
+@patch
+def _arrange(self:TrainTab): # The root widget
+    "Settings on the left, what happens on the right."
+    w = need('ipywidgets', 'app')
+    def column(kids, **layout): return w.VBox(kids, layout=layout)
+    buttons = w.HBox([self.train_button, self.stop_button])
+    left = column([self.recipe, self.recipe_path, self.about, self.data, self.data_path,
+                   self.epochs, self.bs, self.lr, self.find_button, self.out, self.existing,
+                   buttons], width='322px', flex='0 0 auto')
+    curves = column([self.rate.empty, self.rate, self.losses.empty, self.losses],
+                    flex='0 0 375px', width='375px', margin='0 10px 0 0')
+    chips = column([self.after, self.chips.empty, self.chips], flex='1 1 400px', max_width='560px')
+    both = w.HBox([curves, chips], layout=dict(flex_flow='row wrap'))
+    right = column([self.message, self.bar, both], flex='1 1 0', min_width='0',
+                   margin='0 0 0 14px')
+    return w.HBox([left, right], layout=dict(width='100%', align_items='flex-start'))
 
 # %% ../nbs/38_trainer.ipynb #eb169423
 @patch

@@ -232,6 +232,7 @@ def _limits(read, shape, bands, n=4, side=128):
     seen = np.concatenate(seen, 1)
     return tuple(np.percentile(seen, q, axis=1) for q in (2,98)) if seen.size else None
 
+# %% ../nbs/36_viewer.ipynb #589077e7
 def _raster(path, info, name, options):
     "A `Source` of one picture through GDAL."
     scene,guard = open_scene(str(path), list(info.bands), **options),RLock()
@@ -244,11 +245,13 @@ def _raster(path, info, name, options):
     mean,std,share = scene.statistics()
     if not share: raise BadInput(f'{name}: expected readings, found no data anywhere')
     image = Cache(lambda p: read(p, (0,0,*shape))[0].transpose(1,2,0), 1, 0)
-    whole = Chips(image, bands=info.bands, classes=mask_classes(info), names=[Path(name).stem or 'picture'])
+    names = [Path(name).stem or 'picture']
+    whole = Chips(image, bands=info.bands, classes=mask_classes(info), names=names)
     place = None if scene.crs is None else dict(crs=scene.crs, transform=scene.transform)
     words = [_called(o, path, name) for o in scene.remarks]
     words.append(compare_statistics(info.bands, mean, std, info.mean, info.std, dtype=scene.dtype))
-    kw = dict(name=name, kind='raster' if place else 'picture', split=None, splits=[], limits=_limits(read, shape, info.bands))
+    limits = _limits(read, shape, info.bands)
+    kw = dict(name=name, kind='raster' if place else 'picture', split=None, splits=[], limits=limits)
     return _source(whole, [shape], read, [place], map(_plain, words), **kw)
 
 # %% ../nbs/36_viewer.ipynb #96874233
@@ -275,12 +278,15 @@ def _array(path):
     return a[...,None] if a.ndim == 2 else a
 
 # %% ../nbs/36_viewer.ipynb #9f21ddc3
+_WANTED = 'a picture, a GeoTIFF, a pickle or a folder of a dataset'
 _DATASETS = '.pickle','.pkl','.csv','.json','.geojson','.gpkg','.shp'
+_PLAIN = '.png','.jpg','.jpeg','.bmp','.npy' # Can be read without rasterio
 
 def _kind(path):
     "'picture', or a kind of dataset."
     if path.suffix.lower() == '.txt' and path.is_file():
-        raise BadInput(f'{path}: expected a picture, a GeoTIFF, a pickle or a folder of a dataset, found a text file: satseg-scene maps lists of scenes')
+        raise BadInput(f'{path}: expected {_WANTED}, found a text file: '
+                       'satseg-scene maps lists of scenes')
     if path.is_file(): return kind_of(path) if path.suffix.lower() in _DATASETS else 'picture'
     try: kind = kind_of(path)
     except BadInput:
@@ -300,14 +306,14 @@ def open_source(
     "Something to look at, found out and opened; nothing in it is run."
     info = info or open_model()[1]
     if str(path) == 'sample': return _dataset(None, 'sample', info, split, name or 'sample', options)
-    path = _there(path, 'a picture, a GeoTIFF, a pickle or a folder of a dataset')
+    path = _there(path, _WANTED)
     path = Path(os.path.abspath(path)) # `.` has no name
     name = name or path.name or str(path)
     try:
         kind = _kind(path)
         if kind != 'picture': return _dataset(path, kind, info, split, name, options)
-        read = _raster if find_spec('rasterio') or path.suffix.lower() not in ('.png','.jpg','.jpeg','.bmp','.npy') else _picture
-        return read(path, info, name, options)
+        plain = path.suffix.lower() in _PLAIN and not find_spec('rasterio')
+        return (_picture if plain else _raster)(path, info, name, options)
     except BadInput as e: raise BadInput(_plain(_called(str(e), path, name))) from None
     except OSError as e: raise BadInput(f'{name}: cannot be read ({e.strerror or type(e).__name__})') from None
 
@@ -495,6 +501,7 @@ def _seams(instances):
         res[a] |= (near != far) & (near > 0) & (far > 0)
     return res
 
+# %% ../nbs/36_viewer.ipynb #3dd8957c
 @patch
 def _look(self:Viewer, i):
     "Image and grey image of a chip."
