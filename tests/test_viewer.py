@@ -445,3 +445,12 @@ def test_real_data(real_data, model):
     view = Viewer(net, info, source)
     assert source.split == 'val' and source.splits == ['train','val'] and len(view) == 5
     assert view.table()[0]['iou'] == pytest.approx(info.scores['s2_builtup (Sentinel-2, Slovenia), val']['iou'], abs=1e-3)
+
+
+def test_the_page_takes_no_private_name_of_another_module():
+    import ast
+    from pathlib import Path
+    for o in ('viewer','panels','trainer','app'):
+        tree = ast.parse((Path(V.__file__).parent/f'{o}.py').read_text())
+        taken = [a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names]
+        assert not [n for n in taken if n.startswith('_')], o
