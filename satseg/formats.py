@@ -903,6 +903,7 @@ def chip_places(
     known = enumerate(grids)
     return {i: dict(crs=crs, transform=transform) for i,(transform,crs) in known if crs is not None}
 
+# %% ../nbs/05_formats.ipynb #7141d58e
 def valid_pixels(
     path:str|Path, # As `load_dataset` reads it
     labels=None, # See `load_geotiffs`

@@ -227,6 +227,7 @@ def _pickle(path, info, ignore):
         want = f'expected {len(info.bands)} bands ({",".join(info.bands)}) as the model was trained on'
         raise BadInput(f'{found[1]}: {want}, got {found[2]}: {hint}') from None
 
+# %% ../nbs/30_inference.ipynb #138a9116
 def load_parts(
     path:str|Path, # File or folder
     kind:str, # A key of `KINDS`

@@ -410,6 +410,5 @@ def report(
         data = data or chips.source or 'chips without a name'
         body = write_report(folder, total, rows, lambda o: list(pairs(o)), info, chips.bands,
                             threshold, rule, data, tally, tta, losses, n_show)
-    metrics = summary(total, threshold, mask_classes(info))
-    if tally: metrics['objects'] = tally.scores()
-    return Report(Path(out), metrics, rows, body)
+    objects = dict(objects=tally.scores()) if tally else {}
+    return Report(Path(out), summary(total, threshold, mask_classes(info)) | objects, rows, body)

@@ -305,6 +305,7 @@ def _progress(self:Trainer, event, learn):
     self.words = f'{first} of {learn.n_epoch} epochs done{batch}'
     return first
 
+# %% ../nbs/38_trainer.ipynb #e4a7c305
 @patch
 def _told(self:Trainer, event, learn):
     "What `training.Tell` tells, in the thread."
