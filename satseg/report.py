@@ -307,7 +307,7 @@ def _pictures(rows, pairs, info, bands, n):
     for name,part in pick_chips(rows, n).items():
         if not part: continue
         captions = [f"{o['name'][-24:]}\nIoU {o['iou']:.3f}" for o in part]
-        found = pairs([o['place'] for o in part])
+        found = list(pairs([o['place'] for o in part]))
         fig = plot_chips(found, bands, classes, captions, info.colours[:len(classes)])
         yield name,f'{name.capitalize()} chips',texts[name],fig
 
@@ -405,10 +405,9 @@ def report(
         total,rows = score_chips(model, info, chips, threshold, tally, min_area, progress=progress, **kw)
         def pairs(places):
             for chip,p in predict(model, info, chips[places], **kw):
-                mask = true_mask(chip.mask, info)
-                yield chip._replace(mask=mask),class_ids(pixel_probabilities(p, info), threshold)
-        data = data or chips.source or 'chips without a name'
-        body = write_report(folder, total, rows, lambda o: list(pairs(o)), info, chips.bands,
-                            threshold, rule, data, tally, tta, losses, n_show)
+                ids = class_ids(pixel_probabilities(p, info), threshold)
+                yield chip._replace(mask=true_mask(chip.mask, info)),ids
+        about = info,chips.bands,threshold,rule,data or chips.source or 'chips without a name'
+        body = write_report(folder, total, rows, pairs, *about, tally, tta, losses, n_show)
     objects = dict(objects=tally.scores()) if tally else {}
     return Report(Path(out), summary(total, threshold, mask_classes(info)) | objects, rows, body)
