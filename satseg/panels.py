@@ -9,6 +9,7 @@ __all__ = ['anywidget', 'Panels', 'size_text', 'Upload', 'Downloads']
 import math, shutil, tempfile
 import numpy as np
 import traitlets as t
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -16,177 +17,20 @@ from .data import BadInput, need
 from .outputs import file_names
 anywidget = need('anywidget', 'app')
 
-# %% ../nbs/37_panels.ipynb #9d920efc
-_ZOOM = '''
-const clamp = (v, low, high) => Math.min(Math.max(v, low), high)
-class Zoom {
-  constructor(changed) { Object.assign(this, {s: 1, x: 0, y: 0, changed}) }
-  set(s, x, y) {
-    const room = 1 - 1/s
-    Object.assign(this, {s, x: clamp(x, 0, room), y: clamp(y, 0, room)})
-    this.changed()
-  }
-  by(k, u=.5, v=.5) {
-    const s = clamp(this.s*k, 1, 40)
-    this.set(s, this.x + u/this.s - u/s, this.y + v/this.s - v/s)
-  }
-  pan(du, dv) { this.set(this.s, this.x - du/this.s, this.y - dv/this.s) }
-  get css() { return `translate(${-this.x*this.s*100}%, ${-this.y*this.s*100}%) scale(${this.s})` }
-}
-'''
-
-# %% ../nbs/37_panels.ipynb #dd2a71e9
-_PARTS = '''
-const make = (tag, name, ...kids) => {
-  const o = document.createElement(tag)
-  o.className = 'satseg-' + name
-  o.append(...kids)
-  return o
-}
-const button = (text, title, act) => {
-  const o = make('button', 'button', text)
-  Object.assign(o, {type: 'button', title, onclick: act})
-  return o
-}
-'''
-
-# %% ../nbs/37_panels.ipynb #2d240538
-_PANEL = '''
-const panel = (zoom, point) => {
-  const canvas = make('canvas', 'canvas'), cross = make('div', 'cross'), title = make('figcaption', 'title')
-  const frame = make('div', 'frame', canvas, cross), root = make('figure', 'panel', title, frame)
-  const place = e => { const r = frame.getBoundingClientRect(); return [(e.clientX-r.left)/r.width, (e.clientY-r.top)/r.height] }
-  let last = null
-  frame.tabIndex = 0
-  frame.setAttribute('role', 'group')
-  frame.addEventListener('wheel', e => {
-    if (e.deltaY > 0 && zoom.s === 1) return
-    e.preventDefault()
-    zoom.by(Math.exp(-clamp(e.deltaY, -200, 200)/300), ...place(e))
-  }, {passive: false})
-  frame.onpointerdown = e => { last = place(e); frame.setPointerCapture(e.pointerId) }
-  frame.onpointermove = e => {
-    const p = place(e)
-    if (last) { zoom.pan(p[0]-last[0], p[1]-last[1]); last = p }
-    point(p, root)
-  }
-  frame.onpointerup = frame.onpointercancel = () => { last = null }
-  frame.onpointerleave = () => point(null, root)
-  frame.ondblclick = () => zoom.set(1, 0, 0)
-  const keys = {'+': () => zoom.by(1.5), '=': () => zoom.by(1.5), '-': () => zoom.by(1/1.5), '0': () => zoom.set(1, 0, 0),
-    ArrowLeft: () => zoom.pan(.1, 0), ArrowRight: () => zoom.pan(-.1, 0), ArrowUp: () => zoom.pan(0, .1), ArrowDown: () => zoom.pan(0, -.1)}
-  frame.onkeydown = e => { if (keys[e.key] && !e.ctrlKey && !e.metaKey) { e.preventDefault(); e.stopPropagation(); keys[e.key]() } }
-  return {root, frame, canvas, cross, title}
-}
-'''
-
-# %% ../nbs/37_panels.ipynb #e079309c
-_DRAW = '''
-const paint = (canvas, view, [h, w]) => {
-  const rgb = new Uint8Array(view.buffer, view.byteOffset, view.byteLength)
-  if (canvas.seen === view || rgb.length !== h*w*3) return
-  const image = new ImageData(w, h), out = new Uint32Array(image.data.buffer)
-  for (let i = 0, j = 0; i < out.length; i++, j += 3) out[i] = rgb[j] | rgb[j+1] << 8 | rgb[j+2] << 16 | 0xff000000
-  Object.assign(canvas, {width: w, height: h, seen: view})
-  canvas.getContext('2d').putImageData(image, 0, 0)
-}
-const draw = (model, panels, root) => {
-  const names = model.get('names'), shape = model.get('shape')
-  panels.forEach((p, i) => {
-    p.root.hidden = i >= names.length
-    if (p.root.hidden) return
-    p.title.textContent = names[i]
-    p.frame.setAttribute('aria-label', names[i] + ': zoom with the wheel or + and -, move by dragging or with the arrows')
-    paint(p.canvas, model.get('rgb' + i), shape)
-  })
-  root.style.setProperty('--ratio', shape[1]/shape[0])
-  root.style.setProperty('--height', model.get('height'))
-}
-'''
-
-# %% ../nbs/37_panels.ipynb #a3bf4616
-_LEGEND = '''
-const colour = o => { const box = make('span', 'colour'); box.style.background = `rgb(${o.colour})`; return box }
-const entry = (model, o) => {
-  if (o.key === null) return make('span', 'entry', colour(o), o.word)
-  const tick = Object.assign(make('input', 'tick'), {type: 'checkbox', checked: !model.get('hidden').includes(o.key)})
-  tick.onchange = () => {
-    model.set('hidden', [...model.get('hidden').filter(k => k !== o.key), ...(tick.checked ? [] : [o.key])])
-    model.save_changes()
-  }
-  return Object.assign(make('label', 'entry', tick, colour(o), o.word), {title: 'Show or hide ' + o.word})
-}
-const fillLegend = (model, root) => {
-  const groups = new Map()
-  for (const o of model.get('legend')) groups.set(o.group, [...(groups.get(o.group) || []), entry(model, o)])
-  root.replaceChildren(...[...groups].map(([group, items]) => make('span', 'group', make('b', 'head', group), ...items)))
-}
-'''
-
-# %% ../nbs/37_panels.ipynb #e7f0186e
-_PANELS = '''
-export default { render({model, el}) {
-  const point = (p, from) => panels.forEach(o => {
-    o.cross.hidden = !p || o.root === from
-    if (p) Object.assign(o.cross.style, {left: p[0]*100 + '%', top: p[1]*100 + '%'})
-  })
-  const scale = make('span', 'scale')
-  const zoom = new Zoom(() => {
-    panels.forEach(o => { o.canvas.style.transform = zoom.css })
-    scale.textContent = zoom.s === 1 ? 'whole' : zoom.s.toFixed(1) + '\\u00d7'
-  })
-  const panels = [0, 1, 2, 3].map(() => panel(zoom, point))
-  const legend = make('div', 'legend')
-  const buttons = make('div', 'zoom', scale, button('\\u2212', 'Zoom out', () => zoom.by(1/1.5)),
-    button('+', 'Zoom in', () => zoom.by(1.5)), button('Reset', 'Show the whole picture (or double-click it)', () => zoom.set(1, 0, 0)))
-  const root = make('div', 'panels', make('div', 'row', ...panels.map(o => o.root)), make('div', 'foot', legend, buttons))
-  const show = () => draw(model, panels, root), list = () => fillLegend(model, legend)
-  model.on('change', show)
-  model.on('change:legend change:hidden', list)
-  el.replaceChildren(root)
-  list(); zoom.set(1, 0, 0); point(null); show()
-  return () => { model.off('change', show); model.off('change:legend change:hidden', list) }
-} }
-'''
-
-# %% ../nbs/37_panels.ipynb #7741eaea
-_BUTTON_CSS = '''
-.satseg-button {font: inherit; font-size: 13px; line-height: 26px; padding: 0 10px; border: 1px solid var(--jp-border-color1, #bbb); border-radius: 4px;
-  background: var(--jp-layout-color1, #fff); color: var(--jp-ui-font-color1, #222); cursor: pointer; white-space: nowrap}
-.satseg-button:hover {background: var(--jp-layout-color2, #eee)}
-.satseg-button:disabled {opacity: .5; cursor: default}
-.satseg-button:focus-visible, .satseg-frame:focus-visible {outline: 2px solid var(--jp-brand-color1, #1976d2); outline-offset: 1px}
-'''
-_PANELS_CSS = _BUTTON_CSS + '''
-.satseg-panels {font-family: var(--jp-ui-font-family, system-ui, sans-serif); font-size: 13px; color: var(--jp-ui-font-color1, #222); width: 100%}
-.satseg-row {display: flex; gap: 8px; justify-content: flex-start}
-.satseg-panel {margin: 0; flex: 1 1 0; min-width: 0; max-width: calc(var(--height)*var(--ratio, 1))}
-.satseg-panel[hidden], .satseg-cross[hidden] {display: none}
-.satseg-title {font-weight: 600; line-height: 22px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap}
-.satseg-frame {position: relative; overflow: hidden; aspect-ratio: var(--ratio, 1); background: var(--jp-layout-color2, #eee);
-  border-radius: 3px; cursor: grab; touch-action: pan-y; user-select: none}
-.satseg-frame:active {cursor: grabbing}
-.satseg-canvas {position: absolute; inset: 0; width: 100%; height: 100%; transform-origin: 0 0; image-rendering: pixelated}
-.satseg-cross {position: absolute; width: 15px; height: 15px; margin: -8px 0 0 -8px; pointer-events: none; border: 1px solid #fff;
-  border-radius: 50%; box-shadow: 0 0 0 1px #000, inset 0 0 0 1px #000}
-.satseg-foot {display: flex; justify-content: space-between; align-items: center; gap: 16px; margin-top: 6px; min-height: 28px}
-.satseg-legend {display: flex; flex-wrap: wrap; gap: 2px 24px}
-.satseg-group {display: inline-flex; flex-wrap: wrap; align-items: center; gap: 2px 12px}
-.satseg-head {font-weight: 400; color: var(--jp-ui-font-color2, #666)}
-.satseg-entry {display: inline-flex; align-items: center; gap: 5px} label.satseg-entry {cursor: pointer}
-.satseg-tick {margin: 0}
-.satseg-colour {width: 14px; height: 14px; border: 1px solid #555; border-radius: 2px; flex: none}
-.satseg-zoom {display: flex; gap: 4px; align-items: center; flex: none} .satseg-scale {color: var(--jp-ui-font-color2, #666); margin-right: 4px}
-'''
-
 # %% ../nbs/37_panels.ipynb #99a7c068
-class Panels(anywidget.AnyWidget):
+class _Widget(anywidget.AnyWidget):
+    "One of the widgets of panels.js; in a notebook a module has no `__file__`."
+    _folder = Path(find_spec('satseg').origin).parent
+    _esm,_css = _folder/'panels.js',_folder/'panels.css'
+    widget = t.Unicode().tag(sync=True) # Its name there
+
+class Panels(_Widget):
     "Up to four pictures of one size side by side, with one zoom and a legend."
-    _esm,_css = _ZOOM + _PARTS + _PANEL + _DRAW + _LEGEND + _PANELS,_PANELS_CSS
+    widget = t.Unicode('panels').tag(sync=True)
     names = t.List(t.Unicode()).tag(sync=True) # Titles, left to right
-    rgb0,rgb1,rgb2,rgb3 = (t.Bytes().tag(sync=True) for _ in range(4)) # The pictures, 3 bytes a pixel
+    rgb0,rgb1,rgb2,rgb3 = (t.Bytes().tag(sync=True) for _ in range(4)) # 3 bytes a pixel
     shape = t.List([1, 1]).tag(sync=True) # Height and width of all
-    legend = t.List().tag(sync=True) # dict(group, word, colour, key), key None for a colour that is always there
+    legend = t.List().tag(sync=True) # dict(group, word, colour, key); key None: always there
     hidden = t.List(t.Unicode()).tag(sync=True) # Keys that are switched off
     height = t.Unicode('44vh').tag(sync=True) # CSS length: no picture is higher
 
@@ -206,68 +50,30 @@ def show(self:Panels,
 ):
     "Show other pictures; the zoom stays."
     arrays = list(pictures.values())
-    if len(arrays) > 4 or any(o.dtype != np.uint8 or o.ndim != 3 or o.shape[2] != 3 or o.shape != arrays[0].shape for o in arrays):
-        raise BadInput(f'expected at most four pictures (H,W,3) uint8 of one size, got {", ".join(f"{o.dtype} {o.shape}" for o in arrays)}')
+    good = [o.dtype == np.uint8 and o.shape == (*arrays[0].shape[:2],3) for o in arrays]
+    if len(arrays) > 4 or not all(good):
+        got = ', '.join(f'{o.dtype} {o.shape}' for o in arrays)
+        raise BadInput(f'expected at most four pictures (H,W,3) uint8 of one size, got {got}')
     with self.hold_sync():
         for i,rgb in enumerate(arrays): setattr(self, f'rgb{i}', rgb.tobytes())
         if arrays: self.shape = list(arrays[0].shape[:2])
         self.names = list(pictures)
-        self.legend = [dict(group=g, word=w, colour=[int(v) for v in c], key=k[0] if k else None) for g,w,c,*k in legend]
-
-# %% ../nbs/37_panels.ipynb #6f1ad59f
-_SEND = '''
-const PIECE = 2**20
-const sender = (model, tell) => {
-  let next = null
-  const hear = o => { if (next && (o.kind === 'next' || o.kind === 'stop')) next(o.kind === 'next') }
-  const said = (o, buffers=[]) => new Promise(done => { next = done; model.send(o, undefined, buffers) })
-  const send = async file => {
-    const about = {name: file.name, size: file.size}
-    if (file.size > model.get('limit')) return model.send({kind: 'large', ...about})
-    let good = await said({kind: 'start', ...about})
-    for (let i = 0; good && i < file.size; i += PIECE) {
-      tell(`${Math.floor(i/file.size*100)} %`)
-      try { good = await said({kind: 'piece'}, [await file.slice(i, i+PIECE).arrayBuffer()]) }
-      catch { model.send({kind: 'broken', ...about}); good = false }
-    }
-  }
-  return [send, hear]
-}
-'''
-
-# %% ../nbs/37_panels.ipynb #d9017faa
-_UPLOAD = '''
-export default { render({model, el}) {
-  const input = Object.assign(make('input', 'file'), {type: 'file', hidden: true, accept: model.get('accept').join(',')})
-  const open = button(model.get('label'), model.get('hint'), () => input.click())
-  const [send, hear] = sender(model, text => { open.textContent = text })
-  const take = async file => {
-    if (!file || open.disabled) return
-    open.disabled = true
-    await send(file)
-    Object.assign(open, {disabled: false, textContent: model.get('label')})
-  }
-  input.onchange = () => { take(input.files[0]); input.value = '' }
-  open.ondragover = e => e.preventDefault()
-  open.ondrop = e => { e.preventDefault(); take(e.dataTransfer.files[0]) }
-  model.on('msg:custom', hear)
-  el.replaceChildren(make('span', 'upload', open, input))
-  return () => model.off('msg:custom', hear)
-} }
-'''
+        self.legend = [dict(group=g, word=w, colour=[int(v) for v in c], key=k[0] if k else None)
+                       for g,w,c,*k in legend]
 
 # %% ../nbs/37_panels.ipynb #b2e9a837
 def size_text(
     n:float, # Bytes
 )->str: # In kB or MB of 1000
     "A size for people."
-    return f'{n/1e6:,.0f} MB' if n >= 1e7 else f'{n/1e6:,.1f} MB' if n >= 1e6 else f'{max(math.ceil(n/1e3), 1):,} kB'
+    if n >= 1e6: return f'{n/1e6:,.{0 if n >= 1e7 else 1}f} MB'
+    return f'{max(math.ceil(n/1e3), 1):,} kB'
 
 # %% ../nbs/37_panels.ipynb #0ca08792
-class Upload(anywidget.AnyWidget):
+class Upload(_Widget):
     "A button that brings files from the browser into a private folder."
-    _esm,_css = _PARTS + _SEND + _UPLOAD,_BUTTON_CSS
-    label,hint = (t.Unicode().tag(sync=True) for _ in range(2)) # On the button; what appears over it
+    widget = t.Unicode('upload').tag(sync=True)
+    label,hint = (t.Unicode().tag(sync=True) for _ in range(2)) # On the button; over it
     accept = t.List(t.Unicode()).tag(sync=True) # Suffixes such as '.png'
     limit = t.Int().tag(sync=True) # Bytes
 
@@ -301,17 +107,22 @@ def _refuse(self:Upload, text):
     self.send(dict(kind='stop'))
     self.on_problem(text)
 
+# %% ../nbs/37_panels.ipynb #951b28a5
 @patch
 def _start(self:Upload, name, size):
     "Check what is to come, and make room for it."
     suffix = Path(name).suffix.lower()
-    if suffix not in self.accept: return self._refuse(f'{name}: expected a file {", ".join(self.accept)}, got {suffix or "no suffix"}')
+    wanted = ', '.join(self.accept)
+    if suffix not in self.accept:
+        return self._refuse(f'{name}: expected a file {wanted}, got {suffix or "no suffix"}')
     if size > self.limit:
-        return self._refuse(f'{name}: expected at most {size_text(self.limit)} for an upload, got {size_text(size)}: '
-                            'give the path of the file instead, or start the page with a larger --max-upload')
+        most = f'{name}: expected at most {size_text(self.limit)} for an upload'
+        return self._refuse(f'{most}, got {size_text(size)}: give the path of the file instead, '
+                            'or start the page with a larger --max-upload')
     if size < 1: return self._refuse(f'{name}: the file is empty')
     self.folder = self.folder or tempfile.TemporaryDirectory(prefix='satseg-upload-')
-    self.path,self.left = Path(tempfile.mkdtemp(dir=self.folder.name))/(file_names([Path(name).stem])[0]+suffix),size
+    own = Path(tempfile.mkdtemp(dir=self.folder.name))
+    self.path,self.left = own/(file_names([Path(name).stem])[0]+suffix),size
     self.send(dict(kind='next'))
 
 # %% ../nbs/37_panels.ipynb #74fca538
@@ -322,61 +133,41 @@ def _leads_elsewhere(path):
 @patch
 def _piece(self:Upload, data):
     "Add some bytes; the last ones complete the file."
-    if self.path is None or not 0 < len(data) <= self.left: return self._refuse('the upload broke off: try it again')
+    if self.path is None or not 0 < len(data) <= self.left:
+        return self._refuse('the upload broke off: try it again')
     with self.path.open('ab') as f: f.write(data)
     self.left -= len(data)
     if not self.left and _leads_elsewhere(self.path):
-        return self._refuse(f'{self.path.name}: expected a picture, this is a VRT, which names other files: upload the picture itself')
+        return self._refuse(f'{self.path.name}: expected a picture, this is a VRT, which names '
+                            'other files: upload the picture itself')
     self.send(dict(kind='next'))
     if not self.left:
         self.on_file(self.path)
         self.path = None
 
+# %% ../nbs/37_panels.ipynb #8c6ad9a8
 @patch
 def hear(self:Upload,
     content, # What the browser says
     buffers=(), # And sends
 ):
     "Answer a message from the browser."
-    kind,name,size = (content.get(o) for o in ('kind','name','size')) if isinstance(content, dict) else (None,None,None)
+    content = content if isinstance(content, dict) else {}
+    kind,name,size = (content.get(o) for o in ('kind','name','size'))
     if kind == 'piece' and len(buffers) == 1: self._piece(buffers[0])
-    elif kind in ('start','large') and isinstance(name, str) and type(size) is int: self._start(name, size)
+    elif kind in ('start','large') and isinstance(name, str) and type(size) is int:
+        self._start(name, size)
     else: self._refuse(f'{name or "the file"}: the browser cannot read it: try it again')
 
-# %% ../nbs/37_panels.ipynb #65c61c4e
-_DOWNLOADS = '''
-export default { render({model, el}) {
-  const root = make('span', 'downloads'), mine = Math.random().toString(36).slice(2)
-  const one = busy => ([kind, text, title, can]) =>
-    Object.assign(button(text, title, () => { fill(true); model.send({kind, view: mine}) }), {disabled: busy || !can})
-  const fill = busy => root.replaceChildren(...model.get('kinds').map(one(busy === true)))
-  const hear = (o, buffers) => {
-    if (o.view !== mine) return
-    fill()
-    if (!buffers.length) return
-    const link = make('a', 'link'), url = URL.createObjectURL(new Blob(buffers, {type: o.mime}))
-    Object.assign(link, {href: url, download: o.name})
-    document.body.append(link)
-    link.click()
-    link.remove()
-    setTimeout(() => URL.revokeObjectURL(url), 60000)
-  }
-  model.on('change:kinds', fill); model.on('msg:custom', hear)
-  el.replaceChildren(root)
-  fill()
-  return () => { model.off('change:kinds', fill); model.off('msg:custom', hear) }
-} }
-'''
-
 # %% ../nbs/37_panels.ipynb #749b24e3
-class Downloads(anywidget.AnyWidget):
+class Downloads(_Widget):
     "Buttons that make files and hand them to the browser."
-    _esm,_css = _PARTS + _DOWNLOADS,_BUTTON_CSS + '.satseg-downloads {display: flex; flex-wrap: wrap; gap: 6px}'
-    kinds = t.List().tag(sync=True) # [kind, words on the button, words over it, whether it can be pressed]
+    widget = t.Unicode('downloads').tag(sync=True)
+    kinds = t.List().tag(sync=True) # [kind, words on the button, words over it, can be pressed]
 
     def __init__(self,
-        make, # Called with a kind and `give`, which it calls once with name, MIME type and bytes of the file, or with nothing
-        kinds=(), # (kind, words on the button, words over it, whether it can be pressed)
+        make, # Called with a kind and `give`; calls give(name, MIME type, bytes) or give()
+        kinds=(), # See `kinds`
     ):
         super().__init__(kinds=[list(o) for o in kinds])
         self.make = make
@@ -386,5 +177,8 @@ class Downloads(anywidget.AnyWidget):
         content, # What the browser says: kind of file, and which view asks
     ):
         "Have a file made and sent."
-        def give(name='', mime='', data=None): self.send(dict(view=content.get('view'), name=name, mime=mime), [data] if data else [])
-        if content.get('kind') in [o[0] for o in self.kinds if o[3]]: self.make(content['kind'], give)
+        def give(name='', mime='', data=None):
+            about = dict(view=content.get('view'), name=name, mime=mime)
+            self.send(about, [data] if data else [])
+        if content.get('kind') in [o[0] for o in self.kinds if o[3]]:
+            self.make(content['kind'], give)

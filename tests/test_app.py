@@ -155,7 +155,7 @@ def choose(page, title, words):
 @needs_browser('voila', 'anywidget')
 def test_opens_with_the_sample(page):
     assert said(page).startswith('16 chips of 256 x 256')
-    assert page.locator('.satseg-title:visible').all_inner_texts() == ['image', 'truth', 'prediction', 'difference']
+    assert page.locator('.satseg-title:visible').all_inner_texts() == ['image', 'mask', 'prediction', 'difference']
     text = page.locator('.satseg-scores').first.inner_text()
     assert '(chosen)' in text and 'all background' in text
     box = page.locator('.satseg-facts').bounding_box()
@@ -307,11 +307,11 @@ def test_several_classes(page, files):
     page.get_by_text('2 chips of 96 x 96').wait_for()
     assert page.locator('.satseg-panels .satseg-tick').count() == 2 and not page.locator('.noUi-handle').is_visible()
     shot(page, 'app_classes')
-    truth = picture(page, 'truth')
+    mask = picture(page, 'mask')
     for o in ('forest', 'water'): page.get_by_label(o).uncheck()
-    assert (becomes(lambda: picture(page, 'truth'), truth) != truth).any()
+    assert (becomes(lambda: picture(page, 'mask'), mask) != mask).any()
     page.wait_for_timeout(500)
-    assert (picture(page, 'truth') == picture(page, 'image')).all()
+    assert (picture(page, 'mask') == picture(page, 'image')).all()
     assert 'forest' in page.locator('.satseg-scores').first.inner_text()
     choose(page, 'Model', 'shipped model') # Does not fit these data
     page.get_by_text('choose data that it can read').wait_for()

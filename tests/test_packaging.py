@@ -78,7 +78,7 @@ def place(wheel, tmp_path_factory):
 
 def test_the_wheel_holds_modules_model_recipes_and_nothing_else(wheel):
     info = f"satseg-{SETTINGS['version']}.dist-info"
-    want = [*(f'satseg/{o}' for o in (*MODULES, 'py.typed','shipped/unet_model.pth')), *(f'satseg/shipped/recipes/{o}' for o in RECIPES),
+    want = [*(f'satseg/{o}' for o in (*MODULES, 'py.typed','panels.js','panels.css','shipped/unet_model.pth')), *(f'satseg/shipped/recipes/{o}' for o in RECIPES),
             *(f'{info}/{o}' for o in ('METADATA','RECORD','WHEEL','entry_points.txt','top_level.txt','licenses/LICENSE'))]
     assert names(wheel) == sorted(want)
     assert not [o for o in want if re.search(r'ipynb|pickle|tests?/|\.jpg', o)] and len(RECIPES) >= 8

@@ -9,10 +9,10 @@ import pytest
 pytest.importorskip('ipywidgets')
 from satseg.inference import evaluate
 from satseg.prediction import load_net
-from satseg.recipes import override, read_recipe, recipe_from, recipe_text
+from satseg.recipes import change, read_recipe, recipe_from, recipe_text, shipped_recipes
 from satseg.report import report
 from satseg.sample import sample_chips, write_sample
-from satseg.trainer import Trainer, TrainTab, _one_line, shipped_recipes, telling_chips
+from satseg.trainer import Trainer, TrainTab, complaint, telling_chips
 
 TINY = recipe_from(dict(name='tiny', about='A tiny net.', split=dict(valid=.35), model=dict(arguments=dict(widths=[8,16])),
                         training=dict(lr=1e-2, bs=2, epochs=2)))
@@ -213,7 +213,7 @@ def test_a_stop_before_it_began_leaves_a_finished_run_alone(tab):
 @pytest.mark.parametrize('field, value, words', [('data_path', '/nothing/here', 'expected a dataset, found no such file'), ('data_path', '', 'expected the path of a file or folder'),
     ('recipe_path', '/nothing.yaml', 'expected a recipe, found no such file'), ('lr', 'fast', 'expected a number such as 2e-3'), ('lr', '-1', 'training.lr'),
     ('out', '', 'expected the path of a folder'), ('out', '/proc/nowhere/x', '')])
-def test_errors_are_one_line(tab, field, value, words):
+def test_errors_arecomplaint(tab, field, value, words):
     getattr(tab, field).value = value
     got = press(tab)
     assert 'role="alert"' in got and words in got and 'Traceback' not in got and '\n' not in got and not tab.models
@@ -238,12 +238,12 @@ def test_a_bad_recipe_and_a_hostile_name_are_only_text(tab, tmp_path):
     assert '<script' not in tab.about.value and 'alert(1)' in tab.about.value
 
 
-def test_an_error_in_the_middle_ends_in_one_line(tab, monkeypatch):
+def test_an_error_in_the_middle_ends_incomplaint(tab, monkeypatch):
     import satseg.training
     def broken(*args, **kw): raise RuntimeError('a\nstrange thing')
     monkeypatch.setattr(satseg.training, 'run_recipe', broken)
     assert 'RuntimeError: a strange thing' in press(tab) and not tab.train_button.disabled
-    assert _one_line(PermissionError(13, 'Permission denied', '/x')).startswith('/x: Permission denied')
+    assert complaint(PermissionError(13, 'Permission denied', '/x')).startswith('/x: Permission denied')
 
 
 def test_what_somebody_does_with_a_model_cannot_hurt(tab):
@@ -257,6 +257,17 @@ def test_two_tabs_do_not_train_at_once(tab, tmp_path, data):
     tab.train_button.click()
     with pytest.raises(ValueError, match='running already'): other.train(TINY, data, tmp_path/'other')
     tab.trainer.wait(300)
+
+
+def test_an_error_at_the_start_leaves_the_next_training_free(tmp_path, data):
+    def broken(event): raise RuntimeError('no page there')
+    trainer = Trainer(broken)
+    with pytest.raises(RuntimeError, match='no page there'): trainer.train(TINY, data, tmp_path/'run')
+    assert not trainer.running and not (tmp_path/'run').exists()
+    other = Trainer()
+    other.train(override(TINY, epochs=1), data, tmp_path/'other')
+    other.wait(300)
+    assert 'done' in other.words and not other.error
 
 
 def test_every_shipped_recipe_can_be_chosen():
@@ -281,12 +292,13 @@ def test_a_class_of_any_name_is_drawn(data):
     from types import SimpleNamespace as NS
     import numpy as np
     from satseg.data import band_stats
-    from satseg.trainer import Watched, _png
+    from satseg.report import figure_png
+    from satseg.trainer import Watched
     chips = sample_chips(4, size=32, seed=5)
     chips.classes = ['background', r'$\frac$']
     ds = NS(chips=chips, stats=band_stats(chips))
     watched = Watched(NS(dls=NS(valid_ds=ds, train_ds=ds)))
-    for shape in ((3,1,32,32), (3,1)): assert _png(watched.figure(np.zeros(shape, np.float32)))
+    for shape in ((3,1,32,32), (3,1)): assert figure_png(watched.figure(np.zeros(shape, np.float32)))
 
 
 def test_telling_chips_come_from_different_groups():
