@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IGNORE', 'COMMANDS', 'BadInput', 'exit_status', 'number', 'hyphens', 'words', 'need', 'safe_unpickle', 'Chip',
            'class_colours', 'Chips', 'Cache', 'load_pickle', 'save_pickle', 'BandStats', 'band_stats', 'normalise',
-           'class_shares', 'split_groups', 'true_colour', 'overlay', 'show_pictures', 'show_chips']
+           'class_shares', 'split_groups', 'rgb_places', 'true_colour', 'overlay', 'show_pictures', 'show_chips']
 
 # %% ../nbs/00_data.ipynb #81636b86
 import importlib, io, math, mmap, os, pickle, pickletools, re, sys, warnings
@@ -64,10 +64,19 @@ COMMANDS = 'satseg-predict','satseg-train','satseg-scene','satseg-app' # Install
 def hyphens(
     module:str, # `__name__` of a module with a command
 ):
-    "Let a command take both `--min-area` and `--min_area`: fastcore 1 knows the one, fastcore 2 the other."
-    old,new = '-_' if hasattr(importlib.import_module('fastcore.script'), 'Param') else '_-'
-    def one(o): return re.sub('^--[A-Za-z0-9_-]+(?==|$)', lambda m: '--'+m[0][2:].replace(old, new), o)
-    if module == '__main__' or Path(sys.argv[0]).stem in COMMANDS: sys.argv[1:] = map(one, sys.argv[1:])
+    "Let a command take both `--min-area` and `--min_area`, and say the first; fastcore 1 alone knows the second only."
+    if module != '__main__' and Path(sys.argv[0]).stem not in COMMANDS: return
+    def one(o): return re.sub('^--[A-Za-z0-9_-]+(?==|$)', lambda m: m[0].replace('_', '-'), o)
+    sys.argv[1:] = map(one, sys.argv[1:])
+    script = importlib.import_module('fastcore.script')
+    make = script.anno_parser
+    def make_hyphened(*args, **kw):
+        parser = make(*args, **kw)
+        for o in parser._actions: o.option_strings = [*map(one, o.option_strings)]
+        parser._option_string_actions = {one(k): o for k,o in parser._option_string_actions.items()}
+        return parser
+    make_hyphened.done = True
+    if hasattr(script, 'Param') and not hasattr(make, 'done'): script.anno_parser = make_hyphened
 
 def words(
     text:str, # Help for the option
@@ -737,7 +746,9 @@ def split_groups(
 # %% ../nbs/00_data.ipynb #44983c89
 _RGB = {'B04','B4','RED','R'}, {'B03','B3','GREEN','G'}, {'B02','B2','BLUE','B'}
 
-def _rgb_places(bands):
+def rgb_places(
+    bands, # Names
+)->list: # Three numbers
     "Places of red, green and blue; of the first band three times where one of them is missing."
     found = [[i for i,b in enumerate(bands) if b.upper() in names] for names in _RGB]
     return [o[0] for o in found] if all(found) else [0,0,0]
@@ -750,7 +761,7 @@ def true_colour(
 )->np.ndarray: # (H,W,3) uint8
     "The picture an eye would see; grey where red, green or blue is missing."
     if image.ndim != 3 or len(image) != len(bands): raise BadInput(f'expected ({len(bands)},H,W) for the bands {",".join(bands)}, got shape {_shape(image.shape)}')
-    rgb = np.moveaxis(image[_rgb_places(bands)], 0, -1).astype(np.float32)
+    rgb = np.moveaxis(image[rgb_places(bands)], 0, -1).astype(np.float32)
     seen = rgb[::1+rgb.shape[0]//1024, ::1+rgb.shape[1]//1024] # Enough of a large scene to know its range
     seen = seen[np.isfinite(seen).all(-1)]
     if not len(seen): seen = np.zeros((1,3))

@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'load_folders', 'load_coco', 'load_ships', 'read_split', 'load_clouds', 'read_outlines', 'load_geotiffs',
-           'load_bands', 'kind_of', 'load_dataset']
+           'load_bands', 'kind_of', 'load_dataset', 'chip_places', 'valid_pixels', 'is_unlabelled_scene']
 
 # %% ../nbs/05_formats.ipynb #319b29b5
 import contextlib, csv, difflib, inspect, io, re, sqlite3, unicodedata, warnings
+from functools import partial
 from pathlib import Path
 import numpy as np
 from .data import IGNORE, BadInput, Cache, Chips, load_pickle, need
 from .masks import coco_polygons, coco_rle_decode, polygons_to_instances, read_ship_csv, ship_instances
-from .pictures import (MAX_BYTES, PICTURES, all_band_names, band_places, check_size, colours_to_ids, few, find_overlaps, georeference,
-    inside, lazy_pictures, map_tile, name_groups, open_raster, overlap_groups, read_json, read_picture, read_text)
+from .pictures import (BAND_FILE, MAX_BYTES, PICTURES, all_band_names, band_places, bands_of_files, check_size, colours_to_ids, few,
+    find_overlaps, finest_grid, georeference, grid_of, inside, lazy_pictures, map_tile, name_groups, open_raster, other_names, overlap_groups,
+    read_json, read_picture, read_text)
 
 # %% ../nbs/05_formats.ipynb #088f9b54
 _IMAGES = 'images','image','imgs','img'
@@ -66,7 +68,7 @@ class _Labels:
         self.classes,self.colours = [names[i] for i in kept],[self.table[i] for i in kept] if self.table else None
         self.kind,self.tolerance,self.unknown = kind,tolerance,[_colour(o, 'ignore_colours') for o in ignore_colours]
         self.has_ignore = has_ignore or bool(ignore) or bool(ignore_colours)
-        self.files,self.white = [],None # All masks of the pile; is 255 the class 1 there?
+        self.root,self.files,self.white = root,[],None # All masks of the dataset; is 255 the class 1 there?
 
 # %% ../nbs/05_formats.ipynb #d18743fa
 def _mapping(root):
@@ -90,12 +92,20 @@ def _class_colours(table, names, ids, where, stored):
     return [_colour(o, where) for o in res]
 
 # %% ../nbs/05_formats.ipynb #637cc85c
-def _is_white(labels, values):
-    "Is 255 the class 1 in this pile? Decided once, by up to 200 masks."
-    if len(labels.classes) != 2 or labels.has_ignore or not set(values) <= {0,255}: return False
+def _white(masks, classes, where):
+    "Is 255 the class 1 in this dataset? It is if none of its masks, arrays as stored, holds anything but 0 and 255."
+    white = all(np.isin(a, (0,IGNORE)).all() for a in masks)
+    meaning = f'{classes[1]}, for no mask holds a 1 (--ignore, has_ignore=True: it is unknown)'
+    warnings.warn(f'{where}: 255 in the masks is {meaning if white else "unknown, for some mask holds more than 0 and 255"}')
+    return white
+
+# %% ../nbs/05_formats.ipynb #bbad11c9
+def _is_white(labels):
+    "Is 255 the class 1? Decided by all masks when the first 255 is met."
+    if len(labels.classes) != 2 or labels.has_ignore: return False
     if labels.white is None:
-        seen = (read_picture(o)[0] for o in labels.files[::1+len(labels.files)//200])
-        labels.white = not any((a == 1).any() for a in seen)
+        exact = (o for o in labels.files if o.suffix.lower() not in ('.jpg','.jpeg'))
+        labels.white = _white((read_picture(o)[0] for o in exact), labels.classes, labels.root)
     return labels.white
 
 def _read_mask_file(labels, path):
@@ -108,7 +118,7 @@ def _read_mask_file(labels, path):
         if kind == 'colours': return _from_colours(labels, a, palette)
         if a.ndim == 3: raise BadInput(f'expected one id per pixel, got {a.shape[2]} channels: say mask_kind="colours" and give colours=')
         values = np.unique(a)
-        if kind == '255' or labels.kind is None and 255 in values and _is_white(labels, values.tolist()): return _from_white(labels, a)
+        if kind == '255' or labels.kind is None and 255 in values and _is_white(labels): return _from_white(labels, a)
         if not np.isfinite(values).all(): raise BadInput(f'{(~np.isfinite(a)).sum():,} pixels are NaN or infinite: expected class ids')
         strange = [v for v in values.tolist() if v != int(v) or not 0 <= v < 65536 or labels.ids[int(v)] < 0]
         if strange: raise BadInput(f'{np.isin(a, strange).sum():,} pixels hold {few(strange)}: expected ids of {few(labels.classes)}: '
@@ -184,7 +194,7 @@ def load_folders(
     mask_kind:str=None, # 'ids', '255' or 'colours'; by their look unless given
     masks:str|Path=None, # Folder of the masks, if it has an unusual name or place
     has_ignore:bool=False, # 255 surely means "nobody knows"
-    group=None, # See `name_groups`
+    group=None, # See `name_groups`; unless given, also by the folder of the part
 )->dict[str,Chips]: # `all`, or the parts that the folders name
     "Chips of image and mask folders, paired by name."
     root,res = _folder(path),{}
@@ -192,7 +202,10 @@ def load_folders(
     for part,folder in _part_folders(root):
         names,images,found = _pairs(_sub(folder, _IMAGES) or folder, _folder(Path(root, masks)) if masks else _sub(folder, _MASKS))
         labels.files += found or []
-        res[part] = _folder_chips(folder, names, images, found, labels, lazy_pictures(images, bands, all_bands), name_groups(names, group))
+        groups = name_groups(names, group)
+        if group is None and folder != root: # The same name in two parts is other ground; the address of a map tile is the same
+            groups = [g if map_tile(n) else f'{folder.name}/{g}' for g,n in zip(groups, names)]
+        res[part] = _folder_chips(folder, names, images, found, labels, lazy_pictures(images, bands, all_bands), groups)
     return res
 
 def _folder_chips(folder, names, images, masks, labels, pictures, groups):
@@ -395,8 +408,6 @@ def _ship_rows(table, folder, missing):
 def _ship_groups(pictures, names, group):
     "Labels by overlap, or by name."
     if group != 'overlap': return name_groups(names, group)
-    if len(names) > 3000: raise BadInput(f'ships: to compare {len(names):,} pictures in pairs takes hours: name their scenes with group= '
-                       '(a function or a regular expression); with group=None crops of one scene may sit on both sides of a split')
     return overlap_groups(find_overlaps(pictures), names)
 
 # %% ../nbs/05_formats.ipynb #c424294e
@@ -710,26 +721,24 @@ def _geo_masks(files, grids, shapes, outlines, column, classes, n):
     return classes,Cache(mask, len(files), 2e8),Cache(objects, len(files), 0)
 
 # %% ../nbs/05_formats.ipynb #0725aa12
-_BAND_FILE = re.compile(r'(?:^|[_-])(B\d{1,2}A?|B8A|red|green|blue|nir|swir1|swir2)(?:_\d+m)?$', re.I)
 _LABEL_FILES = 'label','mask','labels','masks','gt'
 
 def _band_files(folder):
-    "Band name -> file, and the mask's file or None."
-    found,label = {},None
-    for o in sorted(folder.iterdir()):
-        if o.name.startswith('.') or o.suffix.lower() not in PICTURES+('.jp2',): continue
-        if o.stem.lower() in _LABEL_FILES:
-            if label: raise BadInput(f'{folder}: expected one mask, found {label.name} and {o.name}: remove one')
-            label = o
-        elif m := _BAND_FILE.search(o.stem):
-            if m[1] in found: raise BadInput(f'{folder}: expected one file for {m[1]}, found {found[m[1]].name} and {o.name}: keep one')
-            found[m[1]] = o
-    return found, label
+    "Names of a band -> file, and the mask's file or None."
+    files = [o for o in sorted(folder.iterdir()) if not o.name.startswith('.') and o.suffix.lower() in (*PICTURES,'.jp2')]
+    labels = [o for o in files if o.stem.lower() in _LABEL_FILES]
+    if len(labels) > 1: raise BadInput(f'{folder}: expected one mask, found {labels[0].name} and {labels[1].name}: remove one')
+    return bands_of_files(files, folder), labels[0] if labels else None
+
+def _has(files, band):
+    "Is a band of these names among `files`?"
+    names = set().union(*(other_names(n) for n in band))
+    return any(names & other_names(n) for o in files for n in o)
 
 def _scenes(path):
     "Folders with single-band files: `path` itself, or those in it."
     root = _folder(path)
-    def has_band(o): return any(_BAND_FILE.search(f.stem) for f in o.glob('*.*') if f.suffix.lower() in PICTURES+('.jp2',))
+    def has_band(o): return any(BAND_FILE.search(f.stem) for f in o.glob('*.*') if f.suffix.lower() in PICTURES+('.jp2',))
     return [o for o in [root, *sorted(root.iterdir())] if o.is_dir() and has_band(o)]
 
 # %% ../nbs/05_formats.ipynb #208af76a
@@ -751,20 +760,18 @@ def _on_grid(path, grid, resampling):
         except rasterio.errors.RasterioError as e: raise BadInput(f'{path}: cannot be warped ({" ".join(str(e).split())[:80]})') from None
 
 def _finest(files):
-    "Grid (crs, transform, height, width) of the finest of `files`."
-    grids = []
+    "Grid of the finest of `files`."
+    grids = {}
     for o in files:
-        with open_raster(o) as r: grids.append((r.height*r.width, (r.crs, r.transform, r.height, r.width)))
-    if len({g[0] is None for _,g in grids}) > 1:
-        raise BadInput(f'{files[0].parent}: some bands have coordinates and some have none: save all as GeoTIFF')
-    return max(grids, key=lambda o: o[0])[1]
+        with open_raster(o) as r: grids[o] = grid_of(r, o)
+    return finest_grid(grids)
 
 # %% ../nbs/05_formats.ipynb #7a897e06
-def _scene_mask(label, grid, empty, classes, has_ignore):
-    "The mask on the scene's grid; 255 where no band has data."
+def _scene_mask(label, grid, empty, classes, white):
+    "The mask on the scene's grid; 255 where no band has data, and where the mask says so unless it is `white`."
     a,none = _on_grid(label, grid, 'nearest')
     with open_raster(label) as r: nodata = r.nodata
-    if len(classes) == 2 and nodata is None and not has_ignore and set(np.unique(a)) <= {0,255}: a = (a > 0)*1
+    if nodata is None and IGNORE in a and white(): a = (a > 0)*1
     if nodata is None or not 0 <= nodata < len(classes): a = np.where(none, IGNORE, a) # A "no data" that is a class is a slip
     return np.where(empty, IGNORE, a)
 
@@ -789,7 +796,7 @@ def load_bands(
     folders = _scenes(path)
     if not folders: raise BadInput(f'{path}: expected B02.tif, B03.tif... in it or in its folders, found none')
     found = [_band_files(o) for o in folders]
-    bands = tuple(bands or (b for b in found[0][0] if all(b in f for f,_ in found)))
+    bands = tuple(bands or (b[0] for b in found[0][0] if all(_has(f, b) for f,_ in found)))
     if not bands: raise BadInput(f'{path}: the {len(folders)} scenes have no band in common: load them one by one')
     chosen = [[list(f.values())[k] for k in band_places(bands, list(f), o)] for (f,_),o in zip(found, folders)]
     bare = [o.name for o,(_,label) in zip(folders, found) if label is None]
@@ -806,9 +813,13 @@ def _scene_arrays(folders, chosen, labels, classes, has_ignore):
     def read(i):
         got = [_on_grid(o, grids[i], 'bilinear') for o in chosen[i]]
         return np.stack([a for a,_ in got], -1), np.all([e for _,e in got], 0)
-    both = Cache(read, len(folders), 1e9)
+    both,known = Cache(read, len(folders), 1e9),[]
+    def white(): # Decided by all masks when the first 255 is met
+        if len(classes) != 2 or has_ignore: return False
+        if not known: known.append(_white((read_picture(o)[0] for o in labels), classes, folders[0].parent))
+        return known[0]
     images = Cache(lambda i: both[i][0], len(folders), 0, lambda i: grids[i][2:])
-    masks = Cache(lambda i: _scene_mask(labels[i], grids[i], both[i][1], classes, has_ignore), len(folders), 2e8)
+    masks = Cache(lambda i: _scene_mask(labels[i], grids[i], both[i][1], classes, white), len(folders), 2e8)
     rows = [_scene_objects(o, g[2:]) for o,g in zip(folders, grids)]
     return images,masks,None if None in rows else Cache(lambda i: _draw(rows[i], grids[i][2:]), len(folders), 2e8)
 
@@ -877,3 +888,46 @@ def load_dataset(
         for o in options: check(f'option of {kind}', o, known)
         return KINDS[kind](path, bands=bands, classes=classes, **options)
     except OSError as e: raise BadInput(f'{e.filename or path}: cannot be read ({e.strerror})') from None
+
+# %% ../nbs/05_formats.ipynb #789bb82f
+def _grid_of_file(file):
+    "The grid of a GeoTIFF: transform, crs."
+    with open_raster(file) as r: return georeference(r, file)
+
+def _grid_of_bands(folder, bands):
+    "The grid of the finest of some bands in a folder: transform, crs."
+    files = _band_files(folder)[0]
+    paths = list(files.values())
+    crs,transform,*_ = _finest([paths[k] for k in band_places(bands, list(files), folder)])
+    return transform,crs
+
+def chip_places(
+    path:str|Path, # As `load_dataset` reads it
+    kind:str, # A key of `KINDS`
+    bands, # Names of the bands that are read
+    labels=None, # See `load_geotiffs`
+)->dict: # Number of a chip in its file or folder -> dict(crs, transform); where none is known, none
+    "Where the chips of a dataset lie."
+    grids = []
+    if kind == 'geotiffs': grids = map(_grid_of_file, _geo_files(path, labels)[0])
+    if kind == 'bands': grids = (_grid_of_bands(o, bands) for o in _scenes(path))
+    known = enumerate(grids)
+    return {i: dict(crs=crs, transform=transform) for i,(transform,crs) in known if crs is not None}
+
+# %% ../nbs/05_formats.ipynb #7141d58e
+def valid_pixels(
+    path:str|Path, # As `load_dataset` reads it
+    labels=None, # See `load_geotiffs`
+)->list: # One function per chip: () -> (H,W) bool, or None: data everywhere
+    "Where the GeoTIFFs of a dataset hold data."
+    def valid(file):
+        empty = _geo_empty(file)
+        return None if empty is None or not empty.any() else ~empty
+    return [partial(valid, o) for o in _geo_files(path, labels)[0]]
+
+def is_unlabelled_scene(
+    path:str|Path, # A folder
+)->bool: # Whether it holds the bands of one scene, without a mask
+    "Whether a folder of bands is a picture, not a dataset."
+    found,label = _band_files(path)
+    return bool(found) and label is None

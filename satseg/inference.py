@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['find_each_way', 'ObjectTally', 'gate_probabilities', 'choose_gate', 'f2_by_chip', 'summary', 'score_rows',
-           'reader_options', 'match_classes', 'unlike_training', 'submission_kind', 'main']
+           'sample_parts', 'reader_options', 'match_classes', 'load_parts', 'pick_split', 'unlike_training',
+           'submission_kind', 'write_submission', 'main']
 
 # %% ../nbs/30_inference.ipynb #7715fdcb
 import importlib.util, json, re, sys
@@ -18,7 +19,7 @@ from .data import IGNORE, BadInput, exit_status, hyphens, number, true_colour
 from .formats import KINDS, kind_of, load_dataset
 from .info import shipped
 from .masks import mask_to_polygons, validate, write_building_csv, write_ship_csv
-from .metrics import EDGES, ProbabilityHistogram, class_table, confusion, format_table, metrics_rows, scores
+from .metrics import EDGES, THRESHOLDS, ProbabilityHistogram, class_table, confusion, format_table, metrics_rows, scores
 from .objects import ObjectCounts, image_f2, match_objects, object_scores
 from .outputs import ERROR_COLOURS, check_free, errors, file_names, mask_image, paint_errors, picture, write_folder
 from .prediction import (add_counts, answers, batch_probabilities, batches, check_bands, class_ids, evaluate, find_objects,
@@ -138,10 +139,11 @@ def score_rows(
     total, # From `evaluate`: a `ProbabilityHistogram`, or (C,C) counts
     threshold:float|None, # The one in use; None for several classes
     classes, # Names
+    thresholds=THRESHOLDS, # More of them to show
 )->list: # Dicts for `format_table`, the first column `threshold` or `class`
     "Scores as rows of a table."
     two = isinstance(total, ProbabilityHistogram)
-    rows,first,drop = (metrics_rows(total, chosen=threshold),'threshold','f1') if two else (class_table(total, classes),'class','')
+    rows,first,drop = (metrics_rows(total, thresholds, threshold),'threshold','f1') if two else (class_table(total, classes),'class','')
     return [{(first if k == 'name' else k): v for k,v in r.items() if k != drop} for r in rows]
 
 # %% ../nbs/30_inference.ipynb #1dc05cf9
@@ -159,7 +161,9 @@ def _find_dataset(path, kind):
     if Path(path).exists(): return kind or kind_of(path)
     raise BadInput(f'{path}: expected a dataset, found no such file or folder; give --dataset, or leave it out for the built-in sample')
 
-def _sample_parts(info):
+def sample_parts(
+    info, # `ModelInfo`
+)->dict: # 'sample' -> `Chips`
     "The built-in sample, with the classes that the model knows."
     from satseg.sample import SCENE_CLASSES, sample_chips
     if tuple(info.classes) == SCENE_CLASSES: return dict(sample=sample_chips(seed=2026, target=None))
@@ -223,8 +227,15 @@ def _pickle(path, info, ignore):
         want = f'expected {len(info.bands)} bands ({",".join(info.bands)}) as the model was trained on'
         raise BadInput(f'{found[1]}: {want}, got {found[2]}: {hint}') from None
 
-def _load(path, kind, info, ignore, options):
-    "Parts of a dataset of any kind, with the bands and as far as possible the classes of the model."
+# %% ../nbs/30_inference.ipynb #138a9116
+def load_parts(
+    path:str|Path, # File or folder
+    kind:str, # A key of `KINDS`
+    info, # `ModelInfo`
+    ignore:bool, # Whether 255 is unknown even in a mask without a 1
+    options:dict, # For the reader
+)->dict: # Name of a part -> `Chips`
+    "Parts of a dataset of any kind, with the bands and, as far as possible, classes of the model."
     if kind == 'pickle':
         if options: raise BadInput(f'a pickle has no options, got {", ".join(options)}; --ignore says that 255 means unknown')
         return _pickle(path, info, ignore)
@@ -232,7 +243,7 @@ def _load(path, kind, info, ignore, options):
     if kind in ('coco','geotiffs','bands'): kw['classes'] = mask_classes(info)
     if kind == 'clouds': kw['shadow'] = 'class' if len(info.classes) == 3 else 'background'
     if kind == 'ships': kw['group'] = None # Nothing is split here, so overlaps need not be found
-    if kind == 'folders' and ignore: kw['has_ignore'] = True
+    if kind in ('folders','bands') and ignore: kw['has_ignore'] = True
     try: return load_dataset(path, kind, list(info.bands), **{**kw, **options})
     except BadInput as e: raise BadInput(str(e).replace('all_bands=', '--options all_bands=')) from None
     except (TypeError,ValueError,AttributeError) as e:
@@ -240,7 +251,11 @@ def _load(path, kind, info, ignore, options):
         raise BadInput(f'--options {" ".join(options)}: the reader {kind} cannot take such a value ({" ".join(str(e).split())[:100]})') from None
 
 # %% ../nbs/30_inference.ipynb #31b1bf26
-def _pick_split(parts, split, source):
+def pick_split(
+    parts:dict, # From `load_parts`
+    split:str|None, # A name, or None
+    source:str, # For the error
+)->str: # A key of `parts`
     "The part to predict: `split`, else val, else test, else the only one."
     if split is None: split = next((o for o in ('val','test') if o in parts), next(iter(parts)) if len(parts) == 1 else None)
     if split in parts: return split
@@ -321,16 +336,26 @@ def _steps(run:_Pass):
         yield chip.name,best
 
 # %% ../nbs/30_inference.ipynb #a7415d7f
+def write_submission(
+    path:Path, # The CSV file to write
+    kind:str, # From `submission_kind`
+    found, # Pairs: name of a chip, its instances (H,W)
+    shape, # Called at the end: (H,W) of the largest chip
+):
+    "Write the file that a challenge of ships or buildings wants, and check it."
+    remark = ''
+    if kind == 'ships': write_ship_csv(path, found)
+    else: remark = write_building_csv(path, ((n, mask_to_polygons(o, tolerance=1)) for n,o in found))
+    wrong = validate(path, kind, shape())
+    if wrong: raise RuntimeError(f'submission.csv is wrong, which is our mistake: {wrong[0]}')
+    return remark
+
 def _go(run):
     "The whole pass, with the submission file; a remark on it, or ''."
     path,remark = run.folder and run.folder/'submission.csv',''
-    if run.submission == 'ships': write_ship_csv(path, _steps(run))
-    elif run.submission: remark = write_building_csv(path, ((name, mask_to_polygons(o, tolerance=1)) for name,o in _steps(run)))
+    if run.submission: remark = write_submission(path, run.submission, _steps(run), lambda: run.shape)
     else:
         for _ in _steps(run): pass
-    wrong = validate(path, run.submission, run.shape) if run.submission else []
-    if wrong: raise RuntimeError(f'submission.csv is wrong, which is our mistake: {wrong[0]}')
-    return remark
     n = run.total.n if isinstance(run.total, ProbabilityHistogram) else 0 if run.total is None else run.total.sum()
     if not n: run.total = None # All is 255
 
@@ -392,8 +417,8 @@ def _nets(model, gate, device, threshold):
 # %% ../nbs/30_inference.ipynb #8a85aabf
 def _data(dataset, kind, split, info, ignore, options):
     "Chips to predict and what to say about them: dataset, split, remarks."
-    parts = _load(dataset, kind, info, ignore, options) if dataset else _sample_parts(info)
-    split = _pick_split(parts, split, dataset or 'built-in sample')
+    parts = load_parts(dataset, kind, info, ignore, options) if dataset else sample_parts(info)
+    split = pick_split(parts, split, dataset or 'built-in sample')
     chips,remark = match_classes(parts[split], info)
     if not len(chips): raise BadInput(f'{dataset}: expected at least one chip, got none')
     known = f'no --dataset: {len(chips)} chips of the built-in sample (painted, seed 2026)'

@@ -6,7 +6,7 @@
 __all__ = ['MAX_SIDE', 'MAX_PIXELS', 'NO_DATA', 'UNKNOWN', 'SEAM', 'open_model', 'Source', 'open_source', 'Viewer', 'run_curves']
 
 # %% ../nbs/36_viewer.ipynb #82d84b20
-import io, os, re, tempfile, zipfile
+import io, os, re, shutil, tempfile
 import numpy as np
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,23 +16,26 @@ from threading import RLock
 from typing import NamedTuple
 
 from fastcore.basics import patch
-from .blocks import doubt
-from .data import IGNORE, BadInput, Cache, Chip, Chips, _rgb_places, class_colours, need, true_colour
-from .formats import _band_files, _finest, _geo_empty, _geo_files, _scenes, kind_of
-from .inference import ObjectTally, _load, _pick_split, _sample_parts, find_each_way, match_classes
-from .inference import submission_kind, unlike_training
+from .blocks import uncertainty
+from .data import IGNORE, BadInput, Cache, Chip, Chips
+from .data import class_colours, need, rgb_places, true_colour
+from .formats import chip_places, is_unlabelled_scene, kind_of, valid_pixels
+from .inference import find_each_way, load_parts, match_classes, pick_split, sample_parts
+from .inference import submission_kind, unlike_training, write_submission
 from .info import OnnxNet, shipped
-from .masks import drop_small, label_components, mask_to_polygons, validate, write_building_csv, write_ship_csv
-from .metrics import BINS, EDGES, _bins, class_table, metrics_rows
-from .outputs import ERROR_COLOURS, errors, file_names, mask_image, paint, picture, shown_classes
-from .pictures import all_band_names, band_places, georeference, open_raster, read_image
-from .prediction import (add_counts, answers, check_bands, find_objects, finds_instances, is_gate, load_net, mask_classes,
-    pick_threshold, pixel_probabilities, to_device, true_mask)
+from .masks import drop_small, label_components
+from .metrics import BINS, EDGES, class_table, probability_steps
+from .outputs import ERROR_COLOURS, errors, file_names, mask_image, paint, picture
+from .outputs import shown_classes
+from .pictures import all_band_names, band_places, read_image
+from .prediction import (add_counts, answers, check_bands, find_objects, finds_instances, is_gate,
+    load_net, mask_classes, pick_threshold, pixel_probabilities, to_device, true_mask)
 from .rasters import compare_statistics, find_scenes, open_scene
-from .report import _curves, _facts, _read_log, _write, chip_row, counts_objects
-from .report import pick_chips, plot_chips, plot_log, score_rows
+from .report import chip_row, counts_objects, figure_png, plot_log, read_log, score_rows
+from .report import write_report
 from .tiles import Layout, blend
-from .vectors import instance_pieces, merge, merge_instances, pieces, pixel_areas, write_polygons
+from .vectors import instance_pieces, merge, merge_instances, pieces, pixel_areas
+from .vectors import write_polygons
 
 # %% ../nbs/36_viewer.ipynb #efbd27d3
 def _there(path, want):
@@ -47,24 +50,23 @@ def open_model(
     device=None, # See `prediction.pick_device`
 )->tuple: # The net, its `ModelInfo`
     "A net that gives masks."
-    path = _there(path or shipped('unet_model.pth'), 'a model file (.pth or .onnx)')
-    if not path.is_file(): raise BadInput(f'{path}: expected a model file (.pth or .onnx), found {"a folder" if path.is_dir() else "no file"}')
+    want = 'a model file (.pth or .onnx)'
+    path = _there(path or shipped('unet_model.pth'), want)
+    if not path.is_file():
+        raise BadInput(f'{path}: expected {want}, found {"a folder" if path.is_dir() else "no file"}')
     net,info = load_net(path, device)
-    if is_gate(info): raise BadInput(f'{path}: expected a net that gives a mask, this is a gate (one answer per chip): take a segmenter')
-    return net, info
+    if not is_gate(info): return net,info
+    raise BadInput(f'{path}: expected a net that gives a mask, this is a gate (one answer per chip): '
+                   'take a segmenter')
 
 # %% ../nbs/36_viewer.ipynb #19b29050
 MAX_SIDE = 1024 # Pixels of a side of what is looked at
 MAX_PIXELS = 2**25 # Of a source: at most 15 bytes are kept of the answer for each
 
-def _edges(n):
-    "Where the pieces of an axis begin, and its end."
-    return np.linspace(0, n, -(-n//MAX_SIDE)+1).round().astype(int).tolist()
-
 def _windows(h, w):
     "The pieces of a picture, (row, col, height, width), in reading order."
-    rows,cols = _edges(h),_edges(w)
-    return [(a,c,b-a,d-c) for a,b in zip(rows, rows[1:]) for c,d in zip(cols, cols[1:])]
+    layout = Layout(h, w, MAX_SIDE)
+    return [layout.block(i) for i in range(len(layout))]
 
 # %% ../nbs/36_viewer.ipynb #6b8a8067
 @dataclass
@@ -95,18 +97,21 @@ def _cut(
     "The pieces of `whole` as `Chips`, and (picture, window) of each."
     views = [(p,win) for p,shape in enumerate(shapes) for win in _windows(*shape)]
     if len(views) == len(whole): return whole,views
-    masks = Cache(lambda p: whole[p].mask, len(whole), 2e8) if whole.has_masks else None
-    objects = Cache(whole.instances, len(whole), 2e8) if whole.objects is not None else None
-    def part(pile):
+    def name(p, win):
+        cut = tuple(win[2:]) != tuple(shapes[p])
+        return f'{whole.names[p]}@{win[0]},{win[1]}' if cut else whole.names[p]
+    def image(i): return read(*views[i])[0].transpose(1,2,0)
+    def part(get): # Of all masks, or of all objects
+        pile = Cache(get, len(whole), 2e8)
         def one(i):
             p,(row,col,h,w) = views[i]
             return pile[p][row:row+h, col:col+w]
-        return pile and Cache(one, len(views), 0)
-    def image(i): return read(*views[i])[0].transpose(1,2,0)
-    many = {p for p,(row,col,*_) in views if row or col}
-    names = [f'{whole.names[p]}@{row},{col}' if p in many else whole.names[p] for p,(row,col,*_) in views]
-    return Chips(Cache(image, len(views), 0), part(masks), whole.bands, whole.classes, names, whole.source, True,
-                 [whole.groups[p] for p,_ in views], part(objects), whole.colours),views
+        return Cache(one, len(views), 0)
+    masks = part(lambda p: whole[p].mask) if whole.has_masks else None
+    objects = part(whole.instances) if whole.objects is not None else None
+    names,groups = [name(*o) for o in views],[whole.groups[p] for p,_ in views]
+    return Chips(Cache(image, len(views), 0), masks, whole.bands, whole.classes, names, whole.source,
+                 True, groups, objects, whole.colours),views
 
 # %% ../nbs/36_viewer.ipynb #796b3359
 def _moved(place, window):
@@ -115,17 +120,21 @@ def _moved(place, window):
     transform = place['transform']
     return dict(place, transform=transform*type(transform).translation(window[1], window[0]))
 
+def _span(sizes):
+    "Sizes in words."
+    low,high = (f'{o[0]:,} x {o[1]:,}' for o in (min(sizes),max(sizes)))
+    return f'{low} pixels' if low == high else f'{low} to {high} pixels'
+
 def _source(whole, shapes, read, places, words, **kw):
     "A `Source` of pictures."
     chips,views = _cut(whole, shapes, read)
-    def span(sizes):
-        low,high = min(sizes),max(sizes)
-        return f'{low[0]:,} x {low[1]:,}'+(f' to {high[0]:,} x {high[1]:,}' if low != high else '')+' pixels'
     one = 'picture' if kw['kind'] in ('picture','raster') else 'chip'
-    line = f'{len(whole):,} {one}{"s"*(len(whole) > 1)} of {span([tuple(o) for o in shapes])}'
-    if len(views) > len(whole): line += f', in {len(views):,} pieces of {span([win[2:] for _,win in views])}'
-    return Source(chips=chips, places=[_moved(places[p], win) for p,win in views], words='; '.join(o for o in (line, *words) if o),
-                  pictures=whole.names, shapes=shapes, views=views, read=read, **kw)
+    line = f'{len(whole):,} {one}{"s"*(len(whole) > 1)} of {_span([tuple(o) for o in shapes])}'
+    if len(views) > len(whole):
+        line += f', in {len(views):,} pieces of {_span([win[2:] for _,win in views])}'
+    return Source(chips=chips, places=[_moved(places[p], win) for p,win in views],
+                  words='; '.join(o for o in (line, *words) if o), pictures=whole.names,
+                  shapes=shapes, views=views, read=read, **kw)
 
 # %% ../nbs/36_viewer.ipynb #6014813e
 def _plain(text):
@@ -159,39 +168,31 @@ def _check_pixels(name, shapes):
     "Refuse more pixels than can be held."
     n = sum(h*w for h,w in shapes)
     if n <= MAX_PIXELS: return
-    advice = f'map it with satseg-scene "{name}" --out FOLDER' if len(shapes) == 1 else 'satseg-predict takes them all'
+    advice = 'satseg-predict takes them all'
+    if len(shapes) == 1: advice = f'map it with satseg-scene "{name}" --out FOLDER'
     raise BadInput(f'{name}: {n:,} pixels are more than the {MAX_PIXELS:,} that are held here: {advice}')
 
 # %% ../nbs/36_viewer.ipynb #7aea385a
-def _grids(path, kind, info, options):
-    "Where the chips of GeoTIFFs and of single bands lie: number -> place."
-    def place(transform, crs): return None if crs is None else dict(crs=crs, transform=transform)
-    def of_file(file):
-        with open_raster(file) as r: return place(*georeference(r, file))
-    def of_bands(folder):
-        files = _band_files(folder)[0]
-        crs,transform,*_ = _finest([list(files.values())[k] for k in band_places(info.bands, list(files), folder)])
-        return place(transform, crs)
-    if kind == 'geotiffs': return dict(enumerate(of_file(o) for o in _geo_files(path, options.get('labels'))[0]))
-    return dict(enumerate(map(of_bands, _scenes(path)))) if kind == 'bands' else {}
-
 def _parts(path, kind, info, options):
     "The parts of a dataset; of the sample, if `path` is None."
-    if path: return _load(path, kind, info, options.pop('has_ignore', False), options)
+    if path: return load_parts(path, kind, info, options.pop('has_ignore', False), options)
     def kept(chips): # Painted once
         res = chips[:]
         res.images,res.masks = (Cache(o.__getitem__, len(o), 2e8) for o in (chips.images, chips.masks))
         return res
-    return {k: kept(o) for k,o in _sample_parts(info).items()}
+    return {k: kept(o) for k,o in sample_parts(info).items()}
 
-def _nodata(path, kind, chips, options):
-    "Function: number of a chip -> (H,W) bool, where there are data, or None; known of GeoTIFFs only."
-    if kind != 'geotiffs': return lambda p: None
-    files = _geo_files(path, options.get('labels'))[0]
-    def valid(p):
-        empty = _geo_empty(files[chips.items[p]])
-        return None if empty is None or not empty.any() else ~empty
-    return Cache(valid, len(chips), 2e8).__getitem__
+def _reader(path, kind, chips, options):
+    "The function `read` of a `Source` of chips."
+    images,valid = Cache(lambda p: chips[p].image, len(chips), 5e8),None
+    if kind == 'geotiffs': # No other kind knows where there are no data
+        known = valid_pixels(path, options.get('labels'))
+        valid = Cache(lambda p: known[chips.items[p]](), len(chips), 2e8)
+    def read(p, window):
+        row,col,h,w = window
+        ok = valid and valid[p]
+        return images[p][:, row:row+h, col:col+w],None if ok is None else ok[row:row+h, col:col+w]
+    return read
 
 # %% ../nbs/36_viewer.ipynb #378b2c6b
 def _dataset(
@@ -204,8 +205,8 @@ def _dataset(
 )->Source:
     "One part of a dataset."
     parts = _parts(path, kind, info, options)
-    split = _pick_split(parts, split, name)
-    places = _grids(path, kind, info, options)
+    split = pick_split(parts, split, name)
+    places = chip_places(path, kind, info.bands, options.get('labels'))
     parts[split].source = name
     chips,few = _few(parts[split], name)
     chips,remark = match_classes(chips, info)
@@ -216,13 +217,9 @@ def _dataset(
     words = [painted, few, remark, careful, _plain(unlike_training(info, chips))]
     shapes = [_shape(chips, i) for i in range(len(chips))]
     _check_pixels(name, shapes)
-    pictures,valid = Cache(lambda p: chips[p].image, len(chips), 5e8),_nodata(path, kind, chips, options)
-    def read(p, window):
-        row,col,h,w = window
-        ok = valid(p)
-        return pictures[p][:, row:row+h, col:col+w], None if ok is None else ok[row:row+h, col:col+w]
+    read,places = _reader(path, kind, chips, options),[places.get(i) for i in chips.items]
     kw = dict(name=name, kind=kind, split=split, splits=list(parts))
-    return _source(chips, shapes, read, [places.get(i) for i in chips.items], words, **kw)
+    return _source(chips, shapes, read, places, words, **kw)
 
 # %% ../nbs/36_viewer.ipynb #30b9d982
 def _limits(read, shape, bands, n=4, side=128):
@@ -231,10 +228,11 @@ def _limits(read, shape, bands, n=4, side=128):
     for row in sorted({int(o) for o in np.linspace(0, max(shape[0]-side, 0), n)}):
         for col in sorted({int(o) for o in np.linspace(0, max(shape[1]-side, 0), n)}):
             x,ok = read(0, (row,col,min(side, shape[0]-row),min(side, shape[1]-col)))
-            seen.append(x[_rgb_places(bands)][:, slice(None) if ok is None else ok].reshape(3, -1))
+            seen.append(x[rgb_places(bands)][:, slice(None) if ok is None else ok].reshape(3, -1))
     seen = np.concatenate(seen, 1)
     return tuple(np.percentile(seen, q, axis=1) for q in (2,98)) if seen.size else None
 
+# %% ../nbs/36_viewer.ipynb #589077e7
 def _raster(path, info, name, options):
     "A `Source` of one picture through GDAL."
     scene,guard = open_scene(str(path), list(info.bands), **options),RLock()
@@ -247,11 +245,13 @@ def _raster(path, info, name, options):
     mean,std,share = scene.statistics()
     if not share: raise BadInput(f'{name}: expected readings, found no data anywhere')
     image = Cache(lambda p: read(p, (0,0,*shape))[0].transpose(1,2,0), 1, 0)
-    whole = Chips(image, bands=info.bands, classes=mask_classes(info), names=[Path(name).stem or 'picture'])
+    names = [Path(name).stem or 'picture']
+    whole = Chips(image, bands=info.bands, classes=mask_classes(info), names=names)
     place = None if scene.crs is None else dict(crs=scene.crs, transform=scene.transform)
     words = [_called(o, path, name) for o in scene.remarks]
     words.append(compare_statistics(info.bands, mean, std, info.mean, info.std, dtype=scene.dtype))
-    kw = dict(name=name, kind='raster' if place else 'picture', split=None, splits=[], limits=_limits(read, shape, info.bands))
+    limits = _limits(read, shape, info.bands)
+    kw = dict(name=name, kind='raster' if place else 'picture', split=None, splits=[], limits=limits)
     return _source(whole, [shape], read, [place], map(_plain, words), **kw)
 
 # %% ../nbs/36_viewer.ipynb #96874233
@@ -278,20 +278,21 @@ def _array(path):
     return a[...,None] if a.ndim == 2 else a
 
 # %% ../nbs/36_viewer.ipynb #9f21ddc3
+_WANTED = 'a picture, a GeoTIFF, a pickle or a folder of a dataset'
 _DATASETS = '.pickle','.pkl','.csv','.json','.geojson','.gpkg','.shp'
+_PLAIN = '.png','.jpg','.jpeg','.bmp','.npy' # Can be read without rasterio
 
 def _kind(path):
     "'picture', or a kind of dataset."
     if path.suffix.lower() == '.txt' and path.is_file():
-        raise BadInput(f'{path}: expected a picture, a GeoTIFF, a pickle or a folder of a dataset, found a text file: satseg-scene maps lists of scenes')
+        raise BadInput(f'{path}: expected {_WANTED}, found a text file: '
+                       'satseg-scene maps lists of scenes')
     if path.is_file(): return kind_of(path) if path.suffix.lower() in _DATASETS else 'picture'
     try: kind = kind_of(path)
     except BadInput:
         if find_spec('rasterio') and len(find_scenes(str(path))) == 1: return 'picture' # The folder of a product
         raise
-    if kind == 'bands' and find_spec('rasterio'):
-        found,label = _band_files(path)
-        if found and label is None: return 'picture'
+    if kind == 'bands' and find_spec('rasterio') and is_unlabelled_scene(path): return 'picture'
     return kind
 
 # %% ../nbs/36_viewer.ipynb #dc150ace
@@ -305,14 +306,14 @@ def open_source(
     "Something to look at, found out and opened; nothing in it is run."
     info = info or open_model()[1]
     if str(path) == 'sample': return _dataset(None, 'sample', info, split, name or 'sample', options)
-    path = _there(path, 'a picture, a GeoTIFF, a pickle or a folder of a dataset')
+    path = _there(path, _WANTED)
     path = Path(os.path.abspath(path)) # `.` has no name
     name = name or path.name or str(path)
     try:
         kind = _kind(path)
         if kind != 'picture': return _dataset(path, kind, info, split, name, options)
-        read = _raster if find_spec('rasterio') or path.suffix.lower() not in ('.png','.jpg','.jpeg','.bmp','.npy') else _picture
-        return read(path, info, name, options)
+        plain = path.suffix.lower() in _PLAIN and not find_spec('rasterio')
+        return (_picture if plain else _raster)(path, info, name, options)
     except BadInput as e: raise BadInput(_plain(_called(str(e), path, name))) from None
     except OSError as e: raise BadInput(f'{name}: cannot be read ({e.strerror or type(e).__name__})') from None
 
@@ -324,7 +325,7 @@ class _Answer(NamedTuple):
     probs:np.ndarray|None # (3,H,W) float32 of a model that finds instances
     valid:np.ndarray|None # (H,W) bool; None: everywhere
     counts:object # `ProbabilityHistogram`, or (C,C) counts; None without a mask
-    doubt:float # Mean over the chip: 0 sure, 1 no idea
+    uncertainty:float # Mean over the chip: 0 sure, 1 no idea
 
 def _keep(
     probs:np.ndarray, # (C,H,W) float32
@@ -336,8 +337,8 @@ def _keep(
     probs = probs[0] if len(probs) == 1 else probs
     pixels = pixel_probabilities(probs, info)
     best,ids = (pixels,None) if pixels.ndim == 2 else (pixels.max(0),pixels.argmax(0).astype(np.uint8))
-    steps = _bins(np.clip(best, 0, 1).astype(np.float32)).astype(np.uint16)
-    unsure = doubt(pixels, 'margin')
+    steps = probability_steps(np.clip(best, 0, 1).astype(np.float32)).astype(np.uint16)
+    unsure = uncertainty(pixels, 'margin')
     unsure = unsure if valid is None else unsure[valid]
     counts = None if mask is None else add_counts(None, pixels, true_mask(mask, info))
     return _Answer(steps, ids, probs if finds_instances(info) else None, valid, counts, float(unsure.mean()) if unsure.size else 0.)
@@ -483,7 +484,7 @@ def objects(self:Viewer,
 
 # %% ../nbs/36_viewer.ipynb #5d5795ae
 NO_DATA = (150,150,150),(190,190,190) # Stripes where there are no data
-UNKNOWN = (200,200,200) # Truth that nobody knows
+UNKNOWN = (200,200,200) # Not labelled
 SEAM = (255,255,255) # Between objects that touch
 
 def _stripes(rgb, valid):
@@ -500,6 +501,7 @@ def _seams(instances):
         res[a] |= (near != far) & (near > 0) & (far > 0)
     return res
 
+# %% ../nbs/36_viewer.ipynb #3dd8957c
 @patch
 def _look(self:Viewer, i):
     "Image and grey image of a chip."
@@ -525,7 +527,7 @@ def _painted(self:Viewer, i, ids, alpha=.5):
     return paint(self._images(i)[0], ids, {k: self.shown[k][1] for k in self.visible & set(self.shown)}, alpha)
 
 @patch
-def _truth(self:Viewer, i):
+def _reference(self:Viewer, i):
     "The mask, painted; and the mask."
     mask = true_mask(self._chip(i).mask, self.info)
     res = paint(self._painted(i, mask), mask, {IGNORE: UNKNOWN}, .7)
@@ -552,14 +554,14 @@ def _prediction(self:Viewer, i):
 @patch
 def pictures(self:Viewer,
     i:int, # Number of a chip
-)->dict: # image, truth, prediction, difference -> (H,W,3) uint8; truth and difference only with masks
+)->dict: # image, mask, prediction, difference -> (H,W,3) uint8; two of them only with masks
     "What there is to see of a chip."
     rgb,grey = self._images(i)
     if not self.source.chips.has_masks: return dict(image=rgb, prediction=self._prediction(i))
-    truth,mask = self._once('truth', (i,frozenset(self.visible)), lambda: self._truth(i))
+    seen,mask = self._once('mask', (i,frozenset(self.visible)), lambda: self._reference(i))
     wrong = errors(self._seen(self._decided(i)), self._seen(mask))
     difference = paint(grey, wrong, dict(enumerate(ERROR_COLOURS.values(), 1)), .85)
-    return dict(image=rgb, truth=truth, prediction=self._prediction(i), difference=difference)
+    return dict(image=rgb, mask=seen, prediction=self._prediction(i), difference=difference)
 
 # %% ../nbs/36_viewer.ipynb #aa2f9f51
 @patch
@@ -572,7 +574,7 @@ def legend(self:Viewer,
     if self.source.chips.has_masks:
         other = {'false alarm': 'false alarm' if self.two else 'false alarm or wrong class'}
         res += [('difference',other.get(k, k),c) for k,c in ERROR_COLOURS.items()]
-        if self._once('unknown', i, lambda: (self._chip(i).mask == IGNORE).any()): res.append(('truth','unknown, not counted',UNKNOWN))
+        if self._once('unknown', i, lambda: (self._chip(i).mask == IGNORE).any()): res.append(('mask','unknown, not counted',UNKNOWN))
     if self.answer(i).valid is not None: res.append(('image','no data, not counted',NO_DATA[0]))
     return res
 
@@ -592,14 +594,9 @@ def order(self:Viewer,
     "In which order to look."
     if by not in ('worst','given'): raise BadInput(f'expected the order worst or given, got {by!r}')
     if by == 'given': return list(range(len(self)))
-    if not self.source.chips.has_masks: return sorted(range(len(self)), key=lambda i: -self.answer(i).doubt)
+    if not self.source.chips.has_masks: return sorted(range(len(self)), key=lambda i: -self.answer(i).uncertainty)
     ious = [self._iou(i) for i in range(len(self))]
     return sorted(range(len(self)), key=lambda i: 2 if ious[i] is None else ious[i])
-
-@patch(as_prop=True)
-def worst(self:Viewer)->str: # One line
-    "What `order('worst')` sorts by."
-    return 'lowest IoU first, at this threshold' if self.source.chips.has_masks else 'most unsure first: there are no masks to compare with'
 
 # %% ../nbs/36_viewer.ipynb #8394302e
 @patch
@@ -610,31 +607,12 @@ def _total(self:Viewer):
 @patch
 def table(self:Viewer,
     i:int|None=None, # Number of a chip; all chips together unless given
-)->list: # Dicts: threshold or class, iou, dice, precision, recall, accuracy...; empty without a labelled pixel
+)->list: # Dicts: threshold or class, iou, dice...; empty without a labelled pixel
     "Scores at the current threshold, beside the answers that need no image."
     if not self.source.chips.has_masks: return []
     total = self._once('total', None, self._total) if i is None else self.answer(i).counts
     if not (total.n if self.two else total.sum()): return []
-    rows = metrics_rows(total, (), self.threshold) if self.two else class_table(total, self.classes)
-    return [{('threshold' if self.two else 'class') if k == 'name' else k: v for k,v in o.items() if k != 'f1'} for o in rows]
-
-# %% ../nbs/36_viewer.ipynb #f28cc225
-@patch
-def object_table(self:Viewer,
-    i:int, # Number of a chip
-)->list: # Dicts: objects (the way of finding them), precision, recall, f1, found, true; empty where nobody knows the objects
-    "Objects found and missed at an IoU of 0.5, beside drawing nothing."
-    if self.source.chips.objects is None or not self.two: return []
-    tally = ObjectTally('ship' in self.classes[1])
-    self._tally(i, tally)
-    return tally.rows()
-
-@patch
-def _tally(self:Viewer, i, tally):
-    "Count the objects of a chip."
-    probs,area = self.answer(i).probs,int(self.min_area)
-    found = {'connected components': self.objects(i)} if probs is None else find_each_way(probs, self.info, self.threshold, area)
-    tally.add(found, self._true_objects(i), self._chip(i).mask == IGNORE)
+    return score_rows(total, self.threshold, self.classes, ())
 
 # %% ../nbs/36_viewer.ipynb #98f339cd
 @patch
@@ -697,10 +675,12 @@ def _mask(self:Viewer, i, name):
 @patch
 def _overlay(self:Viewer, i, name):
     chip,pred = self._chip(i),self.pixel_classes(i)
-    truth = None if chip.mask is None else true_mask(chip.mask, self.info)
-    about = self.two and (self.source.chips.objects is not None or submission_kind(self.info, self.source.kind)) # Single objects
-    instances = self.objects(i) if about and find_spec('skimage') else None
-    img = picture(self._images(i)[0], np.where(pred == IGNORE, np.uint8(0), pred), self.classes, self.colours, truth, instances)
+    mask = None if chip.mask is None else true_mask(chip.mask, self.info)
+    known = self.source.chips.objects is not None
+    single = self.two and (known or submission_kind(self.info, self.source.kind)) # Objects
+    instances = self.objects(i) if single and find_spec('skimage') else None
+    pred = np.where(pred == IGNORE, np.uint8(0), pred)
+    img = picture(self._images(i)[0], pred, self.classes, self.colours, mask, instances)
     return f'{name}_overlay.png','image/png',_png(img)
 
 # %% ../nbs/36_viewer.ipynb #fe4f2844
@@ -735,7 +715,8 @@ def _whole_objects(self:Viewer, p):
     mine = [i for i,(q,_) in enumerate(self.source.views) if q == p]
     if len(mine) == 1: return self.objects(mine[0])
     shape = self.source.shapes[p]
-    pred,probs = np.zeros(shape, np.uint8),np.zeros((3,*shape), np.float32) if finds_instances(self.info) else None
+    pred = np.zeros(shape, np.uint8)
+    probs = np.zeros((3,*shape), np.float32) if finds_instances(self.info) else None
     for i in mine:
         row,col,h,w = self.source.views[i][1]
         pred[row:row+h, col:col+w] = self.pixel_classes(i)
@@ -748,10 +729,8 @@ def _submission(self:Viewer, i, name):
     found = ((o, self._whole_objects(p)) for p,o in enumerate(source.pictures))
     with tempfile.TemporaryDirectory() as tmp:
         path = Path(tmp)/'submission.csv'
-        if kind == 'ships': write_ship_csv(path, found)
-        else: write_building_csv(path, ((n, mask_to_polygons(o, tolerance=1)) for n,o in found))
-        wrong = validate(path, kind, max(map(tuple, source.shapes), key=lambda o: o[0]*o[1]))
-        if wrong: raise RuntimeError(f'submission.csv is wrong, which is our mistake: {wrong[0]}')
+        largest = max(map(tuple, source.shapes), key=lambda o: o[0]*o[1])
+        write_submission(path, kind, found, lambda: largest)
         return path.name,'text/csv',path.read_bytes()
 
 # %% ../nbs/36_viewer.ipynb #7a6b03ce
@@ -761,33 +740,34 @@ def _judged(self:Viewer, i):
     chip = self._chip(i)
     return chip._replace(mask=true_mask(chip.mask, self.info)), self._decided(i)
 
-_PHOTOS = dict(worst='The lowest IoU of single chips. Look here first: wrong labels show up as well as wrong predictions.',
-               best='The highest IoU among chips that have something to find.')
-
 @patch
-def _photos(self:Viewer, rows):
-    "The worst and the best chips: name, title, sentence, figure."
-    for name,part in pick_chips(rows).items():
-        if not part: continue
-        captions,pairs = [f"{o['name'][-24:]}\nIoU {o['iou']:.3f}" for o in part],[self._judged(o['place']) for o in part]
-        fig = plot_chips(pairs, self.source.chips.bands, self.classes, captions, self.colours)
-        yield name,f'{name.capitalize()} chips',_PHOTOS[name],fig
+def _tally(self:Viewer):
+    "Objects of all chips, found and missed; None where they are not known."
+    tally = counts_objects(self.info, self.source.chips)
+    for i in range(len(self)) if tally else ():
+        probs = self.answer(i).probs
+        found = {'connected components': self.objects(i)}
+        if probs is not None:
+            found = find_each_way(probs, self.info, self.threshold, int(self.min_area))
+        tally.add(found, self._true_objects(i), self._chip(i).mask == IGNORE)
+    return tally
 
 # %% ../nbs/36_viewer.ipynb #8a89f151
 @patch
 def _report(self:Viewer, i, name):
+    info,part = self.info,self.source.split
     rows = [dict(place=k, **chip_row(*self._judged(k), self.classes)) for k in self.order()]
-    total,tally,part = self._total(),counts_objects(self.info, self.source.chips),self.source.split
-    if not (total.n if self.two else total.sum()): raise BadInput('expected pixels with a label to report on, all masks are 255 (unknown)')
-    for k in range(len(self)) if tally else (): self._tally(k, tally)
-    rule = 'most probable class' if self.threshold is None else f'threshold {self.threshold:g} as chosen on the page'
-    facts = list(_facts(total, rows, self.info, rule, self.source.name+(f', part {part}' if part else ''), False))
-    figs = [*_curves(total, self.threshold, self.classes), *self._photos(rows)]
-    buf = io.BytesIO()
-    with tempfile.TemporaryDirectory() as tmp, zipfile.ZipFile(buf, 'w', zipfile.ZIP_DEFLATED) as z:
-        _write(Path(tmp), facts, score_rows(total, self.threshold, self.classes), tally.rows() if tally else [], rows, figs)
-        for o in sorted(Path(tmp).iterdir()): z.write(o, f'report/{o.name}')
-    return 'report.zip','application/zip',buf.getvalue()
+    def pairs(places): return [self._judged(k) for k in places]
+    rule = 'most probable class'
+    if self.threshold is not None: rule = f'threshold {self.threshold:g} as chosen on the page'
+    data = self.source.name+(f', part {part}' if part else '')
+    with tempfile.TemporaryDirectory() as tmp:
+        folder = Path(tmp)/'report'
+        folder.mkdir()
+        write_report(folder, self._total(), rows, pairs, info, self.source.chips.bands,
+                     self.threshold, rule, data, self._tally())
+        path = Path(shutil.make_archive(f'{tmp}/all', 'zip', tmp, 'report'))
+        return 'report.zip','application/zip',path.read_bytes()
 
 # %% ../nbs/36_viewer.ipynb #a8597bfb
 @patch
@@ -825,9 +805,10 @@ def run_curves(
     from matplotlib.figure import Figure
     path = _there(folder, 'the folder of a training run')
     path = path/'log.csv' if path.is_dir() else path
-    log,fig,buf = _read_log(path),Figure(figsize=(9,3.2), layout='constrained'),io.BytesIO()
+    log,fig = read_log(path),Figure(figsize=(9,3.2), layout='constrained')
     plot_log(path, fig.subplots(1, 2))
-    fig.savefig(buf, format='png', dpi=100)
-    n,ious = len(log['epoch']),np.array(log['iou'])
-    best = f'; best IoU {np.nanmax(ious):.4f}, after epoch {log["epoch"][int(np.nanargmax(ious))]:g}' if np.isfinite(ious).any() else ''
-    return buf.getvalue(), f'{n} epoch{"s"*(n != 1)}{best}'
+    n,ious,words = len(log['epoch']),np.array(log['iou']),''
+    if np.isfinite(ious).any():
+        best = int(np.nanargmax(ious))
+        words = f'; best IoU {ious[best]:.4f}, after epoch {log["epoch"][best]:g}'
+    return figure_png(fig), f'{n} epoch{"s"*(n != 1)}{words}'
