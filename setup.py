@@ -4,7 +4,7 @@ import shutil
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
@@ -42,7 +42,7 @@ class BuildPy(build_py):
 
 
 setup(
-    name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'].split(),
+    name=cfg['dist_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'].split(),
     long_description=readme, long_description_content_type='text/markdown',
     author=cfg['author'], author_email=cfg['author_email'], url=home,
     project_urls={'Documentation': site, 'Source': home, 'Issues': f'{home}/issues', 'Changes': f"{home}/blob/{cfg['branch']}/CHANGELOG.md"},
@@ -51,7 +51,7 @@ setup(
         'Operating System :: OS Independent', 'Programming Language :: Python :: 3', 'Programming Language :: Python :: 3 :: Only', 'Programming Language :: Python :: 3.11',
         'Topic :: Scientific/Engineering :: Artificial Intelligence', 'Topic :: Scientific/Engineering :: GIS',
         'Topic :: Scientific/Engineering :: Image Processing', 'Typing :: Typed'],
-    packages=['satseg'], package_data={'satseg': ['py.typed', 'panels.js', 'panels.css']}, include_package_data=False, zip_safe=False, cmdclass={'build_py': BuildPy},
+    packages=find_packages(include=['satseg','satseg.*']), package_data={'satseg': ['py.typed'], 'satseg.page': ['*.js','*.css']}, include_package_data=False, zip_safe=False, cmdclass={'build_py': BuildPy},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(), extras_require={**extras, 'all': all_extras, 'dev': cfg['dev_requirements'].split() + all_extras},
     entry_points={'console_scripts': [f'satseg-{name} = satseg.{module}:main' for name,module in scripts.items()]})

@@ -66,10 +66,12 @@ def picture():
     "nbs/images/overview.jpg: image, truth, and the shipped model's hits, misses and false alarms on a fresh sample scene."
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
-    from satseg.data import class_colours, overlay, true_colour
-    from satseg.inference import ERROR_COLOURS, paint_errors, predict
-    from satseg.models import load_model
-    from satseg.sample import sample_chips
+    from satseg.core.display import class_colours, overlay
+    from satseg.data.bands import true_colour
+    from satseg.core.display import ERROR_COLOURS, paint_errors
+    from satseg.models.predict import predict
+    from satseg.models.model_file import load_model
+    from satseg.data.synthetic import sample_chips
     model, info = load_model(ROOT/'unet_model.pth')
     chip, probs = next(predict(model, info, sample_chips(8, seed=2026)[3:4]))
     rgb = true_colour(chip.image, info.bands)

@@ -10,13 +10,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
-CHAPTERS = sorted(NBS.glob('[0-9][0-9]_*.ipynb'))
+CHAPTERS = sorted(NBS.glob('[0-9]_*/[0-9][0-9]_*.ipynb'))
 TUTORIALS = sorted((NBS/'tutorials').glob('[0-9][0-9]_*.ipynb'))
 BOOK = [NBS/'index.ipynb', *CHAPTERS, *TUTORIALS]
 INSTALL = '''#| hide
 from importlib.util import find_spec
 if not find_spec('satseg'): # Colab, or any other fresh machine
-    %pip install -q "satseg[all] @ git+{}"'''
+    %pip install -q "satseg-unet[all] @ git+{}"'''
 
 
 def cells(path, kind=None):
@@ -79,7 +79,7 @@ def test_installs_itself_where_needed(path):
 def test_needs_nothing_beside_it(path):
     for _, text in cells(path, 'code'):
         asked = '.exists()' in text # Then the cell knows what to do without it
-        assert asked or not re.search(r'\.\./(unet_model|recipes|images|\w+\.ipynb)', text), 'a file of the repository: use satseg.info.shipped'
+        assert asked or not re.search(r'\.\./(unet_model|recipes|images|\w+\.ipynb)', text), 'a file of the repository: use satseg.core.files.bundled_file'
         found = re.findall(r'^\s*(?:from|import) (\w+)', text, re.M)
         assert not {'nbdev', 'execnb', 'sklearn', 'hypothesis', 'pytest', 'rio_cogeo', 'playwright'} & set(found), 'not part of satseg[all]'
 

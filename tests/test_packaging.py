@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from satseg.data import COMMANDS
+from satseg.core.errors import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = sorted(o.name for o in (ROOT/'satseg').glob('*.py'))
+MODULES = sorted(o.relative_to(ROOT/'satseg').as_posix() for o in (ROOT/'satseg').rglob('*') if o.suffix in ('.py','.js','.css'))
 RECIPES = sorted(o.name for o in (ROOT/'nbs'/'recipes').glob('*.yaml'))
 SETTINGS = ConfigParser(delimiters=['='], interpolation=None)
 SETTINGS.read(ROOT/'settings.ini')
@@ -77,8 +77,8 @@ def place(wheel, tmp_path_factory):
 
 
 def test_the_wheel_holds_modules_model_recipes_and_nothing_else(wheel):
-    info = f"satseg-{SETTINGS['version']}.dist-info"
-    want = [*(f'satseg/{o}' for o in (*MODULES, 'py.typed','panels.js','panels.css','shipped/unet_model.pth')), *(f'satseg/shipped/recipes/{o}' for o in RECIPES),
+    info = f"satseg_unet-{SETTINGS['version']}.dist-info"
+    want = [*(f'satseg/{o}' for o in (*MODULES, 'py.typed','shipped/unet_model.pth')), *(f'satseg/shipped/recipes/{o}' for o in RECIPES),
             *(f'{info}/{o}' for o in ('METADATA','RECORD','WHEEL','entry_points.txt','top_level.txt','licenses/LICENSE'))]
     assert names(wheel) == sorted(want)
     assert not [o for o in want if re.search(r'ipynb|pickle|tests?/|\.jpg', o)] and len(RECIPES) >= 8
@@ -101,7 +101,7 @@ def test_every_way_of_building_gives_the_same(built, wheel):
 
 def test_metadata(wheel):
     z = zipfile.ZipFile(wheel)
-    m = message_from_string(z.read(f"satseg-{SETTINGS['version']}.dist-info/METADATA").decode())
+    m = message_from_string(z.read(f"satseg_unet-{SETTINGS['version']}.dist-info/METADATA").decode())
     assert (m['Name'], m['Version'], m['License-Expression'], m['License-File'], m['Requires-Python']) == ('satseg', SETTINGS['version'], 'Apache-2.0', 'LICENSE', '>=3.11')
     assert set(m.get_all('Provides-Extra')) == {'geo','onnx','app','scale','dev','all'}
     needs = m.get_all('Requires-Dist')
@@ -118,7 +118,7 @@ def test_metadata(wheel):
 
 
 def test_programs(wheel):
-    text = zipfile.ZipFile(wheel).read(f"satseg-{SETTINGS['version']}.dist-info/entry_points.txt").decode()
+    text = zipfile.ZipFile(wheel).read(f"satseg_unet-{SETTINGS['version']}.dist-info/entry_points.txt").decode()
     got = dict(re.findall(r'^(\S+) = (\S+)$', text, re.M))
     assert got == {'satseg-predict':'satseg.inference:main', 'satseg-train':'satseg.training:main', 'satseg-scene':'satseg.scene:main', 'satseg-app':'satseg.app:main'}
     assert tuple(COMMANDS) == tuple(o for o in ('satseg-predict','satseg-train','satseg-scene','satseg-app'))
@@ -128,7 +128,7 @@ def test_importing_satseg_is_cheap_and_comes_from_the_wheel(place):
     site,_,start = place
     done = start('-c', 'import sys; old = set(sys.modules); import satseg; print(satseg.__file__, *set(sys.modules)-old)')
     assert done.stdout.split() == [str(site/'satseg'/'__init__.py'), 'satseg'], done.stderr
-    done = start('-c', 'from satseg.info import shipped; print(shipped("unet_model.pth"), shipped("recipes/ships.yaml"))')
+    done = start('-c', 'from satseg.core.files import shipped; print(shipped("unet_model.pth"), shipped("recipes/ships.yaml"))')
     assert done.stdout.split() == [str(site/'satseg'/'shipped'/o) for o in ('unet_model.pth','recipes/ships.yaml')], done.stderr
 
 

@@ -16,8 +16,8 @@ def python_cells():
 
 def test_readme_trains_and_reports(tmp_path, monkeypatch):
     pytest.importorskip('matplotlib').use('Agg')
-    from satseg.prediction import load_net
-    from satseg.sample import write_sample
+    from satseg.models.predict import load_net
+    from satseg.data.synthetic import write_sample
     monkeypatch.chdir(tmp_path)
     write_sample('dataset.pickle', n_train=8, n_val=2, size=32)
     names = {}

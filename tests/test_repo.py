@@ -14,28 +14,35 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
-CHAPTERS = [p for p in NOTEBOOKS if re.match(r'\d\d_', p.name) and p.parent.name == 'nbs']
-MODULES = sorted(p for p in (ROOT/'satseg').glob('*.py') if p.name not in ('__init__.py','_modidx.py'))
+CHAPTERS = [p for p in NOTEBOOKS if re.match(r'\d_', p.parent.name)]
+MODULES = sorted(p for p in (ROOT/'satseg').rglob('*.py') if p.name not in ('__init__.py','_modidx.py'))
+PARTS = ['core','data','models','evaluation','learn','scenes','page'] # In this order; the commands at the root stand above them
 
 
 def cells(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
 def code(path): return [''.join(c['source']) for c in cells(path) if c['cell_type'] == 'code']
 
 
-def imports(path):
-    "Names of everything imported anywhere in a module, inside functions too; `.x` for a module beside it, however it is written."
+def name(path):
+    "`data.chips` of satseg/data/chips.py."
+    return '.'.join(path.relative_to(ROOT/'satseg').with_suffix('').parts)
+
+
+def imports(path, package=''):
+    "(module, name) of everything imported anywhere in a module, inside functions too; `.data.chips` for one of satseg, however it is written."
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-        if isinstance(node, ast.ImportFrom):
-            module = '.'*node.level + (node.module or '')
-            names = [f'{module.rstrip(".")}.{o.name}' for o in node.names if o.name != '__version__'] if module in ('.','satseg') else [module]
-        elif isinstance(node, ast.Import): names = [o.name for o in node.names]
-        else: continue
-        yield from (re.sub(r'^satseg(?=\.)', '', o) for o in names)
+        if isinstance(node, ast.Import): yield from ((re.sub(r'^satseg(?=\.)', '', o.name), '') for o in node.names)
+        if not isinstance(node, ast.ImportFrom): continue
+        above = package.split('.')[:-node.level] if node.level else []
+        module = '.'.join(['', *filter(None, above), *filter(None, [node.module])]) if node.level else re.sub(r'^satseg(?=\.)', '', node.module)
+        yield from ((module, o.name) for o in node.names)
 
 
-def layer(path):
-    "The number of the notebook that a module is exported from."
-    return int(re.search(r'File to edit: \.\./nbs/(\d\d)_', path.read_text(encoding='utf-8')).group(1))
+def rank(module):
+    "Where a module stands: its part, then the number of its chapter."
+    part = module.split('.')[0]
+    text = (ROOT/'satseg'/f'{module.replace(".", "/")}.py').read_text(encoding='utf-8')
+    return PARTS.index(part) if '.' in module else len(PARTS), int(re.search(r'File to edit: .*/(\d+)_', text)[1])
 
 
 def test_modules_are_what_the_notebooks_export_and_notebooks_are_clean(tmp_path):
@@ -45,7 +52,7 @@ def test_modules_are_what_the_notebooks_export_and_notebooks_are_clean(tmp_path)
         else: shutil.copy(src, tmp_path/name)
     bin_ = Path(sys.executable).parent
     for cmd in ('nbdev_clean','nbdev_export'): subprocess.run([bin_/cmd], cwd=tmp_path, check=True, capture_output=True)
-    for path in (*NOTEBOOKS, *MODULES, ROOT/'satseg'/'_modidx.py', ROOT/'satseg'/'__init__.py'):
+    for path in (*NOTEBOOKS, *MODULES, *(ROOT/'satseg').rglob('__init__.py'), ROOT/'satseg'/'_modidx.py'):
         assert path.read_text(encoding='utf-8') == (tmp_path/path.relative_to(ROOT)).read_text(encoding='utf-8'), f'{path.name}: run nbdev_clean and nbdev_export'
 
 
@@ -53,33 +60,44 @@ def test_readme_is_what_index_gives():
     subprocess.run([sys.executable, ROOT/'tests'/'notebooks.py', 'readme', '--check'], check=True)
 
 
+def place(path):
+    "The module that a chapter says it is exported to."
+    return re.match(r'#\| default_exp (\S+)', code(path)[0])[1]
+
+
 def test_every_chapter_has_its_module_and_every_module_its_chapter():
-    assert {p.stem[3:] for p in CHAPTERS} == {p.stem for p in MODULES}
+    assert sorted(map(place, CHAPTERS)) == sorted(map(name, MODULES))
+    assert [o[2:] for o in sorted({p.parent.name for p in CHAPTERS})] == [*PARTS, 'commands']
+    for path in CHAPTERS:
+        part = path.parent.name[2:]
+        assert place(path) == ('' if part == 'commands' else f'{part}.') + path.stem[3:], 'the folder is the part, the file is the module'
 
 
 def test_no_way_of_importing_is_overlooked(tmp_path):
-    lines = 'from satseg.a import b','from .c import d','from . import e','from satseg import f','import satseg.g','import numpy.linalg'
+    lines = 'from satseg.a import b','from .c import d','from . import e','from ..f import g','import satseg.h','import numpy.linalg'
     (tmp_path/'x.py').write_text('def f():\n' + ''.join(f'    {o}\n' for o in lines))
-    assert list(imports(tmp_path/'x.py')) == ['.a','.c','.e','.f','.g','numpy.linalg']
-    assert '.models' in imports(ROOT/'satseg'/'prediction.py')
+    assert list(imports(tmp_path/'x.py', 'part.x')) == [('.a','b'),('.part.c','d'),('.part','e'),('.f','g'),('.h',''),('numpy.linalg','')]
+    assert ('.core.errors','BadInput') in imports(ROOT/'satseg'/'data'/'chips.py', 'data.chips')
 
 
-@pytest.mark.parametrize('path', MODULES, ids=lambda p: p.stem)
-def test_imports_point_downwards(path):
-    for name in imports(path):
-        if name.startswith('.'): assert layer(ROOT/'satseg'/f'{name[1:]}.py') < layer(path), f'{path.name} imports {name}'
-        assert name.split('.')[0] != 'nbdev', f'{path.name} imports nbdev, a tool of development only'
-        if name.split('.')[0] == 'fastai': assert path.stem == 'training', f'{path.name} imports fastai'
+@pytest.mark.parametrize('path', MODULES, ids=name)
+def test_imports_point_to_earlier_parts_and_earlier_files(path):
+    for module,what in imports(path, name(path)):
+        if module.startswith('.') and (ROOT/'satseg'/f'{module[1:].replace(".", "/")}.py').exists():
+            assert rank(module[1:]) < rank(name(path)), f'{name(path)} imports {module}'
+            assert not re.match('_[^_]', what), f'{name(path)} imports the private name {module}.{what}'
+        assert module.split('.')[0] != 'nbdev', f'{name(path)} imports nbdev, a tool of development only'
+        if module.split('.')[0] == 'fastai': assert name(path).startswith('learn.'), f'{name(path)} imports fastai'
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_is_small_and_holds_no_trace_of_one_machine(path):
-    assert path.stat().st_size <= 400_000
+    assert path.stat().st_size <= 300_000
     text = path.read_text(encoding='utf-8')
     assert not re.search(r'"[^"\n]*(/home/|/root/|/work/|/Users/|/tmp/)', text), 'an absolute path'
     assert 'Traceback (most recent call last)' not in text and 'Warning:' not in text
     assert not re.search(r'^(<<<<<<<|>>>>>>>)', text, re.M)
-    for src in code(path): assert len(src.splitlines()) <= 32, src[:80]
+    for src in code(path): assert len(src.splitlines()) <= 25, src[:80]
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
@@ -95,7 +113,6 @@ def test_imports_stand_in_cells_of_their_own(path):
 def test_chapter_opens_and_ends_as_chapters_do(path):
     first,last = cells(path)[0],cells(path)[-1]
     assert re.match(rf'# {path.stem[3:]}\n\n> .', ''.join(first['source']))
-    assert code(path)[0].startswith(f'#| default_exp {path.stem[3:]}')
     assert 'Where to go next' in ''.join(last['source'])
     assert not any('import *' in o for o in code(path))
 
@@ -158,28 +175,51 @@ def test_citation_is_a_valid_cff_and_agrees_with_settings_ini():
 
 
 def test_a_notebook_imported_as_a_module_offers_what_its_module_offers():
+    "The first chapter of every part: import-ipynb runs all of it."
     run = '''
 import contextlib, importlib, io, json, os, sys
 import matplotlib; matplotlib.use('Agg')
 os.environ['TQDM_DISABLE'] = '1'
-os.chdir('nbs')
-sys.path[:0] = ['.', '..']
 import import_ipynb
 out = {}
-for name in sys.argv[1:]:
-    with contextlib.redirect_stdout(io.StringIO()): nb = importlib.import_module(name)
-    module = importlib.import_module('satseg.' + name[3:])
-    out[name] = [o for o in module.__all__ if not hasattr(nb, o)]
+for part,chapter,module in json.loads(sys.argv[1]):
+    sys.path.insert(0, part)
+    with contextlib.redirect_stdout(io.StringIO()): nb = importlib.import_module(chapter)
+    out[module] = [o for o in importlib.import_module(f'satseg.{module}').__all__ if not hasattr(nb, o)]
 print(json.dumps(out))
 '''
-    names = [p.stem for p in CHAPTERS]
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', run, *names], cwd=ROOT, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS':'1'})
+    first = {p.parent: p for p in reversed(CHAPTERS)}.values()
+    todo = [(str(p.parent), p.stem, place(p)) for p in first]
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', run, json.dumps(todo)], cwd=ROOT, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS':'1'})
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1]) == {name: [] for name in names}
+    assert json.loads(done.stdout.splitlines()[-1]) == {module: [] for *_,module in todo}
 
 
 def test_the_extra_app_brings_the_kernel_that_the_page_runs_in():
     cfg = ConfigParser(delimiters=['=']); cfg.read(ROOT/'settings.ini')
-    started = re.findall(r"'-m', '(\w+)'", (ROOT/'satseg'/'app.py').read_text(encoding='utf-8'))
+    started = re.findall(r"'-m', '(\w+)'", (ROOT/'satseg'/'page'/'server.py').read_text(encoding='utf-8'))
     assert started == ['ipykernel_launcher'] # A module of ipykernel, which neither voila nor ipywidgets asks for
     assert {'voila','anywidget','ipykernel'} <= {requirement(o)[0] for o in cfg['DEFAULT']['app_requirements'].split()}
+
+
+def exported(path):
+    "Code cells of a chapter as (is exported and more than imports, source)."
+    for src in code(path):
+        plain = all(re.match(r'\s*(#|from |import |\)|$)', o) for o in src.splitlines())
+        yield bool(re.match(r'#\|\s*export', src)) and not plain, src
+
+
+@pytest.mark.parametrize('path', CHAPTERS, ids=place)
+def test_no_three_exported_cells_without_an_example(path):
+    run = 0
+    for is_exported,src in exported(path):
+        if is_exported: run += 1
+        elif not re.match(r'#\|\s*(hide|export)', src): run = 0
+        assert run < 3, src[:200]
+
+
+def test_chapters_and_lines_are_short():
+    longest = {place(p): sum(len(src.splitlines()) for src in code(p) if re.match(r'#\|\s*export', src)) for p in CHAPTERS}
+    assert len([o for o in longest.values() if o > 250]) <= 3, {k: v for k,v in longest.items() if v > 250}
+    wide = [f'{name(p)}:{i+1}' for p in MODULES for i,line in enumerate(p.read_text(encoding='utf-8').splitlines()) if len(line) > 100]
+    assert len(wide) <= 100, wide

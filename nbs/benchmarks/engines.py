@@ -31,8 +31,8 @@ def peak():
 def one(model, engine, half, side, out):
     "Load, compute three times, save the last answer; print seconds, peak memory, and what `window_size` reserves for it, in MB."
     import time
-    from satseg.engines import load_engine, window_size
-    from satseg.sample import sample_scene
+    from satseg.models.engines import load_engine, window_size
+    from satseg.data.synthetic import sample_scene
     net = load_engine(model, engine, 'cpu', half=bool(half))
     n = -(-side//512)
     x = np.moveaxis(np.tile(sample_scene(512, seed=3)[0], (n, n, 1))[:side, :side], -1, 0)[None].astype(np.float32)
@@ -53,8 +53,9 @@ def one(model, engine, half, side, out):
 def resnet(path):
     "A U-Net on ResNet-34, batch statistics settled on noise."
     import torch
-    from satseg.info import ModelInfo
-    from satseg.models import EncoderUNet, save_model
+    from satseg.models.model_file import ModelInfo
+    from satseg.models.encoders import EncoderUNet
+    from satseg.models.model_file import save_model
     torch.manual_seed(0)
     net = EncoderUNet('resnet34', 3, 1, detail=0).train()
     with torch.no_grad():

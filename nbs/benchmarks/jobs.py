@@ -18,15 +18,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from satseg.data import IGNORE, Cache, Chips, band_stats, normalise
-from satseg.formats import load_dataset
-from satseg.inference import choose_gate, f2_by_chip, gate_probabilities
-from satseg.info import ModelInfo
-from satseg.metrics import ProbabilityHistogram, class_table, scores
-from satseg.models import load_model, pad_to_multiple
-from satseg.prediction import predict
-from satseg.recipes import override, prepare_data, read_recipe, split_chips
-from satseg.training import judge, run_recipe
+from satseg.core.display import IGNORE
+from satseg.data.chips import Cache, Chips
+from satseg.models.statistics import band_stats, normalise
+from satseg.data.datasets import load_dataset
+from satseg.evaluation.evaluate import choose_gate, f2_by_chip, gate_probabilities
+from satseg.models.model_file import ModelInfo
+from satseg.evaluation.metrics import ProbabilityHistogram, class_table, scores
+from satseg.models.unet import pad_to_multiple
+from satseg.models.model_file import load_model
+from satseg.models.predict import predict
+from satseg.learn.recipes import override, read_recipe
+from satseg.learn.datasets import prepare_data, split_chips
+from satseg.learn.run import judge, run_recipe
 
 RECIPES = Path(__file__).resolve().parent.parent/'recipes'
 JOBS = dict( # Job -> recipe, folder of the data, shares of each table

@@ -25,10 +25,11 @@ def make(work, side):
     "A net and a scene."
     import rasterio
     import torch
-    from satseg.engines import load_engine
-    from satseg.info import ModelInfo
-    from satseg.models import UNet, save_model
-    from satseg.sample import sample_scene
+    from satseg.models.engines import load_engine
+    from satseg.models.model_file import ModelInfo
+    from satseg.models.unet import UNet
+    from satseg.models.model_file import save_model
+    from satseg.data.synthetic import sample_scene
     torch.manual_seed(0)
     net = UNet(3, 1, (8, 16, 32)).train()
     with torch.no_grad():

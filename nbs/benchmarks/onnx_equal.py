@@ -2,7 +2,7 @@
 
     python nbs/benchmarks/onnx_equal.py [--model unet_model.pth] [--repeats 5]
 
-Differences are over several batch sizes and picture sizes (see `satseg.export.check_onnx`) and over the built-in sample chips; times are whole
+Differences are over several batch sizes and picture sizes (see `satseg.models.onnx_export.check_onnx`) and over the built-in sample chips; times are whole
 processes of `python -m satseg.inference` on one 256x256 chip, in turn, medians.
 """
 import argparse
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from satseg.data import save_pickle
-from satseg.export import export
-from satseg.prediction import load_net, predict
-from satseg.sample import sample_chips
+from satseg.data.pickles import save_pickle
+from satseg.models.export import export
+from satseg.models.predict import load_net, predict
+from satseg.data.synthetic import sample_chips
 
 
 def main():

@@ -32,7 +32,7 @@ class Readings(nn.Module):
 
 def load(path):
     "The net of a model file and what the file says: the one place that makes the net, for every peer."
-    from satseg.models import load_model
+    from satseg.models.model_file import load_model
     net,info = load_model(path)
     return net.eval(), info
 

@@ -9,7 +9,8 @@ import argparse
 
 import numpy as np
 
-from satseg.masks import coco_rle_decode, coco_rle_encode, mask_to_polygons, polygons_to_instances, rle_decode, rle_encode
+from satseg.data.rle import coco_rle_decode, coco_rle_encode, rle_decode, rle_encode
+from satseg.data.polygons import mask_to_polygons, polygons_to_instances
 
 
 def random_map(rng):

@@ -38,9 +38,10 @@ LIBRARIES = ('torch','numpy','rasterio','timm','segmentation_models_pytorch','to
 def make_net(path, steps=80, seed=0):
     "Train a U-Net on resnet34 a little on sample scenes: nothing to be proud of, but it answers as trained nets do."
     import torch
-    from satseg.info import ModelInfo
-    from satseg.models import EncoderUNet, save_model
-    from satseg.sample import sample_chips
+    from satseg.models.model_file import ModelInfo
+    from satseg.models.encoders import EncoderUNet
+    from satseg.models.model_file import save_model
+    from satseg.data.synthetic import sample_chips
     arguments = dict(encoder='resnet34', n_in=3, n_out=1, detail=0)
     torch.manual_seed(seed)
     net,chips,rng = EncoderUNet(**arguments).train(),sample_chips(24, 384, seed, target=('water','forest')),np.random.default_rng(seed)
@@ -74,7 +75,7 @@ def make_scene(path, size, seed=0):
     "A uint16 GeoTIFF of three bands, in tiles of 512, not compressed: one sample scene of 2,048 again and again, rolled and flipped."
     import rasterio
     from rasterio.windows import Window
-    from satseg.sample import sample_scene
+    from satseg.data.synthetic import sample_scene
     whole = min(size, 2048)
     img = np.maximum(sample_scene(whole, seed)[0].transpose(2, 0, 1), 1)
     profile = dict(driver='GTiff', height=size, width=size, count=3, dtype='uint16', nodata=0, crs='EPSG:32632',
@@ -105,7 +106,7 @@ def make_reference(path, scene, model, size, whole):
     import rasterio
     import torch
     from rasterio.windows import Window
-    from satseg.models import load_model
+    from satseg.models.model_file import load_model
     net,info = load_model(model)
     found = {}
     with rasterio.open(scene) as src, torch.inference_mode():
@@ -124,9 +125,9 @@ def our_probabilities(scene, model, out, memory=1e9):
     "The tiles that the command line computes, with their probabilities as float32."
     import rasterio
     from rasterio.windows import Window
-    from satseg.engines import load_engine
-    from satseg.blocks import TileMaker
-    from satseg.scene import SceneRun
+    from satseg.models.engines import load_engine
+    from satseg.scenes.compute import TileMaker
+    from satseg.scenes.run import SceneRun
     one = SceneRun(str(scene), load_engine(str(model)), str(model), memory, polygons=())
     maker = TileMaker(one.plan, one.scene, one.engine)
     profile = dict(driver='GTiff', height=one.scene.height, width=one.scene.width, count=1, dtype='float32', tiled=True, compress='lzw', nodata=np.nan,

@@ -1,0 +1,133 @@
+"""Every engine gives the probabilities of the net; memory that runs out; files that are no nets; the cache."""
+import os
+
+import numpy as np
+import pytest
+
+from satseg.core.errors import BadInput
+from satseg.models.engines import ENGINES, Engine, TorchEngine, as_onnx, cache_folder, file_hash, load_engine, window_size
+from satseg.models.model_file import ModelInfo
+from satseg.models.predict import batch_probabilities
+
+pytest.importorskip('onnxruntime'); pytest.importorskip('openvino')
+
+
+def write_net(path, make, classes=('background', 'building'), chip=64, seed=1, onnx=True, threshold=None, **kw):
+    "A net of `satseg.models` whose running means fit, as a model file and as ONNX beside it; returns it with its description."
+    import torch
+    from satseg.models.export import export
+    from satseg.models.model_file import save_model
+    torch.manual_seed(seed)
+    net = make().train()
+    with torch.no_grad():
+        for _ in range(3): net(torch.randn(4, net.arguments['n_in'], 64, 64))
+        net.eval()
+        for m in net.modules():
+            last = isinstance(m, torch.nn.Conv2d) and m.kernel_size == (1,1) and m.out_channels == net.arguments['n_out']
+            if last: m.weight *= 4  # Not all near one half
+    one = net.arguments['n_out'] == 1
+    names = [['B02'], ['B02','B03','B04']][net.arguments['n_in'] == 3]
+    info = ModelInfo(type(net).__name__, net.arguments, names, [900.,800,600][:len(names)], [200.,200,250][:len(names)], list(classes),
+                     threshold=(threshold or .5) if one else None, chip_size=chip, **kw)
+    save_model(path, net, info)
+    if onnx: export(net, info, path.with_suffix('.onnx'))
+    return net,info
+
+
+def truth(net, info, x):
+    "Probabilities (K,H,W) of readings (C,H,W) in one pass."
+    import torch
+    with torch.no_grad(): return batch_probabilities(net, info.normalise(torch.from_numpy(x)[None]))[0].numpy()
+
+
+@pytest.fixture(scope='session')
+def nets(tmp_path_factory):
+    from satseg.models.unet import UNet
+    folder = tmp_path_factory.mktemp('nets')
+    os.environ['SATSEG_CACHE'] = str(folder/'cache')
+    one,three = write_net(folder/'one.pth', lambda: UNet(3, 1, (4, 8, 16))),write_net(folder/'three.pth', lambda: UNet(3, 3, (4, 8)), 'abc')
+    return folder,dict(one=one, three=three)
+
+
+@pytest.mark.parametrize('name', ['one', 'three'])
+@pytest.mark.parametrize('engine', ENGINES)
+def test_probabilities_are_those_of_the_net(nets, name, engine):
+    folder,(net,info) = nets[0],nets[1][name]
+    e = load_engine(folder/f'{name}.{"pth" if engine == "torch" else "onnx"}', engine, threads=1)
+    assert e.info == info and e.facts['multiple'] == net.multiple
+    rng = np.random.default_rng(0)
+    for b,h,w in ((1, 64, 64), (3, 32, 96), (1, 64, 64), (2, 8, 8)):
+        x = rng.normal(900, 400, (b, 3, h, w)).astype(np.float32)
+        got = e(x)
+        assert got.dtype == np.float32 and got.shape == (b, net.arguments['n_out'], h, w)
+        np.testing.assert_allclose(got, np.stack([truth(net, info, o) for o in x]), atol=1e-5)
+        for part in (x[:, :, ::1], np.asfortranarray(x), x[:, :, ::-1][:, :, ::-1]): np.testing.assert_allclose(e(part), got, atol=1e-6)
+        alone = np.concatenate([e(o[None]) for o in x])  # A run may go on with other batches
+        np.testing.assert_allclose(alone, got, rtol=0, atol=1e-6 if engine == 'torch' else 0)
+
+
+@pytest.mark.parametrize('error,words', [(MemoryError(), r'not enough memory for 2 window\(s\) of 32 x 48 pixels: give a smaller --memory'),
+    (RuntimeError('CUDA out of memory. Tried to allocate 2 GiB'), 'smaller --memory'),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 'smaller --memory'),
+    (RuntimeError('expected scalar type'), r'torch failed \(expected scalar type\)')], ids=str)
+def test_out_of_memory_is_one_line(nets, error, words):
+    import torch
+    class Full(torch.nn.Module):
+        def forward(self, x): raise error
+    e = TorchEngine((Full(),torch.device('cpu'),None), nets[1]['one'][1], {}, 'torch')
+    with pytest.raises(BadInput, match=words) as seen: e(np.zeros((2, 3, 32, 48), np.float32))
+    assert seen.value.__context__ is None # No traceback of the engine's own
+
+
+def test_window_size(nets):
+    e = load_engine(nets[0]/'one.onnx', 'onnxruntime')
+    cell,least = e.facts['multiple'],2*e.facts['halo']+8*e.facts['multiple']
+    sizes = [window_size(e, o) for o in (5e8, 7e8, 1e9, 2e9)]
+    assert sizes == sorted(sizes) and all(o % cell == 0 and least <= o <= 2048 for o in sizes) and window_size(e, 1e13) == 2048
+    assert window_size(e, 5e8) > window_size(e, 5e8, weights=30_000_000)
+    for memory in (0, -1, 1e6, e.base):
+        with pytest.raises(BadInput, match=f'MB or more .*{least} pixels'): window_size(e, memory)
+
+
+def test_the_cache(nets, tmp_path, monkeypatch):
+    monkeypatch.setenv('SATSEG_CACHE', str(tmp_path/'c'))
+    path = nets[0]/'three.pth'
+    first = as_onnx(path)
+    assert first.parent == cache_folder() == tmp_path/'c' and oct(first.parent.stat().st_mode)[-3:] == '700'
+    assert file_hash(path) in first.name
+    stamp = first.stat().st_mtime_ns
+    (tmp_path/'other.pth').write_bytes(path.read_bytes())
+    assert as_onnx(tmp_path/'other.pth') == first and first.stat().st_mtime_ns == stamp and [*first.parent.iterdir()] == [first]
+    assert as_onnx(nets[0]/'one.onnx') == nets[0]/'one.onnx'
+
+
+BAD = {'no file': ('none.pth', {}, 'no such model file'), 'no such onnx': ('none.onnx', {}, 'none.onnx'),
+       'engine': ('one.onnx', dict(engine='tensorrt'), 'openvino, onnxruntime, torch'),
+       'text': ('text.pth', {}, 'text.pth'), 'text onnx': ('text.onnx', {}, 'text.onnx'),
+       'folder': ('folder.pth', {}, 'folder.pth'), 'folder onnx': ('folder.onnx', {}, 'folder.onnx'),
+       'torch onnx': ('one.onnx', dict(engine='torch'), '.pth'), 'odd device': ('one.pth', dict(device='tpu'), 'cpu, cuda'),
+       'device': ('one.onnx', dict(engine='openvino', device='cuda'), 'leave one of them out'),
+       'no gpu': ('one.pth', dict(device='cuda:77'), 'no such GPU'),
+       'half': ('one.onnx', dict(engine='onnxruntime', half=True), 'half'), 'gate': ('gate.pth', dict(engine='torch'), 'gate')}
+
+
+@pytest.mark.parametrize('case', BAD)
+def test_no_engine(nets, tmp_path, monkeypatch, case):
+    folder = nets[0]
+    for o in ('text.pth', 'text.onnx'): (folder/o).write_text('no net')
+    for o in ('folder.pth', 'folder.onnx'): (folder/o).mkdir(exist_ok=True)
+    if case == 'gate':
+        from satseg.models.encoders import Classifier
+        from satseg.models.model_file import save_model
+        gate = Classifier('resnet18', n_in=3)
+        save_model(folder/'gate.pth', gate, ModelInfo('Classifier', gate.arguments, ['B02','B03','B04']))
+    name,kw,words = BAD[case]
+    with pytest.raises(BadInput) as e: load_engine(folder/name, **{**dict(threads=1), **kw})
+    assert words in str(e.value) and '\n' not in str(e.value)
+
+
+def test_class_maps_are_no_probabilities(nets):
+    from satseg.models.export import export
+    export(*nets[1]['one'], nets[0]/'ids.onnx', class_map=True)
+    for engine in ('openvino', 'onnxruntime'):
+        with pytest.raises(BadInput, match='without --class-map'): load_engine(nets[0]/'ids.onnx', engine)
