@@ -34,7 +34,7 @@ anywidget = need('anywidget', 'app')
 # %% ../../nbs/7_page/10_widgets.ipynb #99a7c068
 class _Widget(anywidget.AnyWidget):
     "One of the widgets of panels.js; in a notebook a module has no `__file__`."
-    _folder = Path(find_spec('satseg').origin).parent
+    _folder = Path(find_spec('satseg').origin).parent/'page'
     _esm,_css = _folder/'panels.js',_folder/'panels.css'
     widget = t.Unicode().tag(sync=True) # Its name there
 
