@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault('OMP_NUM_THREADS', '1') # Two workers on two cores: threads would wait for each other
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

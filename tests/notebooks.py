@@ -63,7 +63,7 @@ def readme():
 
 
 def picture():
-    "nbs/images/overview.jpg: image, truth, and the shipped model's hits, misses and false alarms on a fresh sample scene."
+    "nbs/images/overview.jpg: image, mask, and the shipped model's hits, misses and false alarms on a fresh sample scene."
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
     from satseg.core.display import class_colours, overlay
@@ -75,9 +75,9 @@ def picture():
     model, info = load_model(ROOT/'unet_model.pth')
     chip, probs = next(predict(model, info, sample_chips(8, seed=2026)[3:4]))
     rgb = true_colour(chip.image, info.bands)
-    truth, found = overlay(rgb, chip.mask, class_colours(2)), paint_errors(rgb, probs >= info.threshold, chip.mask)
+    mask, found = overlay(rgb, chip.mask, class_colours(2)), paint_errors(rgb, probs >= info.threshold, chip.mask)
     fig = Figure(figsize=(9.6, 3.75), layout='constrained')
-    for ax, im, title in zip(fig.subplots(1, 3), (rgb, truth, found), ('image: a sample scene', 'truth: houses and roads', 'unet_model.pth')):
+    for ax, im, title in zip(fig.subplots(1, 3), (rgb, mask, found), ('image: a sample scene', 'mask: houses and roads', 'unet_model.pth')):
         ax.imshow(im); ax.set_axis_off(); ax.set_title(title)
     fig.legend(handles=[Patch(color=[o/255 for o in c], label=k) for k, c in ERROR_COLOURS.items()], loc='outside lower right', ncols=3)
     (ROOT/'nbs'/'images').mkdir(exist_ok=True)
