@@ -13,7 +13,7 @@ from ..core.errors import BadInput, need
 from .rle import _size
 from .instances import _ids, label_components
 
-# %% ../../nbs/2_data/40_polygons.ipynb #2497a34e
+# %% ../../nbs/2_data/40_polygons.ipynb #fcf50d4b
 def outline_corners(
     parts:np.ndarray, # (H,W) int ids of parts, 0 = no part
 )->tuple: # id (n,), corner row*(W+1)+column (n,), turn 1, -1, 2 or -2 (n,); one entry per id and corner, in no order
@@ -30,7 +30,7 @@ def outline_corners(
         res.append((own[keep],at[keep],turn[keep].astype(np.int8)))
     return tuple(map(np.concatenate, zip(*res)))
 
-# %% ../../nbs/2_data/40_polygons.ipynb #78c72b23
+# %% ../../nbs/2_data/40_polygons.ipynb #f0e30523
 def _follow_rings(after):
     "Follow a permutation round and round until all is walked: places in walking order; steps of each round."
     after,seen,order,sizes = after.tolist(),bytearray(len(after)),[],[]
@@ -44,6 +44,7 @@ def _follow_rings(after):
         sizes.append(len(order)-n)
     return np.array(order, int), np.array(sizes, int)
 
+# %% ../../nbs/2_data/40_polygons.ipynb #fd51000e
 def trace_outlines(
     ids:np.ndarray, # (n,) int: parts, each of them 4-connected
     at:np.ndarray, # (n,) int: corners, row*width+column
@@ -54,9 +55,10 @@ def trace_outlines(
     by = np.lexsort((at,ids))
     ids,at = ids[by],at[by]
     new = np.flatnonzero((np.diff(ids, prepend=-1) != 0)|(np.diff(at, prepend=-1) != 0))
-    turns = np.add.reduceat(turns[by], new) if len(new) else turns
+    turns = np.add.reduceat(turns[by], new)
     own = np.repeat(np.arange(len(new)), np.abs(turns)) # Two turns, two entries
-    ids,at,turns,twin = ids[new[own]],at[new[own]],turns[own],np.diff(own, prepend=-1) == 0
+    twin = np.diff(own, prepend=-1) == 0
+    ids,at,turns = ids[new[own]],at[new[own]],turns[own]
     row,col = np.divmod(at, width)
     upright = np.lexsort((twin ^ (turns == 2), row, col, ids)).reshape(-1,2) # Which of two turns goes up
     other = np.empty(len(own), int)
@@ -66,10 +68,11 @@ def trace_outlines(
     stop = sizes.cumsum()
     points = np.stack([start[order],start[order]^1], 1).ravel()
     points = np.insert(points, 2*stop, points[2*(stop-sizes)])
+    rings = np.append(0, 2*stop+np.arange(1, len(stop)+1))
     first = np.flatnonzero(np.diff(ids[start[order[stop-sizes]]], prepend=-1))
-    return np.stack([col,row], 1)[points], np.append(0, 2*stop+np.arange(1, len(stop)+1)), np.append(first, len(stop))
+    return np.stack([col,row], 1)[points], rings, np.append(first, len(stop))
 
-# %% ../../nbs/2_data/40_polygons.ipynb #6cba5c20
+# %% ../../nbs/2_data/40_polygons.ipynb #e51260bb
 def build_polygons(
     xy:np.ndarray, # (m,2) as from `trace_outlines`
     rings:np.ndarray, # First point of each ring, and m
