@@ -6,14 +6,12 @@
 __all__ = ['main']
 
 # %% ../nbs/8_commands/60_app.ipynb #7299352f
-from fastcore.script import call_parse, is_cli
-
-from .core.errors import exit_status
+from .core.commands import command
 from .scenes.run import bytes_of
 from .page.server import serve
 
 # %% ../nbs/8_commands/60_app.ipynb #f9fa405b
-@call_parse
+@command
 def main(
     port:int=8866, # To listen on
     ip:str='127.0.0.1', # Address to listen on; 0.0.0.0: the whole network; who knows the page's address can read your files
@@ -21,5 +19,4 @@ def main(
     max_upload:str='200MB', # Largest file that can be uploaded
 ):
     "Serve the page: look at predictions, move the threshold, download, train."
-    if not is_cli(main): return serve(port, ip, not no_browser, int(bytes_of(max_upload)))
-    with exit_status(): serve(port, ip, not no_browser, int(bytes_of(max_upload)))
+    serve(port, ip, not no_browser, int(bytes_of(max_upload)))

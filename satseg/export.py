@@ -6,12 +6,10 @@
 __all__ = ['main']
 
 # %% ../nbs/8_commands/40_export.ipynb #1fbb4106
-import sys
 from pathlib import Path
 
-from fastcore.script import call_parse, is_cli
-
-from .core.errors import BadInput, exit_status, hyphens
+from .core.commands import command
+from .core.errors import BadInput
 from .models.onnx_export import SHAPES, TOLERANCE
 from .models.export import export
 
@@ -27,9 +25,7 @@ def _run(model, out, class_map, deepness, resolution):
           f'onnxruntime and torch agree within {worst:.1g} at {len(SHAPES)} shapes (allowed {TOLERANCE:.0e})')
 
 # %% ../nbs/8_commands/40_export.ipynb #d72bea19
-hyphens(__name__)
-
-@call_parse
+@command
 def main(
     model:str, # Model file, as training writes it
     out:str, # ONNX file to write
@@ -38,8 +34,4 @@ def main(
     resolution:float=None, # Metres per pixel, with --deepness
 ):
     "Write a model file as ONNX, proved equal to torch."
-    args = model,out,class_map,deepness,resolution
-    if not is_cli(main): return _run(*args)
-    with exit_status():
-        _run(*args)
-        sys.stdout.flush()
+    _run(model, out, class_map, deepness, resolution)

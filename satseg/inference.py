@@ -12,9 +12,9 @@ import sys
 from contextlib import nullcontext
 
 import numpy as np
-from fastcore.script import call_parse, is_cli
 
-from .core.errors import BadInput, exit_status, hyphens, number
+from .core.commands import command, number
+from .core.errors import BadInput
 from .core.files import check_free, file_names, shipped, write_folder
 from .core.display import IGNORE, mask_image, picture
 from .core.tables import format_table
@@ -187,9 +187,7 @@ def _run(model, dataset, kind, split, out, gate, threshold, min_area, device, bs
     return res
 
 # %% ../nbs/8_commands/10_inference.ipynb #5d037721
-hyphens(__name__)
-
-@call_parse
+@command
 def main(
     model:str=None, # Model file: .pth as training writes it, or .onnx as satseg.export does; the one that comes with satseg unless given
     dataset:str=None, # Pickle, folder, COCO or CSV file; without it, a built-in sample of painted scenes
@@ -208,8 +206,4 @@ def main(
     quiet:bool=False, # The tables alone: no remarks, no progress bar
 ):
     "Predict satellite image chips with a trained model; print its scores, write masks, pictures and submission files."
-    args = model, dataset, kind, split, out, gate, threshold, min_area, device, bs, tta, ignore, options, overwrite, quiet
-    if not is_cli(main): return _run(*args)
-    with exit_status():
-        _run(*args)
-        sys.stdout.flush()
+    return _run(model, dataset, kind, split, out, gate, threshold, min_area, device, bs, tta, ignore, options, overwrite, quiet)

@@ -6,15 +6,12 @@
 __all__ = ['main']
 
 # %% ../nbs/8_commands/50_masks.ipynb #cb40c9cb
-import sys
-
-from fastcore.script import call_parse, is_cli
-
-from .core.errors import exit_status
+from .core.commands import command
+from .core.errors import BadInput
 from .data.submissions import _shape_of, validate
 
 # %% ../nbs/8_commands/50_masks.ipynb #c27d55f3
-@call_parse
+@command
 def main(
     file:str, # Submission file to check
     kind:str=None, # buildings or ships; by the header unless given
@@ -22,12 +19,6 @@ def main(
     ids:str=None, # CSV with all images in its first column, such as sample_submission.csv
 ):
     "Check a Kaggle submission of buildings (ImageID,Coordinates) or ships (ImageId,EncodedPixels)."
-    def run():
-        bad = validate(file, kind, size and _shape_of(size), ids)
-        print('\n'.join(f'{file}: {o}' for o in bad) or f'ok: {file}')
-        return bad
-    if not is_cli(main): return run()
-    with exit_status():
-        bad = run()
-        sys.stdout.flush()
-        if bad: sys.exit(2)
+    bad = validate(file, kind, size and _shape_of(size), ids)
+    print('\n'.join(f'{file}: {o}' for o in bad) or f'ok: {file}')
+    if bad: raise BadInput(f'{file}: expected a file that can be submitted, got {len(bad)} mistakes, listed above')

@@ -6,20 +6,13 @@
 __all__ = ['main']
 
 # %% ../nbs/8_commands/70_recipes.ipynb #1852d572
-import sys
-
-from fastcore.script import call_parse, is_cli
-
-from .core.errors import exit_status
+from .core.commands import command
 from .learn.recipes import read_recipe, recipe_text
 
 # %% ../nbs/8_commands/70_recipes.ipynb #9c579293
-@call_parse
+@command
 def main(
     recipe:str, # Recipe file (YAML), or the name of one that comes with satseg, such as ships
 ):
     "Check a recipe and print every decision in it, defaults included."
-    if not is_cli(main): return print(recipe_text(read_recipe(recipe)), end='')
-    with exit_status():
-        print(recipe_text(read_recipe(recipe)), end='')
-        sys.stdout.flush()
+    print(recipe_text(read_recipe(recipe)), end='')

@@ -6,15 +6,13 @@
 __all__ = ['main']
 
 # %% ../nbs/8_commands/30_scene.ipynb #73961861
-from fastcore.script import call_parse, is_cli
-
-from .core.errors import number, words
-from .scenes.run import _run
+from .core.commands import command, number
+from .scenes.run import map_as_told
 
 # %% ../nbs/8_commands/30_scene.ipynb #8a359f37
-@call_parse
+@command
 def main(
-    scenes:words('Rasters, folders of single bands, globs, text files with one scene per line, STAC JSON', nargs='+'),
+    scenes:list, # Rasters, folders of single bands, globs, text files with one scene per line, STAC JSON
     model:str=None, # Model file: .pth as training writes it, or .onnx as satseg.export does; the one that comes with satseg unless given
     out:str=None, # Folder to write to
     bands:str=None, # Where the model's bands are: "B04=1,B03=2", "3,2,1", or names; found by name unless given
@@ -42,4 +40,4 @@ def main(
     quiet:bool=False, # Errors, and what looks wrong, only
 ):
     "Map scenes of any size with a trained model: class map, polygons and areas."
-    return _run(is_cli(main), **locals())
+    return map_as_told(**locals())

@@ -9,32 +9,26 @@ __all__ = ['main']
 import sys
 from pathlib import Path
 
-from fastcore.script import call_parse, is_cli
-
-from .core.errors import BadInput, exit_status, words
+from .core.commands import command
+from .core.errors import BadInput
 from .learn.recipes import parse_overrides, read_recipe
 from .learn.run import run_recipe
 
 # %% ../nbs/8_commands/20_training.ipynb #85233b7d
-@call_parse
+@command
 def main(
     recipe:str, # Recipe file, or the name of one that comes with satseg, such as ships
     data:str=None, # Dataset: file or folder; the word sample for a synthetic one
     out:str=None, # Folder of the run
-    set:words('Decisions changed: key=value key=value..., such as lr=1e-3 split.seed=2', nargs='*', action='extend')=None,
+    set:list=None, # Decisions changed: key=value key=value..., such as lr=1e-3 split.seed=2
     resume:bool=False, # Go on with the stopped run in --out
     overwrite:bool=False, # Replace the run in --out
     quiet:bool=False, # Print nothing but errors
 ):
     "Train as a recipe says: read, split, train, judge, report."
-    def go():
-        read_recipe(recipe)
-        if not (data and out): raise BadInput('expected --data PATH (or --data sample) and --out FOLDER: what to learn from, where to write')
-        return run_recipe(recipe, data, out, resume, overwrite, quiet, **parse_overrides(set))
-    if not is_cli(main): return go()
-    with exit_status():
-        try: go()
-        except KeyboardInterrupt:
-            if (Path(out)/'checkpoint.pth').exists(): print(f'satseg: {out} keeps what was done; go on with --resume', file=sys.stderr)
-            raise
-        sys.stdout.flush()
+    read_recipe(recipe)
+    if not (data and out): raise BadInput('expected --data PATH (or --data sample) and --out FOLDER: what to learn from, where to write')
+    try: return run_recipe(recipe, data, out, resume, overwrite, quiet, **parse_overrides(set))
+    except KeyboardInterrupt:
+        if (Path(out)/'checkpoint.pth').exists(): print(f'satseg: {out} keeps what was done; go on with --resume', file=sys.stderr)
+        raise

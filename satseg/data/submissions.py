@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.errors import BadInput, hyphens, need
+from ..core.errors import BadInput, need
 from .rle import _pixels, _runs, _size
 from .instances import _ids
 from .polygons import _polygon_array
@@ -288,6 +288,3 @@ def _shape_of(text):
     nums = re.fullmatch(r'([0-9]{1,6})(?:x([0-9]{1,6}))?', text)
     if not nums: raise BadInput(f'--size: expected rows x columns in pixels, such as 768 or 512x384, got {text!r:.60}')
     return _size((int(nums[1]), int(nums[2] or nums[1])))
-
-# %% ../../nbs/2_data/44_submissions.ipynb #fcd9d9bc
-hyphens(__name__)

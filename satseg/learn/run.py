@@ -21,7 +21,7 @@ from fastai.callback.schedule import lr_find
 from fastai.learner import CancelFitException
 from fastai.torch_core import default_device
 
-from ..core.errors import BadInput, hyphens
+from ..core.errors import BadInput
 from ..core.files import write_folder, write_text
 from ..core.display import IGNORE
 from ..core.tables import format_table, markdown_table
@@ -272,6 +272,3 @@ def run_recipe(
     write_text(out/'metrics.json', json.dumps(res, indent=1)+'\n')
     say(f'{table}\n{_verdict(res)}wrote {out}: model.pth, metrics.json, report, curves.png, log.csv, recipe.yaml; {res["seconds"]:.0f} s of training')
     return res
-
-# %% ../../nbs/5_learn/90_run.ipynb #496fc6fb
-hyphens(__name__)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core.errors import BadInput, hyphens
+from ..core.errors import BadInput
 from ..data.chips import Chips
 from ..models.model_file import ARCHITECTURES
 from .losses import LOSSES
@@ -69,9 +69,6 @@ def clear_run(
         if (out/o).is_symlink(): (out/o).unlink()
         elif (out/o).is_dir(): shutil.rmtree(out/o)
     (out/RUN_FILES[-1]).unlink(missing_ok=True)
-
-# %% ../../nbs/5_learn/80_run_settings.ipynb #07a91f43
-hyphens(__name__)
 
 # %% ../../nbs/5_learn/80_run_settings.ipynb #fba1cea3
 def class_weights(

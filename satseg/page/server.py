@@ -18,7 +18,7 @@ from pathlib import Path
 import ipywidgets as w
 from fastcore.basics import patch
 
-from ..core.errors import BadInput, hyphens, need
+from ..core.errors import BadInput, need
 from .widgets import Upload
 from .status import Status
 from .viewer import run_curves
@@ -166,6 +166,3 @@ def serve(
         os.environ['JUPYTER_PATH'] = os.pathsep.join(o for o in (folder, os.environ.get('JUPYTER_PATH')) if o)
         path = write_page(Path(folder), Path.cwd(), max_upload)
         Server.launch_instance(argv=[str(path)], config=Config(server_settings(port, ip, key)))
-
-# %% ../../nbs/7_page/80_server.ipynb #923dd823
-hyphens(__name__)

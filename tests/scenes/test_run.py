@@ -1070,7 +1070,7 @@ def test_slips(cli, slips_folder, monkeypatch, text):
 @pytest.mark.parametrize('text', ['', '--out o', 's.tif --out', 's.tif --forest', 's.tif --memory -1GB', 's.tif --dry-run=3'])
 def test_no_command_at_all(cli, text):
     status,out,err = cli(*text.split())
-    assert status == 2 and 'usage:' in err and err.splitlines()[-1].startswith('scene.py: error:')
+    assert status == 2 and 'usage:' in err and err.splitlines()[-1].startswith('python -m satseg.scene: error:')
 
 
 @pytest.fixture(scope='module')
