@@ -112,7 +112,7 @@ class Server:
     def log(self): return self.path.read_text(errors='replace')
 
 
-def answers(url):
+def predict_batch(url):
     "Whether a server answers at `url`, whatever it says."
     try: urllib.request.urlopen(url, timeout=5).close()
     except urllib.error.HTTPError as e: return e.code < 500
@@ -157,7 +157,7 @@ def serve(cmd, url, folder=None, env=None, patience=120):
         server = Server(process, url, port, path)
         try:
             end = time.monotonic() + patience
-            while not answers(url):
+            while not predict_batch(url):
                 if process.poll() is not None: raise RuntimeError(f'{cmd[0]} ended with {process.returncode} before {url} answered:\n{server.log()}')
                 if time.monotonic() > end: raise TimeoutError(f'{url} did not answer within {patience} s:\n{server.log()}')
                 time.sleep(.2)

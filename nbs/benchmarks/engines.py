@@ -53,7 +53,7 @@ def one(model, engine, half, side, out):
 def resnet(path):
     "A U-Net on ResNet-34, batch statistics settled on noise."
     import torch
-    from satseg.models.model_file import ModelInfo
+    from satseg.models.model_info import ModelInfo
     from satseg.models.encoders import EncoderUNet
     from satseg.models.model_file import save_model
     torch.manual_seed(0)

@@ -23,7 +23,7 @@ from satseg.data.chips import Cache, Chips
 from satseg.models.statistics import band_stats, normalise
 from satseg.data.datasets import load_dataset
 from satseg.evaluation.evaluate import choose_gate, f2_by_chip, gate_probabilities
-from satseg.models.model_file import ModelInfo
+from satseg.models.model_info import ModelInfo
 from satseg.evaluation.metrics import ProbabilityHistogram, class_table, scores
 from satseg.models.unet import pad_to_multiple
 from satseg.models.model_file import load_model

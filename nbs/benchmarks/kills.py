@@ -26,7 +26,7 @@ def make(work, side):
     import rasterio
     import torch
     from satseg.models.engines import load_engine
-    from satseg.models.model_file import ModelInfo
+    from satseg.models.model_info import ModelInfo
     from satseg.models.unet import UNet
     from satseg.models.model_file import save_model
     from satseg.data.synthetic import sample_scene

@@ -38,7 +38,7 @@ LIBRARIES = ('torch','numpy','rasterio','timm','segmentation_models_pytorch','to
 def make_net(path, steps=80, seed=0):
     "Train a U-Net on resnet34 a little on sample scenes: nothing to be proud of, but it answers as trained nets do."
     import torch
-    from satseg.models.model_file import ModelInfo
+    from satseg.models.model_info import ModelInfo
     from satseg.models.encoders import EncoderUNet
     from satseg.models.model_file import save_model
     from satseg.data.synthetic import sample_chips

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..core.errors import BadInput, need
 from ..data.instances import drop_small, instances_from_probabilities, label_components
-from ..models.predict import class_ids, finds_instances, pixel_probabilities
+from ..models.model_info import has_border_class
+from ..models.predict import class_ids, pixel_probabilities
 
 # %% ../../nbs/4_evaluation/30_objects.ipynb #d20faf21
 def _dense(ids, ignore):
@@ -113,6 +114,6 @@ def find_objects(
     "Single objects of one chip."
     area = info.min_area if min_area is None else min_area
     if not float(area).is_integer() or area < 0: raise BadInput(f'expected a smallest area of 0 pixels or more, got {area:g}')
-    if finds_instances(info) and watershed is not False: # A seed is the inside of an object: smaller
+    if has_border_class(info) and watershed is not False: # A seed is the inside of an object: smaller
         return instances_from_probabilities(probs, threshold, min_seed=int(area//4), min_area=int(area))
     return drop_small(label_components(class_ids(pixel_probabilities(probs, info), threshold)), int(area))

@@ -15,7 +15,7 @@ from ..core.errors import BadInput
 from ..core.display import IGNORE
 from ..data.datasets import KINDS, kind_of, load_dataset
 from ..models.statistics import compare_statistics
-from ..models.predict import mask_classes
+from ..models.model_info import output_classes
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #1dc05cf9
 def _find(path, what, hint):
@@ -39,7 +39,7 @@ def sample_parts(
     from satseg.data.landscape import SCENE_CLASSES
     from satseg.data.synthetic import sample_chips
     if tuple(info.classes) == SCENE_CLASSES: return dict(sample=sample_chips(seed=2026, target=None))
-    names = mask_classes(info)[1:]
+    names = output_classes(info)[1:]
     target = ('building','road') if names == ['building'] else tuple(names)
     if len(target) != 1 and target != ('building','road') or target[0] not in SCENE_CLASSES:
         raise BadInput(f'the built-in sample has no masks of the classes {",".join(info.classes)}: give --dataset')
@@ -73,7 +73,7 @@ def match_classes(
     info, # `ModelInfo`
 )->tuple: # `Chips` whose masks hold the model's ids; a remark, '' if nothing had to be done
     "Put the classes of `chips` in the order of the model's."
-    want,got = mask_classes(info),list(chips.classes)
+    want,got = output_classes(info),list(chips.classes)
     if not chips.has_masks or got in (want, list(info.classes)): return chips,''
     if len(got) == len(want) == 2:
         res = chips[:]
@@ -90,7 +90,7 @@ def match_classes(
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #74a38d8f
 def _pickle(path, info, ignore):
     "The parts of a pickle, whose bands must be the model's."
-    try: return load_dataset(path, 'pickle', info.bands, mask_classes(info), has_ignore=ignore)
+    try: return load_dataset(path, 'pickle', info.bands, output_classes(info), has_ignore=ignore)
     except BadInput as e:
         found = re.match(r'(.*): image: expected \(H,W,.*, got (shape \([\d,]*\))(, which has its bands first)?', str(e))
         if not found: raise
@@ -112,7 +112,7 @@ def load_parts(
         if options: raise BadInput(f'a pickle has no options, got {", ".join(options)}; --ignore says that 255 means unknown')
         return _pickle(path, info, ignore)
     kw = {}
-    if kind in ('coco','geotiffs','bands'): kw['classes'] = mask_classes(info)
+    if kind in ('coco','geotiffs','bands'): kw['classes'] = output_classes(info)
     if kind == 'clouds': kw['shadow'] = 'class' if len(info.classes) == 3 else 'background'
     if kind == 'ships': kw['group'] = None # Nothing is split here, so overlaps need not be found
     if kind in ('folders','bands') and ignore: kw['has_ignore'] = True
@@ -152,6 +152,6 @@ def submission_kind(
     kind:str, # A key of `KINDS`
 )->str|None: # 'ships', 'buildings', or None: this is no job of single objects
     "Which submission file a model writes."
-    if len(mask_classes(info)) != 2 or kind in ('pickle','clouds','sample'): return None
+    if len(output_classes(info)) != 2 or kind in ('pickle','clouds','sample'): return None
     name = info.classes[1].lower()
     return 'ships' if kind == 'ships' or 'ship' in name else 'buildings' if 'building' in name else None

@@ -20,15 +20,15 @@ from ..core.errors import BadInput
 from ..core.files import write_folder
 from ..core.display import IGNORE, _letters
 from ..core.tables import markdown_table
-from ..models.predict import (
-    class_ids, finds_instances, mask_classes, pick_threshold, pixel_probabilities, predict)
+from ..models.model_info import has_border_class, output_classes
+from ..models.predict import class_ids, pick_threshold, pixel_probabilities, predict
 from .metrics import ProbabilityHistogram, class_table, confusion, scores
 from satseg.evaluation.plots import (
     _WORDS, plot_chips, plot_log, plot_precision_recall, plot_reliability,
     plot_threshold_curve)
 from .open_dataset import match_classes
 from .evaluate import (
-    ObjectTally, add_counts, find_each_way, score_rows, summary, true_mask)
+    ObjectTally, add_counts, find_each_way, score_rows, summary, reference_mask)
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #7cab248d
 def chip_row(
@@ -49,7 +49,7 @@ def counts_objects(
     chips, # `Chips`
 )->ObjectTally|None: # Empty; None where there is nothing to count, or the packages for it are not installed
     "A tally, if a model and chips are about single objects."
-    there = len(mask_classes(info)) == 2 and chips.objects is not None
+    there = len(output_classes(info)) == 2 and chips.objects is not None
     if there and importlib.util.find_spec('skimage'): return ObjectTally('ship' in info.classes[1])
 
 def score_chips(
@@ -65,9 +65,9 @@ def score_chips(
     if not chips.has_masks: raise BadInput('expected chips with masks to report on, these have none: use predict')
     total,rows = None,[]
     for i,(chip,probs) in enumerate(predict(model, info, chips, **kw)):
-        pixels,chip = pixel_probabilities(probs, info),chip._replace(mask=true_mask(chip.mask, info))
+        pixels,chip = pixel_probabilities(probs, info),chip._replace(mask=reference_mask(chip.mask, info))
         total = add_counts(total, pixels, chip.mask)
-        rows.append(dict(place=i, **chip_row(chip, class_ids(pixels, threshold), mask_classes(info))))
+        rows.append(dict(place=i, **chip_row(chip, class_ids(pixels, threshold), output_classes(info))))
         if tally is not None: tally.add(find_each_way(probs, info, threshold, min_area), chips.instances(i), chip.mask == IGNORE)
     return total, sorted(rows, key=lambda o: (2 if o['iou'] is None else o['iou'], -o['wrong']))
 
@@ -115,7 +115,7 @@ def _facts(total, rows, info, rule, data, tta):
     yield 'Model', f'{info.architecture}, bands {", ".join(info.bands)}' + (f'; trained on {info.trained_on}' if info.trained_on else '')
     yield 'Decision', f'{info.classes[1]} where the probability reaches the {rule}' if two else f'the {rule}'
     if tta: yield 'Views', 'mean over the eight flips and turns of every chip'
-    if finds_instances(info): yield 'Pixels', f'{info.classes[1]} is inside and border together'
+    if has_border_class(info): yield 'Pixels', f'{info.classes[1]} is inside and border together'
     yield 'Pooling', 'the pixels of all chips are counted together; nothing is averaged over chips or batches'
     if two:
         blind = total.trivial()
@@ -210,7 +210,7 @@ def _pictures(rows, pairs, info, bands, n):
     "The worst and the best chips: name, title, sentence, Figure."
     texts = dict(worst='The lowest IoU of single chips. Look here first: wrong labels show up as well as wrong predictions.',
                  best='The highest IoU among chips that have something to find.')
-    classes = mask_classes(info)
+    classes = output_classes(info)
     for name,part in pick_chips(rows, n).items():
         if not part: continue
         captions = [f"{o['name'][-24:]}\nIoU {o['iou']:.3f}" for o in part]
@@ -279,7 +279,7 @@ def write_report(
     "Write all files of a report about answers that are there."
     if not (total.n if isinstance(total, ProbabilityHistogram) else total.sum()):
         raise BadInput('expected pixels with a label to report on, all masks are 255 (unknown)')
-    classes = mask_classes(info)
+    classes = output_classes(info)
     facts = list(_facts(total, rows, info, rule, data, tta))
     photos = _pictures(rows, pairs, info, bands, n_show)
     figs = [*_curves(total, threshold, classes), *losses, *photos]
@@ -313,8 +313,8 @@ def report(
         def pairs(places):
             for chip,p in predict(model, info, chips[places], **kw):
                 ids = class_ids(pixel_probabilities(p, info), threshold)
-                yield chip._replace(mask=true_mask(chip.mask, info)),ids
+                yield chip._replace(mask=reference_mask(chip.mask, info)),ids
         about = info,chips.bands,threshold,rule,data or chips.source or 'chips without a name'
         body = write_report(folder, total, rows, pairs, *about, tally, tta, losses, n_show)
     objects = dict(objects=tally.scores()) if tally else {}
-    return Report(Path(out), summary(total, threshold, mask_classes(info)) | objects, rows, body)
+    return Report(Path(out), summary(total, threshold, output_classes(info)) | objects, rows, body)

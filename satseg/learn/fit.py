@@ -31,7 +31,8 @@ from ..data.chips import Chips
 from ..models.unet import UNet, probabilities
 from ..models.encoders import Classifier
 from ..models.statistics import BandStats
-from ..models.model_file import ARCHITECTURES, ModelInfo, check_info, save_model
+from ..models.model_info import ModelInfo, check_info
+from ..models.model_file import ARCHITECTURES, save_model
 from ..evaluation.metrics import ProbabilityHistogram
 from .losses import LOSSES
 from .augment import Augment

@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 from ..core.errors import BadInput, _shown
 from ..core.files import shipped
 from ..data.datasets import KINDS
-from ..models.model_file import TASKS
+from ..models.model_info import TASKS
 
 # %% ../../nbs/5_learn/30_recipes.ipynb #58352b04
 MAX_DEPTH = 20 # More is no recipe

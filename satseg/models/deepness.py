@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import BadInput, need
-from .model_file import ModelInfo, check_consistency, check_info
+from .model_info import ModelInfo, check_consistency, check_info
 from .onnx import onnx_info, onnx_metadata, onnx_session
 from .onnx_export import TOLERANCE, _margin, _plain
 

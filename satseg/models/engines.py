@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import BadInput, need
-from .model_file import check_consistency
+from .model_info import check_consistency
 from .onnx import load_onnx, read_onnx
-from .predict import batch_probabilities, is_gate, pick_device
+from .model_info import is_presence_classifier
+from .predict import batch_probabilities, pick_device
 
 # %% ../../nbs/3_models/60_engines.ipynb #20aab08d
 NO_MEMORY = "out of memory|allocat|ALLOC|bad_alloc|Check 'ptr'|valid cuDNN algorithm"
@@ -67,7 +68,7 @@ def _checked(path):
     data,info,output,facts = read_onnx(path)
     if output == 'classes':
         raise BadInput(f'{path}: expected a net that gives probabilities, this one answers with class ids: export it without --class-map')
-    if not facts and not is_gate(info):
+    if not facts and not is_presence_classifier(info):
         raise BadInput(f'{path}: expected a file that tells how far its net looks; write it again with satseg.export')
     return data, info, output, facts
 
@@ -155,7 +156,7 @@ def _torch(path, threads, half, device=None):
     device = pick_device(device)
     if threads: torch.set_num_threads(threads)
     model,info = load_model(path, device)
-    about = {} if is_gate(info) else model_geometry(model)
+    about = {} if is_presence_classifier(info) else model_geometry(model)
     torch.backends.cudnn.benchmark,torch.backends.cudnn.deterministic = False,True # The same bytes on every run
     half = device.type == 'cuda' if half is None else half
     kind = None if not half else torch.float16 if device.type == 'cuda' else torch.bfloat16
@@ -245,7 +246,7 @@ def load_engine(
     else: res = (_openvino if engine == 'openvino' else _onnxruntime)(as_onnx(path), threads, bool(half))
     res.hash = file_hash(path)
     if res.hash != before: raise BadInput(f'{path}: changed while it was read: wait until it is written')
-    if is_gate(res.info):
+    if is_presence_classifier(res.info):
         raise BadInput(f'{path}: expected a net that gives a mask, this is a gate (one answer per chip): take a segmenter')
     return res
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..core.errors import BadInput, _line
 from ..core.files import atomic_file
-from .model_file import ModelInfo
+from .model_info import ModelInfo
 from .onnx_export import _describe, _plain, _record, check_onnx, decide
 from .deepness import (
     _check, check_deepness, decide_for_deepness, deepness_metadata, deepness_tiles)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import BadInput, _line, _shown, need
-from .model_file import FORMAT, ModelInfo, VERSION, check_consistency, info_from
+from .model_info import FORMAT, ModelInfo, VERSION, check_consistency, info_from
 
 # %% ../../nbs/3_models/25_onnx.ipynb #14cc763b
 def _check_tensor(tensor):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import BadInput, need
-from .model_file import FORMAT, ModelInfo, VERSION
+from .model_info import FORMAT, ModelInfo, VERSION
 from .onnx import load_onnx
 
 # %% ../../nbs/3_models/40_onnx_export.ipynb #e09e4fd3

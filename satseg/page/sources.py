@@ -23,7 +23,8 @@ from ..data.chips import Cache, Chips
 from ..data.pictures import read_image
 from ..data.datasets import chip_places, is_unlabelled_scene, kind_of, valid_pixels
 from ..models.statistics import compare_statistics
-from ..models.predict import check_bands, is_gate, load_net, mask_classes
+from ..models.model_info import is_presence_classifier, output_classes
+from ..models.predict import check_bands, load_net
 from ..evaluation.open_dataset import (
     load_parts, match_classes, pick_split, sample_parts, unlike_training)
 from ..scenes.sources import find_scenes
@@ -48,7 +49,7 @@ def open_model(
     if not path.is_file():
         raise BadInput(f'{path}: expected {want}, found {"a folder" if path.is_dir() else "no file"}')
     net,info = load_net(path, device)
-    if not is_gate(info): return net,info
+    if not is_presence_classifier(info): return net,info
     raise BadInput(f'{path}: expected a net that gives a mask, this is a gate (one answer per chip): '
                    'take a segmenter')
 
@@ -239,7 +240,7 @@ def _raster(path, info, name, options):
     if not share: raise BadInput(f'{name}: expected readings, found no data anywhere')
     image = Cache(lambda p: read(p, (0,0,*shape))[0].transpose(1,2,0), 1, 0)
     names = [Path(name).stem or 'picture']
-    whole = Chips(image, bands=info.bands, classes=mask_classes(info), names=names)
+    whole = Chips(image, bands=info.bands, classes=output_classes(info), names=names)
     place = None if scene.crs is None else dict(crs=scene.crs, transform=scene.transform)
     words = [_called(o, path, name) for o in scene.remarks]
     words.append(compare_statistics(info.bands, mean, std, info.mean, info.std, dtype=scene.dtype))
@@ -254,7 +255,7 @@ def _picture(path, info, name, options):
     n,ordered = a.shape[2],path.suffix.lower() == '.npy' # An array names no colours
     places = list(range(n)) if ordered and n == len(info.bands) else band_places(info.bands, all_band_names(n), name)
     _check_pixels(name, [a.shape[:2]])
-    whole = Chips([a[..., places]], bands=info.bands, classes=mask_classes(info), names=[Path(name).stem or 'picture'])
+    whole = Chips([a[..., places]], bands=info.bands, classes=output_classes(info), names=[Path(name).stem or 'picture'])
     def read(p, window):
         row,col,h,w = window
         return whole[p].image[:, row:row+h, col:col+w], None

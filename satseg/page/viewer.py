@@ -25,15 +25,15 @@ from ..data.bands import true_colour
 from ..data.chips import Cache, Chip
 from ..data.instances import drop_small, label_components
 from ..models.onnx import OnnxNet
-from satseg.models.predict import (
-    answers, check_bands, finds_instances, mask_classes, pick_threshold, pixel_probabilities,
-    to_device)
+from ..models.model_info import has_border_class, output_classes
+from ..models.predict import (
+    predict_batch, check_bands, pick_threshold, pixel_probabilities, to_device)
 from ..evaluation.metrics import BINS, EDGES, class_table, probability_steps
 from ..evaluation.plots import plot_log, read_log
 from ..evaluation.objects import find_objects
 from ..evaluation.open_dataset import submission_kind
 from ..evaluation.evaluate import (
-    add_counts, find_each_way, score_rows, true_mask, write_submission)
+    add_counts, find_each_way, score_rows, reference_mask, write_submission)
 from ..evaluation.report import chip_row, counts_objects, figure_png, write_report
 from ..scenes.tiles import Layout, blend
 from ..scenes.areas import pixel_areas
@@ -66,8 +66,8 @@ def _keep(
     steps = probability_steps(np.clip(best, 0, 1).astype(np.float32)).astype(np.uint16)
     unsure = uncertainty(pixels, 'margin')
     unsure = unsure if valid is None else unsure[valid]
-    counts = None if mask is None else add_counts(None, pixels, true_mask(mask, info))
-    return _Answer(steps, ids, probs if finds_instances(info) else None, valid, counts, float(unsure.mean()) if unsure.size else 0.)
+    counts = None if mask is None else add_counts(None, pixels, reference_mask(mask, info))
+    return _Answer(steps, ids, probs if has_border_class(info) else None, valid, counts, float(unsure.mean()) if unsure.size else 0.)
 
 # %% ../../nbs/7_page/40_viewer.ipynb #baea4919
 class Viewer:
@@ -80,7 +80,7 @@ class Viewer:
         check_bands(info, source.chips)
         weight = next(iter(net.parameters()), None) if hasattr(net, 'parameters') else None
         self.net,self.info,self.source,self.device = net,info,source,to_device(net, weight.device if weight is not None else 'cpu')
-        self.names,self.classes,self.two = source.chips.names,mask_classes(info),len(mask_classes(info)) == 2
+        self.names,self.classes,self.two = source.chips.names,output_classes(info),len(output_classes(info)) == 2
         self.colours = [tuple(map(int, o)) for o in list(info.colours)[:len(self.classes)] or class_colours(len(self.classes))]
         self.shown = shown_classes(self.classes, self.colours) # Id -> name and colour, of those that can be painted
         self.adjustable = self.two and getattr(net, 'output', 'logits') != 'classes' # Whether a threshold makes a difference
@@ -138,7 +138,7 @@ def _reach(net):
 def _ask(self:Viewer, p, top, left, bottom, right):
     "(C,h,w) probabilities of a window of a picture, by itself."
     x = self.source.read(p, (top,left,bottom-top,right-left))[0]
-    return answers(self.net, self.info, [Chip(x, None, '')], self.device)[0]
+    return predict_batch(self.net, self.info, [Chip(x, None, '')], self.device)[0]
 
 @patch
 def _probabilities(self:Viewer, i):
@@ -255,9 +255,9 @@ def _painted(self:Viewer, i, ids, alpha=.5):
 @patch
 def _reference(self:Viewer, i):
     "The mask, painted; and the mask."
-    mask = true_mask(self._chip(i).mask, self.info)
+    mask = reference_mask(self._chip(i).mask, self.info)
     res = paint(self._painted(i, mask), mask, {IGNORE: UNKNOWN}, .7)
-    if finds_instances(self.info) and self.source.chips.objects is not None: res[_seams(self._true_objects(i))] = SEAM
+    if has_border_class(self.info) and self.source.chips.objects is not None: res[_seams(self._true_objects(i))] = SEAM
     return res, mask
 
 @patch
@@ -274,7 +274,7 @@ def _prediction(self:Viewer, i):
     small = (objects == 0) & (pred > 0) & (pred != IGNORE)
     res = self._painted(i, np.where(small, np.uint8(IGNORE), pred) if small.any() else pred)
     if small.any(): res[small] = self._painted(i, pred, .2)[small]
-    if finds_instances(self.info): res[_seams(objects)] = SEAM
+    if has_border_class(self.info): res[_seams(objects)] = SEAM
     return res
 
 @patch
@@ -296,7 +296,7 @@ def legend(self:Viewer,
 )->list: # (group, word, (r,g,b))
     "What the colours of the pictures mean."
     res = [('classes',*self.shown[k]) for k in sorted(self.visible & set(self.shown))]
-    if finds_instances(self.info): res.append(('objects','line between two',SEAM))
+    if has_border_class(self.info): res.append(('objects','line between two',SEAM))
     if self.source.chips.has_masks:
         other = {'false alarm': 'false alarm' if self.two else 'false alarm or wrong class'}
         res += [('difference',other.get(k, k),c) for k,c in ERROR_COLOURS.items()]
@@ -401,7 +401,7 @@ def _mask(self:Viewer, i, name):
 @patch
 def _overlay(self:Viewer, i, name):
     chip,pred = self._chip(i),self.pixel_classes(i)
-    mask = None if chip.mask is None else true_mask(chip.mask, self.info)
+    mask = None if chip.mask is None else reference_mask(chip.mask, self.info)
     known = self.source.chips.objects is not None
     single = self.two and (known or submission_kind(self.info, self.source.kind)) # Objects
     instances = self.objects(i) if single and find_spec('skimage') else None
@@ -442,7 +442,7 @@ def _whole_objects(self:Viewer, p):
     if len(mine) == 1: return self.objects(mine[0])
     shape = self.source.shapes[p]
     pred = np.zeros(shape, np.uint8)
-    probs = np.zeros((3,*shape), np.float32) if finds_instances(self.info) else None
+    probs = np.zeros((3,*shape), np.float32) if has_border_class(self.info) else None
     for i in mine:
         row,col,h,w = self.source.views[i][1]
         pred[row:row+h, col:col+w] = self.pixel_classes(i)
@@ -464,7 +464,7 @@ def _submission(self:Viewer, i, name):
 def _judged(self:Viewer, i):
     "A chip and its prediction, to be compared."
     chip = self._chip(i)
-    return chip._replace(mask=true_mask(chip.mask, self.info)), self._decided(i)
+    return chip._replace(mask=reference_mask(chip.mask, self.info)), self._decided(i)
 
 @patch
 def _tally(self:Viewer):

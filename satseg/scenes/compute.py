@@ -14,7 +14,8 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.display import IGNORE
-from ..models.predict import class_ids, finds_instances, mask_classes, pixel_probabilities
+from ..models.model_info import has_border_class, output_classes
+from ..models.predict import class_ids, pixel_probabilities
 from .tiles import Layout, blend, overlapping_windows, pad_window
 from .areas import pixel_areas
 from .polygons import pieces
@@ -172,7 +173,7 @@ def finish(self:TileMaker,
 )->dict: # Layer of the plan -> packed arrays
     "From probabilities to what is kept of a tile."
     tile,plan,info = self.layout.tile(i),self.plan,self.info
-    n = len(mask_classes(info))
+    n = len(output_classes(info))
     if probs is None: # No data at all
         valid,score,classes,none = np.zeros(tile[2:], bool),np.zeros(tile[2:], np.float32),np.full(tile[2:], IGNORE, np.uint8),{}
         if plan['polygons']: none = self.pieces(i, classes, score, np.zeros((n+1,*tile[2:]), np.float32), valid, 0.)
@@ -195,7 +196,7 @@ def finish(self:TileMaker,
 def pieces(self:TileMaker, i, classes, pixels, probs, valid, areas):
     "Polygons, or parts of some, of one tile."
     info,tile,shape = self.info,self.layout.tile(i),(self.layout.height,self.layout.width)
-    if finds_instances(info):
+    if has_border_class(info):
         return instance_pieces(probs, valid, areas, tile, shape, threshold=self.plan['threshold'],
                                min_seed=info.min_area//4, min_area=info.min_area)
     score = np.where(classes == 1, pixels, 1-pixels) if pixels.ndim == 2 else pixels.max(0)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.files import hidden_folder, publish
 from ..core.display import IGNORE, class_colours
-from ..models.predict import finds_instances, mask_classes
+from ..models.model_info import has_border_class, output_classes
 from ..models.engines import file_hash
 from .areas import area_table, class_qml, pixel_areas, write_summary
 from .polygons import merge
@@ -51,7 +51,7 @@ def model_tags(
 )->dict: # Name -> text
     "What a map says about its origin."
     from satseg import __version__
-    names = {f'CLASS_{i}': o for i,o in enumerate(mask_classes(info))}
+    names = {f'CLASS_{i}': o for i,o in enumerate(output_classes(info))}
     return dict(SATSEG_PLAN=plan_id(made), SATSEG_VERSION=__version__, MODEL=Path(model).name, MODEL_SHA256=made['model'],
                 MODEL_BANDS=','.join(info.bands), MODEL_TRAINED_ON=info.trained_on or 'not said',
                 THRESHOLD='most probable class' if made['threshold'] is None else made['threshold'], **names)
@@ -78,12 +78,12 @@ def _write_shapes(path, store, plan, scene, info, colours, min_area, simplify, t
     "Merge the pieces of all tiles, and write them."
     layout,counts = layout_of(plan),dict(uncut=0)
     def piece(i): return unpack(store.read(i, 'pieces'))
-    if finds_instances(info):
+    if has_border_class(info):
         def areas(window): return pixel_areas(scene.transform, scene.crs, window)
         shapes = merge_instances(piece, layout, areas, threshold=plan['threshold'], min_seed=info.min_area//4, min_area=info.min_area,
                                  max_pixels=int(memory/200), max_open=int(memory/50), counts=counts)
     else: shapes = merge(piece, layout)
-    res = write_polygons(path, shapes, mask_classes(info), colours, scene.transform, scene.crs, min_area, simplify, tags)
+    res = write_polygons(path, shapes, output_classes(info), colours, scene.transform, scene.crs, min_area, simplify, tags)
     if counts['uncut']: res['remarks'].append(f'{counts["uncut"]:,} connected parts are too large to be cut into objects within --memory')
     return res
 
@@ -101,7 +101,7 @@ def write_outputs(
     memory:float=1e9, # Bytes: limits the connected parts that are cut into objects
 )->tuple: # Paths by layer; table of areas as text; what `write_polygons` counted
     "All files of a scene, complete, then named."
-    names,classes = _file_names(scene.name, plan, suffix),mask_classes(info)
+    names,classes = _file_names(scene.name, plan, suffix),output_classes(info)
     colours = [tuple(map(int, o)) for o in (list(info.colours) or class_colours(len(info.classes)))][:len(classes)]
     bands = [f'probability of {o}' for o in ([classes[1]] if info.arguments.get('n_out', 1) == 1 else info.classes)]
     with hidden_folder(folder/scene.name) as tmp:

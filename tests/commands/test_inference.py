@@ -30,7 +30,8 @@ from satseg.data.submissions import read_building_csv, read_ship_csv, ship_insta
 from satseg.evaluation.metrics import confusion, scores
 from satseg.models.unet import UNet
 from satseg.models.encoders import Classifier
-from satseg.models.model_file import ModelInfo, load_model, save_model
+from satseg.models.model_info import ModelInfo
+from satseg.models.model_file import load_model, save_model
 from satseg.evaluation.objects import image_f2, match_objects, object_scores
 from satseg.models.predict import batch_probabilities, class_ids, pixel_probabilities, predict
 from satseg.evaluation.objects import find_objects

@@ -894,7 +894,7 @@ def test_what_255_means_is_said_once(tmp_path):
 
 def test_ignore_reaches_single_bands(tmp_path):
     from satseg.inference import _load
-    from satseg.models.model_file import ModelInfo
+    from satseg.models.model_info import ModelInfo
     save_tif(tmp_path/'s'/'B02.tif', np.ones((2,2), np.uint16))
     save(tmp_path/'s'/'mask.png', np.eye(2)*255)
     info = ModelInfo(bands=['B02'], mean=[0.], std=[1.], classes=['background','ship'])

@@ -15,7 +15,7 @@ from satseg.models.statistics import band_stats
 from satseg.data.instances import border_mask
 from satseg.evaluation.metrics import ProbabilityHistogram, confusion, scores
 from satseg.models.unet import UNet
-from satseg.models.model_file import ModelInfo
+from satseg.models.model_info import ModelInfo
 from satseg.models.predict import class_ids, predict
 from satseg.evaluation.evaluate import evaluate
 from satseg.evaluation.plots import average_precision, plot_chips, plot_log

@@ -6,7 +6,7 @@ import pytest
 
 from satseg.core.errors import BadInput
 from satseg.models.engines import ENGINES, Engine, TorchEngine, as_onnx, cache_folder, file_hash, load_engine, window_size
-from satseg.models.model_file import ModelInfo
+from satseg.models.model_info import ModelInfo
 from satseg.models.predict import batch_probabilities
 
 pytest.importorskip('onnxruntime'); pytest.importorskip('openvino')

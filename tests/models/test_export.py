@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from satseg.core.errors import BadInput
-from satseg.models.model_file import ModelInfo
+from satseg.models.model_info import ModelInfo
 from satseg.models.onnx import OnnxNet, load_onnx, onnx_metadata, onnx_session
 from satseg.models.unet import UNet
 from satseg.models.encoders import Classifier, DeepLabV3, EncoderUNet

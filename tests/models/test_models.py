@@ -21,7 +21,8 @@ from satseg.data.pickles import load_pickle
 from satseg.evaluation.evaluate import evaluate
 from satseg.models.unet import UNet, n_parameters, pad_to_multiple, probabilities
 from satseg.models.encoders import Classifier, DeepLabV3, EncoderUNet, adapt_bands, encoder_levels
-from satseg.models.model_file import ARCHITECTURES, ModelInfo, load_model, save_model
+from satseg.models.model_info import ModelInfo
+from satseg.models.model_file import ARCHITECTURES, load_model, save_model
 from satseg.data.synthetic import sample_chips
 
 ROOT = Path(__file__).resolve().parent.parent.parent

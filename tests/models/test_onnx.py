@@ -9,7 +9,7 @@ from satseg.core.errors import BadInput
 from satseg.models.export import export
 from satseg.models.card import ModelCard, model_card
 from satseg.core.files import shipped
-from satseg.models.model_file import ModelInfo
+from satseg.models.model_info import ModelInfo
 
 ROOT = Path(__file__).parent.parent
 

@@ -20,7 +20,8 @@ from satseg.data.bands import true_colour
 from satseg.data.chips import Chips
 from satseg.data.pickles import save_pickle
 from satseg.models.unet import UNet
-from satseg.models.model_file import ModelInfo, save_model
+from satseg.models.model_info import ModelInfo
+from satseg.models.model_file import save_model
 from satseg.data.landscape import SCENE_CLASSES
 from satseg.data.synthetic import sample_chips, write_sample
 

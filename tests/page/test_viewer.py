@@ -10,7 +10,7 @@ from satseg.core.errors import BadInput
 from satseg.core.display import IGNORE
 from satseg.data.chips import Chip, Chips
 from satseg.data.pickles import load_pickle, save_pickle
-from satseg.models.model_file import ModelInfo
+from satseg.models.model_info import ModelInfo
 from satseg.data.synthetic import sample_chips, sample_scene
 from satseg.page.sources import open_model, open_source
 from satseg.page.viewer import Viewer, run_curves

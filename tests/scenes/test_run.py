@@ -13,7 +13,7 @@ from satseg import blocks as B, scene as S
 from satseg.core.errors import BadInput
 from satseg.models.engines import Engine, load_engine, window_size
 from satseg.core.files import shipped
-from satseg.models.model_file import ModelInfo
+from satseg.models.model_info import ModelInfo
 from satseg.scenes.store import TileStore
 from satseg.data.rasters import CACHE
 from satseg.models.predict import class_ids, pixel_probabilities

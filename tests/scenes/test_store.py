@@ -511,7 +511,7 @@ def test_all_files_of_a_scene_are_on_the_disk_before_its_store_may_go(tmp_path, 
     monkeypatch.setattr(S, '_file_names', lambda *args: names)
     monkeypatch.setattr(S, '_areas', lambda *args: [])
     info = SimpleNamespace(classes=['background', 'building'], colours=(), arguments={}, head='')
-    monkeypatch.setattr(S, 'mask_classes', lambda info: info.classes)
+    monkeypatch.setattr(S, 'output_classes', lambda info: info.classes)
     place = SimpleNamespace(name='a', height=2, width=1, crs=None, transform=None)
     plan = dict(polygons=[1], probabilities=False, uncertainty=None)
     seen = recorded(monkeypatch)
