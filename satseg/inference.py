@@ -19,15 +19,15 @@ from .core.files import check_free, file_names, shipped, write_folder
 from .core.display import IGNORE, mask_image, picture
 from .core.tables import format_table
 from .data.bands import true_colour
-from .models.predict import (
-    class_ids, is_gate, load_net, mask_classes, pick_threshold, pixel_probabilities, predict)
+from .models.model_info import is_presence_classifier, output_classes
+from .models.predict import class_ids, load_net, pick_threshold, pixel_probabilities, predict
 from .evaluation.metrics import ProbabilityHistogram, confusion, scores
 from .evaluation.open_dataset import (
     _find, _find_dataset, load_parts, match_classes, pick_split, reader_options,
     sample_parts, submission_kind, unlike_training)
 from .evaluation.evaluate import (
     ObjectTally, _KEYS, add_counts, find_each_way, gate_probabilities, score_rows, summary,
-    true_mask, write_submission)
+    reference_mask, write_submission)
 
 # %% ../nbs/8_commands/10_inference.ipynb #df4ef021
 class _Pass:
@@ -35,7 +35,7 @@ class _Pass:
     def __init__(self, net, info, chips, threshold, min_area, kind, gate, folder, **kw):
         self.net,self.info,self.chips,self.threshold,self.min_area = net,info,chips,threshold,min_area
         self.gate,self.folder,self.kw = gate,folder,kw
-        self.submission,two = submission_kind(info, kind),len(mask_classes(info)) == 2
+        self.submission,two = submission_kind(info, kind),len(output_classes(info)) == 2
         scored = two and chips.has_masks and chips.objects is not None
         self.lacks_geo = bool(scored or self.submission and folder) and not all(map(importlib.util.find_spec, ('skimage','shapely')))
         self.tally = ObjectTally(self.submission == 'ships') if scored and not self.lacks_geo else None
@@ -52,10 +52,10 @@ class _Pass:
 
     def write(self, name, chip, pred, instances):
         "Mask and picture of one chip."
-        classes,colours = mask_classes(self.info),list(self.info.colours)[:len(mask_classes(self.info))]
+        classes,colours = output_classes(self.info),list(self.info.colours)[:len(output_classes(self.info))]
         mask_image(pred, classes, colours).save(self.folder/'masks'/f'{name}.png')
         rgb = true_colour(chip.image, self.chips.bands)
-        truth = None if chip.mask is None else true_mask(chip.mask, self.info)
+        truth = None if chip.mask is None else reference_mask(chip.mask, self.info)
         picture(rgb, pred, classes, colours, truth, instances).save(self.folder/'overlays'/f'{name}.png', compress_level=1)
 
 # %% ../nbs/8_commands/10_inference.ipynb #6a5099df
@@ -71,7 +71,7 @@ def _steps(run:_Pass):
         found = run.instances(probs, passed) if run.tally or run.submission else None
         best = None if found is None else list(found.values())[-1]
         if chip.mask is not None:
-            truth = true_mask(chip.mask, run.info)
+            truth = reference_mask(chip.mask, run.info)
             run.total = add_counts(run.total, pixels, truth)
             run.there.append(bool((truth == 1).any()))
             if run.gate is not None: run.gated = run.gated+confusion(pred, truth)
@@ -101,7 +101,7 @@ def _gate_facts(run, gate_path, threshold):
 def _tables(run, gate):
     "The scores as lines of text."
     if run.total is None: return 'no masks: predictions only, no scores'
-    rows = score_rows(run.total, run.threshold, mask_classes(run.info))
+    rows = score_rows(run.total, run.threshold, output_classes(run.info))
     n = run.total.n if isinstance(run.total, ProbabilityHistogram) else run.total.sum()
     res = [f'scores over {n:,} labelled pixels, by {next(iter(rows[0]))}:', format_table(rows)]
     if gate: res += [f'with the gate: {", ".join(f"{k} {v:.4f}" for k,v in gate["pixels"].items())}',
@@ -112,7 +112,7 @@ def _tables(run, gate):
 
 def _written(out, run):
     "What lies where, in one line."
-    two,n = len(mask_classes(run.info)) == 2,len(run.chips)
+    two,n = len(output_classes(run.info)) == 2,len(run.chips)
     marks = 'hits light blue, misses red-orange, false alarms yellow' if two and run.total is not None else 'classes in colour'
     table = f', submission.csv ({run.submission})' if run.submission else ''
     return f'wrote {out}: metrics.json, {n} masks ({"0 and 255" if two else "class ids"}), {n} overlays ({marks}){table}'
@@ -133,14 +133,14 @@ def _check_slips(model, dataset, kind, gate, out, min_area, bs, overwrite):
 def _nets(model, gate, device, threshold):
     "Net, info, gate, its info, threshold, and the rule in words."
     net,info = load_net(model, device)
-    if is_gate(info): raise BadInput(f'{model}: expected a net that gives a mask, this is a gate: give it as --gate')
+    if is_presence_classifier(info): raise BadInput(f'{model}: expected a net that gives a mask, this is a gate: give it as --gate')
     if getattr(net, 'output', '') == 'classes' and threshold is not None:
         raise BadInput(f'{model}: expected no threshold, got {threshold}: this file answers with classes, its threshold is inside')
     threshold,rule = pick_threshold(info, threshold)
     if gate is None: return net,info,None,None,threshold,rule
     door,about = load_net(gate, device)
-    if not is_gate(about): raise BadInput(f'{gate}: expected a gate (Classifier), this is a {about.architecture}: give it as --model')
-    if len(mask_classes(info)) != 2:
+    if not is_presence_classifier(about): raise BadInput(f'{gate}: expected a gate (Classifier), this is a {about.architecture}: give it as --model')
+    if len(output_classes(info)) != 2:
         raise BadInput(f'{gate}: expected no gate for a model of {len(info.classes)} classes: a gate asks for one')
     if about.threshold is None: about.threshold = .5
     return net,info,door,about,threshold,rule
@@ -177,7 +177,7 @@ def _run(model, dataset, kind, split, out, gate, threshold, min_area, device, bs
             say(remark)
         gate = _gate_facts(run, gate, about.threshold) if door is not None else None
         res = dict(model=model, dataset=dataset and str(dataset), kind=kind, split=split, n=len(chips), tta=tta, gate=gate,
-                   **(dict(threshold=threshold) if run.total is None else summary(run.total, threshold, mask_classes(info))),
+                   **(dict(threshold=threshold) if run.total is None else summary(run.total, threshold, output_classes(info))),
                    **(dict(min_area=int(info.min_area if min_area is None else min_area), objects=run.tally.scores()) if run.tally and run.total is not None else {}))
         res.update({k: v for k,v in dict(options=options, ignore=ignore, remarks=remarks[1:]).items() if v})
         if folder: (folder/'metrics.json').write_text(json.dumps(res, indent=1)+'\n', encoding='utf-8')

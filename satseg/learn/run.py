@@ -27,13 +27,15 @@ from ..core.display import IGNORE
 from ..core.tables import format_table, markdown_table
 from ..data.chips import Cache, Chips
 from ..models.encoders import Classifier
-from ..models.model_file import ModelInfo, load_model, model_task, save_model
-from ..models.predict import mask_classes, pick_threshold, pixel_probabilities, predict
+from ..models.model_info import ModelInfo, model_task
+from ..models.model_file import load_model, save_model
+from ..models.model_info import output_classes
+from ..models.predict import pick_threshold, pixel_probabilities, predict
 from ..evaluation.metrics import ProbabilityHistogram
 from ..evaluation.plots import plot_log, plot_threshold_curve
 from satseg.evaluation.evaluate import (
     ObjectTally, add_counts, find_each_way, gate_probabilities, score_rows, summary,
-    true_mask)
+    reference_mask)
 from ..evaluation.report import report
 from .recipes import Recipe, override, read_recipe, recipe_text
 from satseg.learn.datasets import (
@@ -54,11 +56,11 @@ def judge(
     bs:int=8, # Chips at once
 )->tuple: # `ProbabilityHistogram` or (C,C) counts; `ObjectTally` or None
     "Pixels and, where the data know objects, objects."
-    two = len(mask_classes(info)) == 2 and chips.objects is not None and importlib.util.find_spec('skimage')
+    two = len(output_classes(info)) == 2 and chips.objects is not None and importlib.util.find_spec('skimage')
     total,threshold = None,pick_threshold(info)[0]
     tally = ObjectTally(model_task(info) == 'ships') if two else None # Ships are scored as in their challenge
     for i,(chip,probs) in enumerate(predict(model, info, chips, bs=bs)):
-        total = add_counts(total, pixel_probabilities(probs, info), true_mask(chip.mask, info))
+        total = add_counts(total, pixel_probabilities(probs, info), reference_mask(chip.mask, info))
         if tally is None: continue
         tally.add(find_each_way(probs, info, threshold), chips.instances(i), chip.mask == IGNORE)
     return total,tally
@@ -176,7 +178,7 @@ def _evaluate(recipe, test, out, name):
     whole = presence or not (recipe.data.size and model.pools_globally) and all(np.prod(o.image.shape[1:]) <= MAX_PIXELS for o in test)
     chips = test if whole else test.cut(recipe.data.size)
     total,tally = (judge_presence(model, info, chips, bs),None) if presence else judge(model, info, chips, bs)
-    threshold,classes = (info.threshold if presence else pick_threshold(info)[0]),mask_classes(info)
+    threshold,classes = (info.threshold if presence else pick_threshold(info)[0]),output_classes(info)
     res = dict(summary(total, threshold, classes), **(dict(objects=tally.scores()) if tally else {}))
     words = f'{name}, {len(test)} test chips' + ('' if whole else f', in windows of {recipe.data.size} pixels')
     if presence: _presence_report(total, info, out/'report', words)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from ..core.errors import BadInput
 from ..core.display import class_colours
-from .model_file import _numbers
 from .onnx import MAX_BYTES, onnx_geometry, onnx_info, onnx_metadata, onnx_model
 
 # %% ../../nbs/3_models/55_card.ipynb #1accaa60
@@ -35,7 +34,7 @@ def _score_rows(
     scores:dict, # Out of a file: data and split -> scores
 )->tuple[list,bool]: # (name, texts in the order of `_SCORES`); whether any row has a trivial answer beside it
     "Scores by data and split, each followed by its trivial answers."
-    def texts(d): return [f'{d[k]:.3f}' if _numbers([d.get(k)], -1e6, 1e6) else '–' for k in _SCORES]
+    def texts(d): return [f'{d[k]:.3f}' if type(d.get(k)) in (int,float) and abs(d[k]) < 1e6 else '–' for k in _SCORES]
     rows,blind = [],True
     for name,d in list(scores.items())[:20]:
         if not isinstance(d, dict): continue

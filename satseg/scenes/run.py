@@ -20,7 +20,8 @@ from fastcore.basics import patch
 from ..core.errors import BadInput, need
 from ..core.files import shipped
 from ..models.statistics import compare_statistics
-from ..models.predict import finds_instances, mask_classes, pick_threshold
+from ..models.model_info import has_border_class, output_classes
+from ..models.predict import pick_threshold
 from ..models.engines import batch_size, load_engine, window_size
 from .sources import find_scenes, scene_names
 from .scene import open_scene
@@ -46,8 +47,8 @@ _NOTHING = 'background','unlabeled','unlabelled','nothing' # Names of classes th
 
 def _class_places(names, info):
     "Ids of the classes that become polygons."
-    known = mask_classes(info)
-    if finds_instances(info) and names: names,known = names,['',known[1]] # Objects have one class
+    known = output_classes(info)
+    if has_border_class(info) and names: names,known = names,['',known[1]] # Objects have one class
     if names is None: return [i for i,o in enumerate(known) if o.lower() not in _NOTHING and (i or len(known) > 2)]
     wrong = [o for o in names if o not in known]
     if wrong: raise BadInput(f'expected polygon classes out of {",".join(filter(None, known))}, got {",".join(wrong)}')
@@ -89,7 +90,7 @@ class SceneRun:
         self.scene,self.engine,self.model,self.maker = open_scene(source, list(info.bands), **reading),engine,model,None
         self.halo,how = _pick_halo(halo, engine)
         threshold = pick_threshold(info, threshold)[0]
-        if finds_instances(info) and not threshold > 0: raise BadInput(f'expected a threshold above 0 for single objects, got {threshold}')
+        if has_border_class(info) and not threshold > 0: raise BadInput(f'expected a threshold above 0 for single objects, got {threshold}')
         self.memory,size = memory,window_size(engine, memory, os.path.getsize(model))
         if self.halo is not None and size < 2*self.halo+engine.facts['multiple']:
             raise BadInput(f'expected a halo that fits into a window of {size} pixels twice, got {self.halo}: allow more --memory')
@@ -285,7 +286,7 @@ def map_scenes(
     _check_options(out, dry_run, polygons, kw.get('uncertainty'), workers, scheduler, min_area, simplify, resume, overwrite, memory)
     sources = find_scenes([scenes] if isinstance(scenes, (str,Path)) else list(scenes))
     net,memory,places,job = _settings(model, engine, device, half, int(workers), memory, bands)
-    say(f'{model}: {net.info.architecture} for {",".join(net.info.bands)}, {", ".join(mask_classes(net.info))}; computed by {net.name}')
+    say(f'{model}: {net.info.architecture} for {",".join(net.info.bands)}, {", ".join(output_classes(net.info))}; computed by {net.name}')
     kw.update(band_map=places, polygons=() if polygons == 'none' else polygon_classes)
     files = dict(suffix=polygons, min_area=min_area, simplify=simplify, resume=resume, overwrite=overwrite, say=say,
                  workers=int(workers), scheduler=scheduler, progress=progress)
