@@ -135,7 +135,7 @@ def our_probabilities(scene, model, out, memory=1e9):
     with rasterio.open(out/'probability.tif', 'w', **profile) as dst:
         for i in range(len(one.layout)):
             row,col,h,w = one.layout.tile(i)
-            probs = maker.predict_tile(i, maker.read(i))
+            probs = maker.predict(i, maker.read(i))
             dst.write(np.full((h,w), np.nan, np.float32) if probs is None else probs[-1], 1, window=Window(col, row, w, h))
 
 

@@ -42,7 +42,7 @@ def compute_here(
             i,read = ahead.popleft()
             read = read.result()
             more(1)
-            behind.append((i,packing.submit(maker.finish, i, read and read[2], maker.predict_tile(i, read))))
+            behind.append((i,packing.submit(maker.finish, i, read and read[2], maker.predict(i, read))))
             if len(behind) > 1:
                 i,records = behind.popleft()
                 yield i,records.result()
@@ -100,7 +100,7 @@ def compute_tile(
     with _GUARD: # A scene has one reader, and the net uses all threads that it was given
         maker = _open_once(job)
         read = maker.read(i)
-        return maker.finish(i, read and read[2], maker.predict_tile(i, read))
+        return maker.finish(i, read and read[2], maker.predict(i, read))
 
 # %% ../../nbs/6_scenes/55_executors.ipynb #838d5986
 def _serve():

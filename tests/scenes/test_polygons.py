@@ -39,7 +39,7 @@ class Grid:
     def __init__(self, rows, cols): self.rows, self.cols, self.height, self.width = rows, cols, rows[-1], cols[-1]
     def __len__(self): return (len(self.rows)-1)*(len(self.cols)-1)
 
-    def block(self, i):
+    def tile(self, i):
         r, c = divmod(i, len(self.cols)-1)
         return self.rows[r], self.cols[c], self.rows[r+1]-self.rows[r], self.cols[c+1]-self.cols[c]
 
@@ -62,7 +62,7 @@ def random_map(rng, most=16):
 
 def block_pieces(layout, classes, score, areas, wanted=(0, 1, 2)):
     def pieces_of(i):
-        r, c, h, w = layout.block(i)
+        r, c, h, w = layout.tile(i)
         at = slice(r, r+h), slice(c, c+w)
         return pieces(classes[at], score[at], areas[at], (r, c, h, w), classes.shape, wanted)
     return pieces_of
@@ -218,7 +218,7 @@ def test_memory_does_not_grow_with_the_scene():
     def peak(times):
         layout = Grid(list(range(0, 256*times+1, 64)), list(range(0, 257, 64)))
         def pieces_of(i):
-            r, c, h, w = layout.block(i)
+            r, c, h, w = layout.tile(i)
             return pieces(tile[r%256:r%256+h, c:c+w], one, np.ones((1, 1)), (r, c, h, w), (layout.height, layout.width), [0, 1, 2])
         tracemalloc.start()
         n = sum(1 for _ in merge(pieces_of, layout))
@@ -245,7 +245,7 @@ def probabilities(rng, h, w, levels=None):
 
 def object_pieces(layout, probs, valid, areas, **how):
     def pieces_of(i):
-        r, c, h, w = layout.block(i)
+        r, c, h, w = layout.tile(i)
         at = slice(r, r+h), slice(c, c+w)
         return instance_pieces(probs[:, *at], valid[at], areas[at], (r, c, h, w), valid.shape, **how)
     return pieces_of
@@ -312,7 +312,7 @@ def test_pixels_kept_of_open_blobs_are_bounded():
     def run(times, most):
         layout, counts = Grid(list(range(0, 64*times+1, 16)), [0, 20, 45, 64]), {}
         def pieces_of(i):
-            r, c, h, w = layout.block(i)
+            r, c, h, w = layout.tile(i)
             return instance_pieces(probs[:, r%64:r%64+h, c:c+w], np.ones((h, w), bool), one, (r, c, h, w), (layout.height, layout.width))
         tracemalloc.start()
         shapes = list(merge_instances(pieces_of, layout, lambda o: one, max_open=most, counts=counts))

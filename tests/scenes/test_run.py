@@ -127,7 +127,7 @@ def assembled(run):
     "Probabilities (K,H,W) of a run, block by block; NaN where no block answered."
     maker,res = B.TileMaker(run.plan, run.scene, run.engine),None
     for i in range(len(run.layout)):
-        p = maker.predict_tile(i, maker.read(i))
+        p = maker.predict(i, maker.read(i))
         if p is None: continue
         y,x,h,w = run.layout.tile(i)
         if res is None: res = np.full((len(p), run.scene.height, run.scene.width), np.nan, np.float32)

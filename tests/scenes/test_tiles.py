@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satseg.core.errors import BadInput
-from satseg.scenes.tiles import Layout, blend, blend_weights, overlapping_windows, pad_window, reflect_index, split_axis
+from satseg.scenes.tiles import Layout, blend_weights, layout_of_tile, overlapping_windows, pad_window, predict_tile, reflect_index, split_axis
 
 whole = st.integers
 quick = settings(max_examples=150, deadline=None)
@@ -104,24 +104,37 @@ def test_overlapping_windows_reach_both_ends(n, size, multiple):
     assert (blend_weights(side) > 0).all() and blend_weights(side).max() <= 1
 
 
-def centred(wins, x):
-    "A net with global pooling: every window's readings less their mean, and the window's own position forgotten."
-    for y,u,h,w in wins: yield x[:, y:y+h, u:u+w]-x[:, y:y+h, u:u+w].mean((1, 2), keepdims=True)
+def centred(x): return x-x.mean((2, 3), keepdims=True) # A net with global pooling: less the mean of its window
 
 
 @settings(max_examples=40, deadline=None)
 @given(whole(1, 70), whole(1, 70), whole(2, 40), st.sampled_from([1, 4]), whole(1, 60), whole(1, 60), whole(0, 9))
 def test_blending_knows_no_tiles(height, width, size, multiple, tall, wide, seed):
     x = np.random.default_rng(seed).random((2, height, width)).astype(np.float32)
-    def part(*tile): return blend(tile, (height, width), size, multiple, lambda wins: centred(wins, x))
+    def read(o): return x[:, o[0]:o[0]+o[2], o[1]:o[1]+o[3]]
+    def part(*tile): return predict_tile(centred, layout_of_tile(tile, (height, width), None, multiple, size), 0, read, batch=1+seed)
     want = part(0, 0, height, width)
     for row in range(0, height, tall):
         for col in range(0, width, wide):
             h,w = min(tall, height-row),min(wide, width-col)
-            assert np.array_equal(part(row, col, h, w), want[:, row:row+h, col:col+w])
+            np.testing.assert_array_equal(part(row, col, h, w), want[:, row:row+h, col:col+w])
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 53), (31, 2), (64, 64), (47, 53)])
 def test_constant_in_constant_out(shape):
-    got = blend((0, 0, *shape), shape, 16, 4, lambda wins: (np.full((1, *o[2:]), .625, np.float32) for o in wins))
+    layout = layout_of_tile((0, 0, *shape), shape, None, 4, 16)
+    got = predict_tile(lambda x: x+.625, layout, 0, lambda o: np.zeros((1, *o[2:]), np.float32))
     np.testing.assert_allclose(got, .625, atol=1e-6)
+
+
+@quick
+@given(whole(1, 90), whole(1, 90), whole(0, 3), st.sampled_from([1, 2, 5]), whole(0, 9))
+def test_a_tile_anywhere_is_that_of_the_whole(height, width, halo, multiple, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.random((1, height, width))
+    row,col = int(rng.integers(height)),int(rng.integers(width))
+    h,w = int(rng.integers(1, height-row+1)),int(rng.integers(1, width-col+1))
+    want = smooth(pad_window(x, *(-(-o//multiple)*multiple for o in (height, width))), halo)[:, :height, :width]
+    layout = layout_of_tile((row, col, h, w), (height, width), halo, multiple)
+    got = predict_tile(lambda x: smooth(x[0], halo)[None], layout, 0, lambda o: x[:, o[0]:o[0]+o[2], o[1]:o[1]+o[3]])
+    np.testing.assert_allclose(got, want[:, row:row+h, col:col+w], atol=1e-12)
