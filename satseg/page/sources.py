@@ -60,7 +60,7 @@ MAX_PIXELS = 2**25 # Of a source: at most 15 bytes are kept of the answer for ea
 def _windows(h, w):
     "The pieces of a picture, (row, col, height, width), in reading order."
     layout = Layout(h, w, MAX_SIDE)
-    return [layout.block(i) for i in range(len(layout))]
+    return [layout.tile(i) for i in range(len(layout))]
 
 # %% ../../nbs/7_page/30_sources.ipynb #6b8a8067
 @dataclass

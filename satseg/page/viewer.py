@@ -35,7 +35,8 @@ from ..evaluation.open_dataset import submission_kind
 from ..evaluation.evaluate import (
     add_counts, find_each_way, score_rows, reference_mask, write_submission)
 from ..evaluation.report import chip_row, counts_objects, figure_png, write_report
-from ..scenes.tiles import Layout, blend
+from ..scenes.tiles import Layout
+from ..scenes.compute import net_reach, predict_array
 from ..scenes.areas import pixel_areas
 from ..scenes.polygons import merge, pieces
 from ..scenes.instances import instance_pieces, merge_instances
@@ -115,23 +116,10 @@ def _images(self:Viewer, i):
     with self._guard: return self._base[i]
 
 # %% ../../nbs/7_page/40_viewer.ipynb #74f8b3c8
-def _margins(n, start, size, halo, cell):
-    "First pixel and end of what must be read for a stretch of an axis."
-    return max((start-halo)//cell*cell, 0), min(-(-(start+size+halo)//cell)*cell, n)
-
 def _sees_all(net):
     "Whether a net looks at the whole picture, as far as it says."
     if isinstance(net, OnnxNet): return bool(net.facts) and net.facts['halo'] is None
     return getattr(net, 'pools_globally', False)
-
-def _reach(net):
-    "Halo (None: the net looks at the whole picture) and cells of a net."
-    if isinstance(net, OnnxNet):
-        if not net.facts: raise BadInput('expected a model file that tells how far its net looks: write it again with satseg.export')
-        return net.facts['halo'],net.facts['multiple']
-    from satseg.models.receptive_field import enough_halo, receptive_radius
-    far = None if _sees_all(net) else receptive_radius(net)
-    return None if far is None else enough_halo(net, far), getattr(net, 'multiple', 1)
 
 # %% ../../nbs/7_page/40_viewer.ipynb #b6c3d47a
 @patch
@@ -147,12 +135,9 @@ def _probabilities(self:Viewer, i):
     shape = self.source.shapes[p]
     alone,scene = (h,w) == tuple(shape),self.source.kind in ('picture','raster')
     if alone and not (scene and _sees_all(self.net)): return self._ask(p, 0, 0, h, w)
-    halo,cell = self._once('reach', None, lambda: _reach(self.net))
-    if halo is None:
-        def answer(wins): return (self._ask(p, y, x, y+m, x+n) for y,x,m,n in wins)
-        return blend((row,col,h,w), shape, self.info.chip_size, cell, answer)
-    (top,bottom),(left,right) = (_margins(*o, halo, cell) for o in ((shape[0],row,h),(shape[1],col,w)))
-    return self._ask(p, top, left, bottom, right)[:, row-top:row-top+h, col-left:col-left+w]
+    reach = self._once('reach', None, lambda: net_reach(self.net))
+    return predict_array(self.net, self.info, lambda win: self.source.read(p, win)[0], (row,col,h,w),
+                         shape, reach, device=self.device)
 
 # %% ../../nbs/7_page/40_viewer.ipynb #a6ca1f27
 @patch

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VERSION', 'UNCERTAINTY', 'STEPS', 'MAX_CACHE', 'LAYERS', 'make_plan', 'layout_of', 'quantise', 'uncertainty',
-           'TileMaker', 'layers_of']
+           'TileMaker', 'net_reach', 'predict_array', 'layers_of']
 
 # %% ../../nbs/6_scenes/50_compute.ipynb #13bd764a
 import math
@@ -14,9 +14,11 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.display import IGNORE
+from ..core.errors import BadInput
+from ..data.chips import Chip
 from ..models.model_info import has_border_class, output_classes
-from ..models.predict import class_ids, pixel_probabilities
-from .tiles import Layout, blend, overlapping_windows, pad_window
+from ..models.predict import class_ids, pixel_probabilities, predict_batch
+from .tiles import Layout, layout_of_tile, predict_tile
 from .areas import pixel_areas
 from .polygons import pieces
 from .instances import instance_pieces
@@ -47,7 +49,8 @@ def layout_of(
     plan:dict, # From `make_plan`
 )->Layout:
     "The tiles of a plan."
-    return Layout(plan['height'], plan['width'], plan['window_from_memory'], plan['halo'] or 0, plan['multiple'])
+    return Layout(plan['height'], plan['width'], plan['window_from_memory'], plan['halo'],
+                  plan['multiple'], plan['chip'])
 
 # %% ../../nbs/6_scenes/50_compute.ipynb #4521520c
 STEPS = 250 # A stored 250 means 1
@@ -79,12 +82,14 @@ class TileMaker:
         scene, # Open; one thread at a time reads it
         engine, # An `Engine`
     ):
-        self.plan,self.scene,self.engine,self.info,self.layout = plan,scene,engine,engine.info,layout_of(plan)
-        self.seconds,self.batch = 0.,1 # Inside the net; windows at once
-        if plan['halo'] is None: # Batches of one size, as few as can be, for the tile with most windows
-            most = max(math.prod(len(o) for o,_ in self._seen(self.layout.tile(i))) for i in range(len(self.layout)))
-            self.batch = -(-most//-(-most//plan['batch']))
-        scene.cache_bytes = min(max(scene.cache_bytes, scene.cache_for(self.layout.tall)), MAX_CACHE) # Files in strips
+        self.plan,self.scene,self.engine,self.info = plan,scene,engine,engine.info
+        self.layout = layout = layout_of(plan)
+        self.seconds = 0. # Inside the net
+        most = max(len(layout.windows(i)) for i in range(len(layout)))
+        self.batch = -(-most//-(-most//plan['batch'])) # As few batches of one size as can be
+        rows = max(layout.window(i)[2] for i in range(len(layout)))
+        needed = scene.cache_for(rows) # By files in strips
+        scene.cache_bytes = min(max(scene.cache_bytes, needed), MAX_CACHE)
 
     def read(self,
         i:int, # Number of the tile
@@ -92,68 +97,72 @@ class TileMaker:
         "What tile `i` is computed from."
         tile = self.layout.tile(i)
         if not self.scene.wanted(tile): return None
-        win = self.layout.window(i) if self.plan['halo'] is not None else self._around(tile)
+        win = self.layout.window(i)
         x,valid = self.scene.read(win, self.info.mean)
         r,c = tile[0]-win[0],tile[1]-win[1]
         valid = valid[r:r+tile[2], c:c+tile[3]]
         return (win, x, valid) if valid.any() else None
 
 # %% ../../nbs/6_scenes/50_compute.ipynb #a3dbf2c1
-def _touching(n, chip, multiple, start, length):
-    "First pixels of the blended windows that touch a stretch of an axis, and where the last one ends."
-    starts,size = overlapping_windows(n, chip, multiple)
-    seen = [o for o in starts if o < start+length and o+size > start]
-    return seen, min(seen[-1]+size, n)
-
 @patch
-def _seen(self:TileMaker, tile):
-    "Blended windows along both axes that touch a tile."
-    p = self.plan
-    return [_touching(n, p['chip'], p['multiple'], *o) for n,o in zip((p['height'],p['width']), zip(tile, tile[2:]))]
-
-@patch
-def _around(self:TileMaker, tile):
-    "All that the blended windows of a tile see."
-    (tops,bottom),(lefts,right) = self._seen(tile)
-    return tops[0], lefts[0], bottom-tops[0], right-lefts[0]
-
-@patch
-def run_model(self:TileMaker,
-    x:np.ndarray, # (B,C,h,w) float32 readings
-)->np.ndarray: # (B,K,h,w) float32
-    "What the net gives for a batch of windows, timed."
-    start = time.perf_counter()
-    res = self.engine(x)
-    self.seconds += time.perf_counter()-start
-    return res
-
-# %% ../../nbs/6_scenes/50_compute.ipynb #374e9f6c
-@patch
-def _in_batches(self:TileMaker, wins, win, x, tall, wide, batch):
-    "Probabilities (K,h,w) of windows cut out of `x`, which was read at `win`, one after the other."
-    for k in range(0, len(wins), batch):
-        some = wins[k:k+batch]
-        cut = (x[:, r-win[0]:r-win[0]+h, c-win[1]:c-win[1]+w] for r,c,h,w in some)
-        xs = [pad_window(o, tall, wide) for o in cut]
-        xs = xs[0][None] if batch == 1 else np.stack(xs+[np.zeros_like(xs[0])]*(batch-len(xs)))
-        yield from (o[:, :h, :w] for o,(_,_,h,w) in zip(self.run_model(xs), some))
-
-@patch
-def predict_tile(self:TileMaker,
+def predict(self:TileMaker,
     i:int, # Number of the tile
-    read, # What `read` gives for it
+    read, # What `TileMaker.read` gives for it
 )->np.ndarray|None: # (K,h,w) float32; None where there are no data
     "Probabilities of a tile."
     if read is None: return None
-    tile,(win,x,_),p = self.layout.tile(i),read,self.plan
-    if p['halo'] is None:
-        shape = p['height'],p['width']
-        tall,wide = (overlapping_windows(n, p['chip'], p['multiple'])[1] for n in shape)
-        def predict(wins): return self._in_batches(wins, win, x, tall, wide, self.batch)
-        return blend(tile, shape, p['chip'], p['multiple'], predict)
-    probs = next(self._in_batches([win], win, x, self.layout.tall, self.layout.wide, 1))
-    r,c = tile[0]-win[0],tile[1]-win[1]
-    return probs[:, r:r+tile[2], c:c+tile[3]]
+    (top,left,*_),x,_ = read
+    def cut(window):
+        row,col,h,w = window
+        return x[:, row-top:row-top+h, col-left:col-left+w]
+    def run(x):
+        start = time.perf_counter()
+        res = self.engine(x)
+        self.seconds += time.perf_counter()-start
+        return res
+    return predict_tile(run, self.layout, i, cut, self.batch)
+
+# %% ../../nbs/6_scenes/50_compute.ipynb #f91aca0d
+def net_reach(
+    net, # An `Engine`, an `OnnxNet`, or a torch module of `satseg.models`
+)->tuple: # Halo in pixels (None: the net looks at the whole picture); pixels of a cell
+    "How far a net looks, from its file, or measured."
+    if hasattr(net, 'facts'): facts = net.facts
+    else:
+        from satseg.models.receptive_field import model_geometry
+        facts = model_geometry(net)
+    if facts: return facts['halo'],facts['multiple']
+    raise BadInput('expected a model file that tells how far its net looks: '
+                   'write it again with satseg.export')
+
+def predict_array(
+    net, # An `Engine`; or an `OnnxNet` or torch module, after `to_device`
+    info, # `ModelInfo`
+    image, # (C,H,W) raw readings; or a function: window (row, col, height, width) -> (C,h,w)
+    tile:tuple|None=None, # What is wanted: (row, col, height, width); all unless given
+    shape:tuple|None=None, # (H,W), where `image` is a function
+    reach:tuple|None=None, # From `net_reach`, which is asked unless given
+    size:int=1024, # Pixels of a window's side at most
+    batch:int=8, # Windows at once, where they are blended
+    device=None, # From `to_device`
+)->np.ndarray: # (K,h,w) float32
+    "Probabilities of a picture of any size, or of a part: those of the whole picture."
+    shape = shape or image.shape[1:]
+    halo,multiple = reach or net_reach(net)
+    def cut(o): return np.asarray(image[:, o[0]:o[0]+o[2], o[1]:o[1]+o[3]], np.float32)
+    def ask(x): return predict_batch(net, info, [Chip(o, None, '') for o in x], device)
+    def one(layout, i):
+        run,read = net if hasattr(net, 'hash') else ask,image if callable(image) else cut
+        return predict_tile(run, layout, i, read, batch if layout.blended else 1)
+    if tile: return one(layout_of_tile(tile, shape, halo, multiple, info.chip_size), 0)
+    layout = Layout(*shape, max(size, 3*((halo or 0)+multiple)), halo, multiple, info.chip_size)
+    res = None
+    for i in range(len(layout)):
+        row,col,h,w = layout.tile(i)
+        probs = one(layout, i)
+        if res is None: res = np.empty((len(probs),*shape), np.float32)
+        res[:, row:row+h, col:col+w] = probs
+    return res
 
 # %% ../../nbs/6_scenes/50_compute.ipynb #b8c5ccae
 LAYERS = 'map','probabilities','uncertainty','pieces'
