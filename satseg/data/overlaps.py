@@ -58,7 +58,7 @@ def _landmarks(
     at = np.flatnonzero((inner == top) & (inner > .1))
     at = at[np.argsort(-inner.flat[at], kind='stable')[:most]]
     rows,cols = (o+r for o in np.divmod(at, w))
-    around = smooth[rows[:,None,None]+_AROUND[:,None], cols[:,None,None]+_AROUND].reshape(len(at), -1)
+    around = smooth[rows[:,None,None]+_AROUND[:,None], cols[:,None,None]+_AROUND].reshape(len(at), _AROUND.size**2)
     bits = (around-around.mean(1, keepdims=True)) @ _PROJECTIONS > 0
     return np.stack([rows, cols], 1).astype(np.int16),np.packbits(bits, axis=1).view(np.uint32)
 

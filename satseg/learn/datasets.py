@@ -43,13 +43,13 @@ def write_sample_of(
     path:Path, # Folder to make
 )->Path: # What to read
     "Synthetic data of a job, in the format of its users."
-    from satseg.data.sample_datasets import write_job
+    from satseg.data.sample_datasets import write_sample_dataset
     from satseg.data.synthetic import write_sample
     path.mkdir()
     if job == 'buildings':
         write_sample(path/'dataset.pickle', n_train=16, n_val=6)
         return path/'dataset.pickle'
-    write_job(path, job, *((16, 8) if job == 'ships' else ())) # Ships are rare: each part of the split should have some
+    write_sample_dataset(path, job, *((16, 8) if job == 'ships' else ())) # Ships are rare: each part of the split should have some
     return path
 
 # %% ../../nbs/5_learn/40_datasets.ipynb #8ab5a66d

@@ -24,7 +24,7 @@ from satseg.core.files import write_folder
 from satseg.evaluation.open_dataset import match_classes, submission_kind
 from satseg.evaluation.evaluate import choose_gate, f2_by_chip, gate_probabilities
 from satseg.inference import main
-from satseg.data.sample_datasets import write_job
+from satseg.data.sample_datasets import write_sample_dataset
 from satseg.data.polygons import polygons_to_instances
 from satseg.data.submissions import read_building_csv, read_ship_csv, ship_instances, validate
 from satseg.evaluation.metrics import confusion, scores
@@ -479,8 +479,8 @@ def job(tmp_path_factory):
             path = tmp_path_factory.mktemp(name)
             kind, split, classes, bands, *_ = FORMATS[name]
             if name == 'bands': write_bands(path/'data')
-            elif name == 'landcover': write_job(path/'data', name, n_train=2, n_val=2, size=(72, 90), seed=3)
-            else: write_job(path/'data', name, n_train=2, n_val=2, size=96, seed=3)
+            elif name == 'landcover': write_sample_dataset(path/'data', name, n_train=2, n_val=2, size=(72, 90), seed=3)
+            else: write_sample_dataset(path/'data', name, n_train=2, n_val=2, size=96, seed=3)
             chips = load_dataset(path/'data', bands=bands, **(dict(shadow='class') if kind == 'clouds' else {}))[split]
             made[name] = path, chips, *net_for(path/'net.pth', chips, classes, bands)
         return made[name]

@@ -7,8 +7,8 @@ import pytest
 
 from satseg.core.errors import BadInput
 from satseg.data.pickles import load_pickle
-from satseg.data.landscape import BUILDING, CLOUD, FIELD, ROAD, SATURATED, SCENE_CLASSES, SHADOW, SHIP, WATER, noise, stamp
-from satseg.data.synthetic import clouds, sample_chips, sample_scene, write_sample
+from satseg.data.landscape import BUILDING, CLOUD, FIELD, ROAD, SATURATED, SCENE_CLASSES, SHADOW, SHIP, WATER, noise, rectangle_pixels
+from satseg.data.synthetic import cloud_opacity, sample_chips, sample_scene, write_sample
 
 
 @pytest.fixture(scope='module')
@@ -128,7 +128,7 @@ def test_ships_swim(scenes):
 @pytest.mark.parametrize('move', [(-7, 3), (5, 5), (0, -9), (0, 0)])
 def test_shadow_is_the_cloud_moved(move):
     dy, dx = move
-    cloud, shadow = clouds(np.random.default_rng(0), (80, 90), move, .3)
+    cloud, shadow = cloud_opacity(np.random.default_rng(0), (80, 90), move, .3)
     y, x = np.mgrid[:80, :90]
     ok = (y+dy >= 0) & (y+dy < 80) & (x+dx >= 0) & (x+dx < 90)
     assert (shadow[(y+dy)[ok], (x+dx)[ok]] == cloud[ok]).all() and cloud.max() > 0
@@ -143,10 +143,10 @@ def test_noise_is_centred_and_keeps_its_spread():
 def test_stamp_stays_inside_and_covers_its_area():
     rng = np.random.default_rng(0)
     pts = np.c_[rng.uniform(-5, 45, (200, 2)), rng.uniform(0, 6.3, 200)]
-    at, i = stamp(pts, 6, 3, (40, 40))
+    at, i = rectangle_pixels(pts, 6, 3, (40, 40))
     assert at.min() >= 0 and at.max() < 1600 and i.max() < 200
     mid = np.array([[20, 20, a] for a in np.linspace(0, 3, 12)])
-    at, i = stamp(mid, 9, 4, (40, 40))
+    at, i = rectangle_pixels(mid, 9, 4, (40, 40))
     sizes = [len(np.unique(at[i == k])) for k in range(12)]
     assert all(30 <= o <= 48 for o in sizes), sizes
 
