@@ -38,8 +38,8 @@ from ..evaluation.report import chip_row, counts_objects, figure_png, write_repo
 from ..scenes.tiles import Layout
 from ..scenes.compute import net_reach, predict_array
 from ..scenes.areas import pixel_areas
-from ..scenes.polygons import merge, pieces
-from ..scenes.instances import instance_pieces, merge_instances
+from ..scenes.polygons import merge_polygons, tile_polygons
+from ..scenes.instances import merge_instances, tile_instances
 from ..scenes.vector_files import write_polygons
 from ..scenes.compute import uncertainty
 from .sources import Source, _there
@@ -404,12 +404,12 @@ def _shapes(self:Viewer, i):
     def areas(win): return pixel_areas(place['transform'], place['crs'], win) if place else np.ones((1,1))
     if a.probs is not None:
         how = dict(threshold=self.threshold, min_seed=int(self.min_area//4), min_area=int(self.min_area))
-        piece = instance_pieces(a.probs, pred != IGNORE, areas(window), window, pred.shape, **how)
+        piece = tile_instances(a.probs, pred != IGNORE, areas(window), window, pred.shape, **how)
         return merge_instances(lambda _: piece, layout, areas, **how)
     steps = EDGES[a.steps]
     score = np.where(pred == 0, 1-steps, steps) if a.ids is None else steps
-    piece = pieces(pred, score, areas(window), window, pred.shape, list(self.shown))
-    return (o for o in merge(lambda _: piece, layout) if o.pixels >= self.min_area)
+    piece = tile_polygons(pred, score, areas(window), window, pred.shape, list(self.shown))
+    return (o for o in merge_polygons(lambda _: piece, layout) if o.pixels >= self.min_area)
 
 @patch
 def _polygons(self:Viewer, i, name):

@@ -20,12 +20,12 @@ from ..models.model_info import has_border_class, output_classes
 from ..models.predict import class_ids, pixel_probabilities, predict_batch
 from .tiles import Layout, layout_of_tile, predict_tile
 from .areas import pixel_areas
-from .polygons import pieces
-from .instances import instance_pieces
+from .polygons import tile_polygons
+from .instances import tile_instances
 from .store import pack
 
 # %% ../../nbs/6_scenes/50_compute.ipynb #21e4060e
-VERSION = 2 # Of what a tile holds
+VERSION = 3 # Of what a tile holds
 UNCERTAINTY = 'entropy','margin'
 
 def make_plan(
@@ -206,7 +206,7 @@ def pieces(self:TileMaker, i, classes, pixels, probs, valid, areas):
     "Polygons, or parts of some, of one tile."
     info,tile,shape = self.info,self.layout.tile(i),(self.layout.height,self.layout.width)
     if has_border_class(info):
-        return instance_pieces(probs, valid, areas, tile, shape, threshold=self.plan['threshold'],
+        return tile_instances(probs, valid, areas, tile, shape, threshold=self.plan['threshold'],
                                min_seed=info.min_area//4, min_area=info.min_area)
     score = np.where(classes == 1, pixels, 1-pixels) if pixels.ndim == 2 else pixels.max(0)
-    return pieces(classes, score.astype(np.float32), areas, tile, shape, self.plan['polygons'])
+    return tile_polygons(classes, score.astype(np.float32), areas, tile, shape, self.plan['polygons'])

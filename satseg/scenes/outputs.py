@@ -16,7 +16,7 @@ from ..core.display import IGNORE, class_colours
 from ..models.model_info import has_border_class, output_classes
 from ..models.engines import file_hash
 from .areas import area_table, class_qml, pixel_areas, write_summary
-from .polygons import merge
+from .polygons import merge_polygons
 from .instances import merge_instances
 from .vector_files import write_polygons
 from .store import TileStore, plan_id, unpack
@@ -82,7 +82,7 @@ def _write_shapes(path, store, plan, scene, info, colours, min_area, simplify, t
         def areas(window): return pixel_areas(scene.transform, scene.crs, window)
         shapes = merge_instances(piece, layout, areas, threshold=plan['threshold'], min_seed=info.min_area//4, min_area=info.min_area,
                                  max_pixels=int(memory/200), max_open=int(memory/50), counts=counts)
-    else: shapes = merge(piece, layout)
+    else: shapes = merge_polygons(piece, layout)
     res = write_polygons(path, shapes, output_classes(info), colours, scene.transform, scene.crs, min_area, simplify, tags)
     if counts['uncut']: res['remarks'].append(f'{counts["uncut"]:,} connected parts are too large to be cut into objects within --memory')
     return res

@@ -24,8 +24,8 @@ from satseg.data.instances import instances_from_probabilities, label_components
 from satseg.data.polygons import mask_to_polygons
 from satseg.scenes.tiles import Layout
 from satseg.scenes.areas import pixel_areas, pixel_steps
-from satseg.scenes.polygons import Shape, merge, pieces
-from satseg.scenes.instances import instance_pieces, merge_instances
+from satseg.scenes.polygons import Shape, merge_polygons, tile_polygons
+from satseg.scenes.instances import merge_instances, tile_instances
 from satseg.scenes.vector_files import polygon_style, simplify_polygons, write_polygons
 
 quick = settings(max_examples=150, deadline=None)
@@ -64,7 +64,7 @@ def block_pieces(layout, classes, score, areas, wanted=(0, 1, 2)):
     def pieces_of(i):
         r, c, h, w = layout.tile(i)
         at = slice(r, r+h), slice(c, c+w)
-        return pieces(classes[at], score[at], areas[at], (r, c, h, w), classes.shape, wanted)
+        return tile_polygons(classes[at], score[at], areas[at], (r, c, h, w), classes.shape, wanted)
     return pieces_of
 
 
@@ -79,7 +79,7 @@ def whole(classes, wanted=(0, 1, 2)):
 
 def check(layout, classes, score, areas, wanted=(0, 1, 2)):
     "Count, outline, class, pixels, area and score of every shape against the whole array."
-    shapes, truth = list(merge(block_pieces(layout, classes, score, areas, wanted), layout)), whole(classes, wanted)
+    shapes, truth = list(merge_polygons(block_pieces(layout, classes, score, areas, wanted), layout)), whole(classes, wanted)
     assert len(shapes)==len(truth)
     assert {normal(o.polygon): o.class_id for o in shapes}==truth
     parts = label_components(np.where(np.isin(classes, wanted), classes.astype(np.int32)+1, 0))
@@ -122,7 +122,7 @@ def test_only_wanted_classes(seed, wanted):
 @given(seeds)
 def test_same_as_rasterio(seed):
     layout, m, score, areas = random_case(seed)
-    shapes = list(merge(block_pieces(layout, m, score, areas), layout))
+    shapes = list(merge_polygons(block_pieces(layout, m, score, areas), layout))
     theirs = [(int(v), shapely.geometry.shape(o)) for o, v in features.shapes(m, mask=m!=255, connectivity=4)]
     assert len(shapes)==len(theirs)
     def norm(pairs): return sorted((i, shapely.normalize(shapely.simplify(o, 0)).area, o.bounds) for i, o in pairs)
@@ -170,7 +170,7 @@ def test_outline_does_not_depend_on_the_blocks():
     rng = np.random.default_rng(1)
     m = (rng.random((40, 50))<.6).astype(np.uint8)
     rest = np.full(m.shape, .3, np.float32), np.full(m.shape, .1)
-    one, *others = (sorted((o.class_id, o.polygon.wkb, *o[2:]) for o in merge(block_pieces(g, m, *rest), g))
+    one, *others = (sorted((o.class_id, o.polygon.wkb, *o[2:]) for o in merge_polygons(block_pieces(g, m, *rest), g))
                     for g in (Layout(*m.shape, size=50), Layout(*m.shape, size=7), grid(rng, *m.shape)))
     for o in others: assert [p[:3] for p in o]==[p[:3] for p in one] and np.allclose([p[3:] for p in o], [p[3:] for p in one], rtol=1e-12)
 
@@ -185,12 +185,12 @@ def test_order_and_reading():
         seen.append(i)
         return inner(i)
     groups = {}
-    for o in merge(pieces_of, layout): groups.setdefault(len(seen), []).append(o.polygon.exterior.coords[0][::-1])
+    for o in merge_polygons(pieces_of, layout): groups.setdefault(len(seen), []).append(o.polygon.exterior.coords[0][::-1])
     assert seen==list(range(9)) and list(groups)==list(range(1, 10))
     for i, o in groups.items():
         block, crossed = [p for p in o if i%3], o
         assert block==sorted(block)
-    again = [o.polygon.exterior.coords[0][::-1] for o in merge(pieces_of, layout)]
+    again = [o.polygon.exterior.coords[0][::-1] for o in merge_polygons(pieces_of, layout)]
     assert again==[p for o in groups.values() for p in o]
 
 
@@ -200,8 +200,8 @@ def test_pieces_are_plain_numbers(tmp_path):
     def there_and_back(i):
         np.savez(tmp_path/'o.npz', **block(i))
         with np.load(tmp_path/'o.npz', allow_pickle=False) as f: return dict(f)
-    assert [o[2:] for o in merge(there_and_back, layout)]==[o[2:] for o in merge(block, layout)]
-    with pytest.raises(BadInput, match='expected uint8'): pieces(m.astype(int), score, areas, (0, 0, *m.shape), m.shape, [1])
+    assert [o[2:] for o in merge_polygons(there_and_back, layout)]==[o[2:] for o in merge_polygons(block, layout)]
+    with pytest.raises(BadInput, match='expected uint8'): tile_polygons(m.astype(int), score, areas, (0, 0, *m.shape), m.shape, [1])
 
 
 def blobs(shape, seed=0):
@@ -219,9 +219,9 @@ def test_memory_does_not_grow_with_the_scene():
         layout = Grid(list(range(0, 256*times+1, 64)), list(range(0, 257, 64)))
         def pieces_of(i):
             r, c, h, w = layout.tile(i)
-            return pieces(tile[r%256:r%256+h, c:c+w], one, np.ones((1, 1)), (r, c, h, w), (layout.height, layout.width), [0, 1, 2])
+            return tile_polygons(tile[r%256:r%256+h, c:c+w], one, np.ones((1, 1)), (r, c, h, w), (layout.height, layout.width), [0, 1, 2])
         tracemalloc.start()
-        n = sum(1 for _ in merge(pieces_of, layout))
+        n = sum(1 for _ in merge_polygons(pieces_of, layout))
         res = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return n, res
@@ -247,7 +247,7 @@ def object_pieces(layout, probs, valid, areas, **how):
     def pieces_of(i):
         r, c, h, w = layout.tile(i)
         at = slice(r, r+h), slice(c, c+w)
-        return instance_pieces(probs[:, *at], valid[at], areas[at], (r, c, h, w), valid.shape, **how)
+        return tile_instances(probs[:, *at], valid[at], areas[at], (r, c, h, w), valid.shape, **how)
     return pieces_of
 
 
@@ -313,7 +313,7 @@ def test_pixels_kept_of_open_blobs_are_bounded():
         layout, counts = Grid(list(range(0, 64*times+1, 16)), [0, 20, 45, 64]), {}
         def pieces_of(i):
             r, c, h, w = layout.tile(i)
-            return instance_pieces(probs[:, r%64:r%64+h, c:c+w], np.ones((h, w), bool), one, (r, c, h, w), (layout.height, layout.width))
+            return tile_instances(probs[:, r%64:r%64+h, c:c+w], np.ones((h, w), bool), one, (r, c, h, w), (layout.height, layout.width))
         tracemalloc.start()
         shapes = list(merge_instances(pieces_of, layout, lambda o: one, max_open=most, counts=counts))
         peak = tracemalloc.get_traced_memory()[1]
@@ -326,11 +326,11 @@ def test_pixels_kept_of_open_blobs_are_bounded():
 
 
 def test_no_canvas_is_larger_than_allowed(monkeypatch):
-    import satseg.vectors as vectors
+    import satseg.scenes.instances as instances
     box = np.array([[r, c, -r-10, -c-10] for r in range(0, 200, 10) for c in range(0, 200, 10)])
-    monkeypatch.setattr(vectors, '_CANVAS', 5000)
-    some = list(vectors._canvases(box))
-    assert sorted(np.concatenate(some))==list(range(400)) and max(vectors._extent(box[o].min(0)) for o in some)<=5000
+    monkeypatch.setattr(instances, '_CANVAS', 5000)
+    some = list(instances._pick_canvases(box))
+    assert sorted(np.concatenate(some))==list(range(400)) and max(instances._extent(box[o].min(0)) for o in some)<=5000
 
 
 # Areas
@@ -404,7 +404,7 @@ def shapes_of(m, transform, crs, size=32):
     layout = Layout(*m.shape, size=size)
     areas = np.broadcast_to(pixel_areas(transform, crs, (0, 0, *m.shape)), m.shape)
     score = np.random.default_rng(0).random(m.shape, np.float32)
-    return merge(block_pieces(layout, m, score, areas, [1, 2]), layout)
+    return merge_polygons(block_pieces(layout, m, score, areas, [1, 2]), layout)
 
 
 def geo_area(frame):
@@ -534,7 +534,7 @@ def test_simplified_with_thousands_of_holes():
 
 @pytest.mark.parametrize('limit', [('_CORNERS', 100), ('_COMPARISONS', 300)])
 def test_very_large_polygons_stay_exact_and_are_counted(tmp_path, monkeypatch, limit):
-    monkeypatch.setattr(f'satseg.vectors.{limit[0]}', limit[1])
+    monkeypatch.setattr(f'satseg.scenes.vector_files.{limit[0]}', limit[1])
     shapes = list(shapes_of(scene(0, (200, 200)), *UTM))
     polys = np.array([o.polygon for o in shapes])
     n, res = shapely.get_num_coordinates(polys), simplify_polygons(polys, 15, *UTM)
@@ -549,7 +549,7 @@ def test_very_large_polygons_stay_exact_and_are_counted(tmp_path, monkeypatch, l
 def test_simplified_stays_valid(seed, tolerance):
     layout, m, score, areas = random_case(seed, 24)
     rng = np.random.default_rng(seed)
-    polys = np.array([o.polygon for o in merge(block_pieces(layout, m, score, areas), layout)])
+    polys = np.array([o.polygon for o in merge_polygons(block_pieces(layout, m, score, areas), layout)])
     if not len(polys): return
     turned = Affine(1.37e-5, 1e-6*rng.random(), 10.1, 1e-6, -1.1e-5, 50.3)
     res = simplify_polygons(polys, tolerance, turned, 'EPSG:4326')
@@ -605,7 +605,7 @@ def test_batches_of_many(tmp_path):
 def test_what_a_full_disk_loses_without_a_word_is_noticed(tmp_path, suffix, monkeypatch):
     "GDAL may lose the spatial index, or the end of a file, and report success."
     resource = pytest.importorskip('resource')
-    monkeypatch.setattr('satseg.vectors.settle', lambda path: None)
+    monkeypatch.setattr('satseg.scenes.vector_files.settle', lambda path: None)
     shapes, path = list(shapes_of(scene(0, (200, 200)), *UTM)), tmp_path/f'map{suffix}'
     def write(): return write_polygons(path, shapes, NAMES, COLOURS, *UTM)
     count, whole = write()['count'], path.read_bytes()
@@ -625,7 +625,7 @@ def test_what_a_full_disk_loses_without_a_word_is_noticed(tmp_path, suffix, monk
 
 
 def test_lost_rows_and_a_lost_index_are_noticed(tmp_path, monkeypatch):
-    import satseg.vectors as vectors
+    import satseg.scenes.vector_files as vectors
     shapes = list(shapes_of(scene(), *UTM))
     def broken(path, kind, *args):
         inner(path, kind, *args)
@@ -644,7 +644,7 @@ def test_lost_rows_and_a_lost_index_are_noticed(tmp_path, monkeypatch):
 @pytest.mark.parametrize('lost', [0, 1])
 def test_features_are_counted_whatever_the_layout_of_the_file(tmp_path, monkeypatch, lost):
     "Another version of GDAL may write GeoJSON with other spaces and line ends."
-    import satseg.vectors as vectors
+    import satseg.scenes.vector_files as vectors
     def rewritten(path, *args):
         inner(path, *args)
         data = json.loads(path.read_text())
