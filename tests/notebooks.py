@@ -2,6 +2,7 @@
 
     python tests/notebooks.py fill nbs/11_losses.ipynb ...   run notebooks and store their outputs (figures as small JPEGs)
     python tests/notebooks.py readme                         write README.md from nbs/index.ipynb
+    python tests/notebooks.py sidebar                        write the parts into nbs/sidebar.yml
     python tests/notebooks.py readme --check                 exit 1 if README.md is not what index.ipynb gives
     python tests/notebooks.py picture                        draw README's picture: a sample scene and what unet_model.pth says
     python tests/notebooks.py page                           photograph the page with the sample on it for README (needs Chromium)
@@ -62,6 +63,19 @@ def readme():
     return '<!-- written by tests/notebooks.py from nbs/index.ipynb: edit that -->\n\n' + '\n\n'.join(parts).strip() + '\n'
 
 
+def sidebar():
+    "nbs/sidebar.yml with a section for each folder of chapters, between tutorials and benchmarks."
+    path = ROOT/'nbs'/'sidebar.yml'
+    parts = sorted(o for o in (ROOT/'nbs').iterdir() if re.match(r'\d_', o.name))
+    lines = []
+    for part in parts:
+        lines += [f'      - section: {part.name[2:].capitalize()}', '        contents:']
+        lines += [f'          - {o.relative_to(ROOT/"nbs").as_posix()}' for o in sorted(part.glob('*.ipynb'))]
+    text = path.read_text(encoding='utf-8')
+    head, tail = text.split('      - section: Core\n')[0], text[text.index('      - section: Benchmarks'):]
+    path.write_text(head + '\n'.join(lines) + '\n' + tail, encoding='utf-8')
+
+
 def picture():
     "nbs/images/overview.jpg: image, mask, and the shipped model's hits, misses and false alarms on a fresh sample scene."
     from matplotlib.figure import Figure
@@ -117,6 +131,7 @@ if __name__ == '__main__':
         target = ROOT/'README.md'
         if '--check' not in rest: target.write_text(readme(), encoding='utf-8')
         elif target.read_text(encoding='utf-8') != readme(): raise SystemExit('README.md is stale: python tests/notebooks.py readme')
+    elif what == 'sidebar': sidebar()
     elif what == 'picture': picture()
     elif what == 'page': page()
     elif what == 'alone' and rest: sys.exit(any([alone(p) for p in rest]))
