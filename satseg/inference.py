@@ -15,7 +15,7 @@ import numpy as np
 
 from .core.commands import command, number
 from .core.errors import BadInput
-from .core.files import check_free, file_names, shipped, write_folder
+from .core.files import check_free, file_names, bundled_file, atomic_folder
 from .core.display import IGNORE, mask_image, picture
 from .core.tables import format_table
 from .data.bands import true_colour
@@ -162,12 +162,12 @@ def _data(dataset, kind, split, info, ignore, options):
 def _run(model, dataset, kind, split, out, gate, threshold, min_area, device, bs, tta, ignore, options, overwrite, quiet):
     "What `main` does, with exceptions for errors."
     say = (lambda *args: None) if quiet else print
-    path,model = (shipped('unet_model.pth'), 'unet_model.pth') if model is None else (model, str(model))
+    path,model = (bundled_file('unet_model.pth'), 'unet_model.pth') if model is None else (model, str(model))
     kind,options = _check_slips(path, dataset, kind, gate, out, min_area, bs, overwrite),reader_options(options)
     net,info,door,about,threshold,rule = _nets(path, gate, device, threshold)
     chips,split,remarks = _data(dataset, kind, split, info, ignore, options)
     say('\n'.join([f'{model}: {info.architecture} for {",".join(info.bands)}, {rule}', *remarks]))
-    with write_folder(out, overwrite) if out is not None else nullcontext() as folder:
+    with atomic_folder(out, overwrite) if out is not None else nullcontext() as folder:
         passed = None if door is None else gate_probabilities(door, about, chips, bs, device) >= np.float32(about.threshold)
         if door is not None: say(f'{gate}: passes {passed.sum()} of {len(chips)} chips at threshold {about.threshold:g}')
         progress = not quiet and sys.stderr.isatty()

@@ -15,7 +15,8 @@ from ..core.files import read_json
 from ..core.display import IGNORE
 from .bands import BAND_FILE, band_places, bands_of_files, other_names
 from .chips import Cache, Chips
-from .pictures import PICTURES, check_size, open_raster, read_picture
+from .pictures import PICTURES, check_size, read_picture
+from .rasters import open_raster
 from .splits import name_groups
 from .grids import finest_grid, grid_of
 from .folders import _folder, _white

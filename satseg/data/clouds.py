@@ -19,22 +19,14 @@ from ..core.files import read_json, read_text
 from ..core.display import IGNORE
 from .bands import all_band_names, band_places
 from .chips import Cache, Chips
+from .rasters import open_npy
 from .splits import name_groups
 from .folders import _PARTS, _folder
 
 # %% ../../nbs/2_data/68_clouds.ipynb #dc5cf85c
-def _npy(path, ndim):
-    "A mapped .npy of `ndim` axes; objects and pickles are refused."
-    try: a = np.load(path, mmap_mode='r', allow_pickle=False)
-    except FileNotFoundError: raise BadInput(f'{path}: no such file') from None
-    except Exception as e: raise BadInput(f'{path}: expected a .npy file of numbers, this is none ({type(e).__name__})') from None
-    if not isinstance(a, np.ndarray): raise BadInput(f'{path}: expected a .npy file, this is an archive of several')
-    if a.ndim != ndim or a.dtype.kind not in 'biuf': raise BadInput(f'{path}: expected numbers (H,W,n), got {a.dtype} of shape {a.shape}')
-    return a
-
 def _one_hot(path, shadow):
     "Class ids of a one-hot mask (H,W,3): clear, cloud, shadow."
-    a = np.asarray(_npy(path, 3))
+    a = np.asarray(open_npy(path, (3,)))
     if a.shape[2] != 3 or not ((a == 0)|(a == 1)).all():
         raise BadInput(f'{path}: expected a mask (H,W,3) of 0 and 1, got {a.dtype} of shape {a.shape}')
     n = (a > 0).sum(-1)
@@ -101,11 +93,11 @@ def _cloud_chips(root, names, bands, classes, all_bands, shadow, group):
     "Chips of some of the scenes."
     files = [root/'subscenes'/f'{o}.npy' for o in names]
     def read(i):
-        a = _npy(files[i], 3)
+        a = open_npy(files[i], (3,))
         return a[..., band_places(bands, all_band_names(a.shape[2], all_bands, files[i]), files[i])]
     masks = [root/'masks'/f'{o}.npy' for o in names] if (root/'masks').is_dir() else None
     label = masks and Cache(lambda i: _one_hot(masks[i], shadow), len(masks), 5e8)
-    images = Cache(read, len(files), 5e8, lambda i: _npy(files[i], 3).shape[:2])
+    images = Cache(read, len(files), 5e8, lambda i: open_npy(files[i], (3,)).shape[:2])
     return Chips(images, label, bands, classes, names, root, True, name_groups(names, group or _scene_group))
 
 # %% ../../nbs/2_data/68_clouds.ipynb #9004bdb3

@@ -15,8 +15,8 @@ from ..core.errors import BadInput
 from .bands import band_places
 from .chips import Chips
 from .pickles import load_pickle
-from .pictures import PICTURES, open_raster
-from .splits import georeference
+from .pictures import PICTURES
+from .rasters import georeference, open_raster
 from .folders import _IMAGES, _MASKS, _PARTS, load_folders
 from .geotiffs import _geo_empty, _geo_files, load_geotiffs
 from .coco import load_coco

@@ -18,7 +18,8 @@ from ..core.files import read_json
 from ..core.display import IGNORE
 from .chips import Cache, Chips
 from .pictures import PICTURES, colours_to_ids, lazy_pictures, read_picture
-from .splits import map_tile, name_groups
+from .rasters import map_tile
+from .splits import name_groups
 
 # %% ../../nbs/2_data/52_folders.ipynb #088f9b54
 _IMAGES = 'images','image','imgs','img'

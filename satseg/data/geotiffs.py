@@ -18,8 +18,9 @@ from ..core.errors import BadInput, few, need
 from ..core.files import MAX_BYTES
 from ..core.display import IGNORE
 from .chips import Cache, Chips
-from .pictures import check_size, lazy_pictures, open_raster
-from .splits import georeference, name_groups
+from .pictures import check_size, lazy_pictures
+from .rasters import georeference, open_raster
+from .splits import name_groups
 from .polygons import polygons_to_instances
 from .folders import _folder, _sub
 

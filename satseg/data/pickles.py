@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import BadInput, _shape, _shown
-from .chips import Chips, _check_image, _check_mask
+from ..core.errors import BadInput, format_shape, preview
+from .chips import Chips, check_image, check_mask
 
 # %% ../../nbs/2_data/12_pickles.ipynb #38a09b9b
 def _dtype(
@@ -26,7 +26,7 @@ def _dtype(
 )->np.dtype: # A plain bool, integer or float type
     "The number type that a file names."
     if not (isinstance(code, str) and re.fullmatch('b1|[iu][1248]|f[248]', code)) or order not in ('<','>','=','|'):
-        raise BadInput(f'refuses arrays of type {_shown(code)}: only plain bool, integer and float arrays are read')
+        raise BadInput(f'refuses arrays of type {preview(code)}: only plain bool, integer and float arrays are read')
     return np.dtype(order + code)
 
 def _array(
@@ -40,9 +40,9 @@ def _array(
     if isinstance(data, str): data = data.encode('latin1')
     if not isinstance(data, (bytes,bytearray)) or not isinstance(dtype, np.dtype): raise BadInput('damaged: an array without bytes or type')
     if type(shape) is not tuple or len(shape) > 8 or any(type(n) is not int or not 0 <= n < 2**40 for n in shape):
-        raise BadInput(f'damaged: {_shown(shape)} is no shape of an array')
+        raise BadInput(f'damaged: {preview(shape)} is no shape of an array')
     need = math.prod(shape) * dtype.itemsize
-    if need != len(data): raise BadInput(f'damaged: an array {dtype} of shape {_shape(shape)} needs {need:,} bytes, {len(data):,} are stored')
+    if need != len(data): raise BadInput(f'damaged: an array {dtype} of shape {format_shape(shape)} needs {need:,} bytes, {len(data):,} are stored')
     arr = np.frombuffer(data, dtype)
     if order == 'K': return arr.reshape(shape).transpose(axes)
     return arr.reshape(shape, order='F' if order == 'F' else 'C')
@@ -73,13 +73,13 @@ class _Name:
 
 # %% ../../nbs/2_data/12_pickles.ipynb #ff184fac
 def _encode(text, encoding):
-    if encoding != 'latin1': raise BadInput(f'refuses the encoding {_shown(encoding)}')
+    if encoding != 'latin1': raise BadInput(f'refuses the encoding {preview(encoding)}')
     return text.encode('latin1')
 
 def _ndarray(*args): raise BadInput('refuses a call of numpy.ndarray')
 
 def _bytes(*args): # How old protocols write no bytes at all
-    if args: raise BadInput(f'refuses a call of bytes with {_shown(args[0])}')
+    if args: raise BadInput(f'refuses a call of bytes with {preview(args[0])}')
     return b''
 
 def _reconstruct(kind, *args):
@@ -105,7 +105,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
         if (module,name) in _NAMES: return _NAMES[module,name]
         hint = ' (save numpy arrays instead: tensor.numpy())' if module.split('.')[0] == 'torch' else ''
-        raise BadInput(f'refuses {_shown(module+"."+name)[1:-1]}: {_ONLY}{hint}')
+        raise BadInput(f'refuses {preview(module+"."+name)[1:-1]}: {_ONLY}{hint}')
 
 # %% ../../nbs/2_data/12_pickles.ipynb #eb323c54
 _OPCODES = set('''PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
@@ -168,7 +168,7 @@ def _check_instructions(
         elif 'GET' in op.name: stack.append(memo[int(arg)])
         elif 'PUT' in op.name or op.name == 'MEMOIZE':
             place = len(memo) if op.name == 'MEMOIZE' else int(arg)
-            if not 0 <= place <= n: raise BadInput(f'damaged: entry {_shown(place)} of the memo after {n:,} instructions')
+            if not 0 <= place <= n: raise BadInput(f'damaged: entry {preview(place)} of the memo after {n:,} instructions')
             memo[place] = stack[-1]
         else: _effect(op, stack, marks)
         if at == frame: frame = None
@@ -203,22 +203,22 @@ def _entries(
     bands:tuple, # Names of the bands
 )->tuple: # List of images, list of masks or None
     "The arrays of one part, each entry looked at as far as shapes and types go."
-    if type(part) not in (list,tuple): raise BadInput(f'{name}: expected a list of dicts with image and mask, got {_shown(part)}')
+    if type(part) not in (list,tuple): raise BadInput(f'{name}: expected a list of dicts with image and mask, got {preview(part)}')
     if not part: raise BadInput(f'{name}: expected at least one chip, the list is empty')
     has_masks = type(part[0]) is dict and part[0].get('mask') is not None
     for i,o in enumerate(part):
         try:
-            if type(o) is not dict: raise BadInput(f"expected a dict with 'image' and 'mask', got {_shown(o)}")
+            if type(o) is not dict: raise BadInput(f"expected a dict with 'image' and 'mask', got {preview(o)}")
             spare = 'mask' not in o and any(isinstance(v, np.ndarray) for k,v in o.items() if k != 'image') # A mask under another name?
             if 'image' not in o or spare: raise BadInput(f"expected the keys 'image' and 'mask', got {_keys(o)}")
-            _check_image(o['image'], bands)
+            check_image(o['image'], bands)
             if (o.get('mask') is not None) != has_masks: raise BadInput(f'has {"no" if has_masks else "a"} mask, unlike {name}[0]: give all of them one, or none')
-            if has_masks: _check_mask(o['mask'], o['image'])
+            if has_masks: check_mask(o['mask'], o['image'])
         except BadInput as e: raise BadInput(f'{name}[{i}]: {e}') from None
     return [np.asarray(o['image']) for o in part], [np.asarray(o['mask']) for o in part] if has_masks else None
 
 
-def _keys(d): return ', '.join(map(_shown, list(d)[:6])) or 'none'
+def _keys(d): return ', '.join(map(preview, list(d)[:6])) or 'none'
 
 # %% ../../nbs/2_data/12_pickles.ipynb #e0b1c2da
 def _is_about(o):
@@ -251,7 +251,7 @@ def _parts(
         if not {'train','val'} <= set(data) <= {'train','val','test'}:
             raise BadInput(f"expected a dict with the keys 'train' and 'val' (and perhaps 'test'), got {_keys(data)}")
         return data
-    if type(data) not in (list,tuple): raise BadInput(f"expected a dict with 'train' and 'val', a list or a pair of lists, got {_shown(data)}")
+    if type(data) not in (list,tuple): raise BadInput(f"expected a dict with 'train' and 'val', a list or a pair of lists, got {preview(data)}")
     if len(data) == 2 and all(type(o) in (list,tuple) for o in data): return dict(zip(('train','val'), data))
     return {'all': data}
 

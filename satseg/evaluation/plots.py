@@ -14,7 +14,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.errors import BadInput
-from ..core.display import ERROR_COLOURS, IGNORE, _letters, errors, paint, shown_classes
+from ..core.display import ERROR_COLOURS, IGNORE, escape_math, errors, paint, shown_classes
 from ..data.bands import true_colour
 from .metrics import BINS, ProbabilityHistogram, _array
 
@@ -192,9 +192,9 @@ def plot_chips(
         for ax,(title,img) in zip(row, images.items()):
             ax.imshow(img, interpolation='nearest')
             ax.set(xticks=[], yticks=[], title=title if i == 0 else '')
-        row[0].set_ylabel(_letters(captions[i] if captions else chip.name), fontsize=8)
+        row[0].set_ylabel(escape_math(captions[i] if captions else chip.name), fontsize=8)
     wrong = ERROR_COLOURS if two else {'wrong class': ERROR_COLOURS['miss']}
     marks = [*shown.values(), *((f'difference: {k}', c) for k,c in wrong.items())]
-    handles = [Patch(color=np.array(c)/255, label=_letters(o)) for o,c in marks]
+    handles = [Patch(color=np.array(c)/255, label=escape_math(o)) for o,c in marks]
     fig.legend(handles=handles, loc='outside lower center', ncols=min(len(marks), 5), fontsize=8, frameon=False)
     return fig

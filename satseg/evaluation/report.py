@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import BadInput
-from ..core.files import write_folder
-from ..core.display import IGNORE, _letters
+from ..core.files import atomic_folder
+from ..core.display import IGNORE, escape_math
 from ..core.tables import markdown_table
 from ..models.model_info import has_border_class, output_classes
 from ..models.predict import class_ids, pick_threshold, pixel_probabilities, predict
@@ -188,7 +188,7 @@ def _curves(total, threshold, classes):
         ax.imshow(share, vmin=0, vmax=1, cmap='cividis')
         for (i,j),v in np.ndenumerate(share):
             ax.text(j, i, f'{v:.2f}', ha='center', va='center', fontsize=8, color='black' if v > .5 else 'white')
-        names,places = [_letters(o) for o in classes],range(len(classes))
+        names,places = [escape_math(o) for o in classes],range(len(classes))
         ax.set(xticks=places, yticks=places, yticklabels=names, xlabel='prediction', ylabel='mask')
         ax.set_xticklabels(names, rotation=45, ha='right')
         yield 'confusion','Confusion','Where the pixels of every true class went: each row adds up to 1.',fig
@@ -306,7 +306,7 @@ def report(
     "Predict `chips` and write all there is to say about it: report.html, metrics.csv, metrics.md, per_chip.csv, figures as PNG."
     threshold,rule = pick_threshold(info, threshold)
     kw = dict(bs=bs, device=device, tta=tta)
-    with write_folder(out, overwrite) as folder:
+    with atomic_folder(out, overwrite) as folder:
         losses = [_log_figure(log)] if log else [] # First: a wrong path should not cost a prediction
         chips,tally = match_classes(chips, info)[0],counts_objects(info, chips)
         total,rows = score_chips(model, info, chips, threshold, tally, min_area, progress=progress, **kw)

@@ -18,7 +18,7 @@ from fastai.torch_core import default_device
 from fastcore.basics import patch
 
 from ..core.errors import BadInput
-from ..core.display import IGNORE, _letters, paint, shown_classes
+from ..core.display import IGNORE, escape_math, paint, shown_classes
 from ..data.bands import true_colour
 from ..data.chips import Chips
 from ..models.statistics import BandStats, normalise
@@ -54,7 +54,7 @@ def _grid(n, across, nrows, ncols, figsize, size=2.3):
     for ax in axs.flat: ax.set_axis_off()
     return fig,list(axs.flat)
 
-def _there(yes, names): return f'{"" if yes else "no "}{_letters(" or ".join(names[1:]))}'
+def _there(yes, names): return f'{"" if yes else "no "}{escape_math(" or ".join(names[1:]))}'
 
 def _answer(out, targ, names, threshold):
     "Logits (C,H,W) of a chip as class ids (H,W), and titles for truth and answer; of a presence classifier (1,1,1) ids are None."
@@ -78,7 +78,7 @@ class ChipLoader(TfmdDL):
 
     def _legend(self, fig):
         from matplotlib.patches import Patch
-        handles = [Patch(color=np.array(c)/255, label=_letters(o)) for o,c in self._shown().values()]
+        handles = [Patch(color=np.array(c)/255, label=escape_math(o)) for o,c in self._shown().values()]
         fig.legend(handles=handles, loc='outside lower center', ncols=4, fontsize=8, frameon=False)
 
 # %% ../../nbs/5_learn/50_loaders.ipynb #4d990512

@@ -20,8 +20,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from ..core.errors import BadInput, _shown
-from ..core.files import shipped
+from ..core.errors import BadInput, preview
+from ..core.files import bundled_file
 from ..data.datasets import KINDS
 from ..models.model_info import TASKS
 
@@ -226,7 +226,7 @@ def _conflicts(r):
     if r.split.valid == 0 and chosen: yield f'training.{chosen[0]}','needs valid chips: set split.valid above 0, such as 0.15'
     all_bands = r.data.options.get('all_bands', [])
     if not isinstance(all_bands, list):
-        yield 'data.options.all_bands',f'expected a list such as [B02, B03, B04], got {_shown(all_bands)}'
+        yield 'data.options.all_bands',f'expected a list such as [B02, B03, B04], got {preview(all_bands)}'
     if r.data.overlap and r.data.overlap >= (r.data.size or 0): yield 'data.overlap','expected an overlap below data.size'
     presence = r.target.kind == 'presence'
     if presence != (m.architecture == 'Classifier'):
@@ -324,7 +324,7 @@ def _first_error(errors, values):
     words = re.findall("'([^']+)'", ' '.join(e['ctx']['expected'] for e in here if e['type'] == 'literal_error'))
     def want(e): return _WANTED.get(e['type'], '{msg}').format(msg=e['msg'], **e.get('ctx', {}))
     expected = ' or '.join(dict.fromkeys(want(e).replace("'", '').replace('None', 'null') for e in here))
-    return path,f'expected {expected}, got {_shown(got)}{_near(got, words) if isinstance(got, str) else ""}'
+    return path,f'expected {expected}, got {preview(got)}{_near(got, words) if isinstance(got, str) else ""}'
 
 # %% ../../nbs/5_learn/30_recipes.ipynb #3b3f8b0c
 def recipe_from(
@@ -337,7 +337,7 @@ def recipe_from(
         line = f', line {lines[path]}' if lines and path in lines else ''
         raise BadInput(f'{source}{line}: {path}: {what}') from None
     if not isinstance(values, dict):
-        raise BadInput(f'{source}: expected sections such as data: and training:, got {_shown(values)}')
+        raise BadInput(f'{source}: expected sections such as data: and training:, got {preview(values)}')
     values = {k: v for k,v in values.items() if v is not None} # An empty section
     for path,what in _old_words(values): fail(path, what)
     try: return Recipe(**values)
@@ -346,7 +346,7 @@ def recipe_from(
 # %% ../../nbs/5_learn/30_recipes.ipynb #9aa1657b
 def shipped_recipes()->dict: # Name -> `Path`
     "The recipes that come with satseg."
-    return {o.stem: o for o in sorted(shipped('recipes/buildings.yaml').parent.glob('*.yaml'))}
+    return {o.stem: o for o in sorted(bundled_file('recipes/buildings.yaml').parent.glob('*.yaml'))}
 
 def find_recipe(
     path:str|Path, # A .yaml file; or a name such as 'ships'
@@ -430,7 +430,7 @@ def parse_overrides(
     res = {}
     for o in texts or ():
         key,eq,value = o.partition('=')
-        if not eq or not key.strip(): raise BadInput(f'--set: expected key=value such as training.lr=1e-3, got {_shown(o)}')
+        if not eq or not key.strip(): raise BadInput(f'--set: expected key=value such as training.lr=1e-3, got {preview(o)}')
         try: res[key.strip()] = read_yaml(value)[0]
         except BadInput as e: raise BadInput(f'--set {key}: {e}') from None
     return res

@@ -22,7 +22,7 @@ from fastai.learner import CancelFitException
 from fastai.torch_core import default_device
 
 from ..core.errors import BadInput
-from ..core.files import write_folder, write_text
+from ..core.files import atomic_file, atomic_folder
 from ..core.display import IGNORE
 from ..core.tables import format_table, markdown_table
 from ..data.chips import Cache, Chips
@@ -80,7 +80,7 @@ def judge_presence(
 def _presence_report(total, info, out, words):
     "Table and threshold curve of a presence classifier."
     from matplotlib.figure import Figure
-    with write_folder(out, overwrite=True) as folder:
+    with atomic_folder(out, overwrite=True) as folder:
         table = markdown_table(score_rows(total, info.threshold, info.classes))
         (folder/'metrics.md').write_text(f'# How good is the presence classifier?\n\n{words}\n\n{table}\n', encoding='utf-8')
         fig = Figure(figsize=(5,4.6), layout='constrained')
@@ -142,7 +142,7 @@ def _begin(recipe, splits, out, overwrite, kw):
         if getattr(recipe.logging, o): _logger(o)
     if overwrite and out.is_dir(): clear_run(out)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out/'recipe.yaml', recipe_text(recipe))
+    with atomic_file(out/'recipe.yaml') as tmp: tmp.write_text(recipe_text(recipe), encoding='utf-8')
     try: return learn,info,dict(fit_args, cbs=[*loggers(recipe, out), *kw['cbs']])
     except BadInput:
         _drop_empty(out)
@@ -271,6 +271,6 @@ def run_recipe(
     if resume and (out/'metrics.json').is_file(): return _finished(out, name, say)
     with open_dataset(recipe, data) as path: res,table = _work(recipe, path, name, out, say, overwrite, dict(resume=resume, cbs=cbs or [], stop=stop), quiet)
     if 'stopped' in res: return res
-    write_text(out/'metrics.json', json.dumps(res, indent=1)+'\n')
+    with atomic_file(out/'metrics.json') as tmp: tmp.write_text(json.dumps(res, indent=1)+'\n', encoding='utf-8')
     say(f'{table}\n{_verdict(res)}wrote {out}: model.pth, metrics.json, report, curves.png, log.csv, recipe.yaml; {res["seconds"]:.0f} s of training')
     return res

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from ..core.errors import BadInput, _line, _shown
+from ..core.errors import BadInput, reason, preview
 from .unet import Decoder, Encoder, pad_to_multiple
 
 # %% ../../nbs/3_models/10_encoders.ipynb #43bb80db
@@ -28,7 +28,7 @@ def _known_encoder(name):
     import difflib, timm
     if type(name) is str and name.replace('.', '_').isidentifier() and timm.is_model(name): return name
     near = difflib.get_close_matches(str(name)[:60], timm.list_models(), 3)
-    raise BadInput(f'expected an encoder of timm, got {_shown(name)}: {"did you mean " + " or ".join(near) if near else "timm.list_models() names them"}?')
+    raise BadInput(f'expected an encoder of timm, got {preview(name)}: {"did you mean " + " or ".join(near) if near else "timm.list_models() names them"}?')
 
 # %% ../../nbs/3_models/10_encoders.ipynb #252f5556
 @functools.cache
@@ -44,7 +44,7 @@ def encoder_levels(
             net = timm.create_model(name, features_only=True, pretrained=False).eval()
             shapes = [tuple(o.shape[1:]) for o in net(torch.empty(1, 3, 192, 320))]
     except Exception as e:
-        raise BadInput(f'expected an encoder for pictures of any size, got {name} ({_line(e)}); {hint}') from None
+        raise BadInput(f'expected an encoder for pictures of any size, got {name} ({reason(e)}); {hint}') from None
     channels,reductions = tuple(net.feature_info.channels()),tuple(net.feature_info.reduction())
     begin = reductions[0].bit_length() - 1
     halved = reductions == tuple(2**(begin+i) for i in range(len(reductions))) and reductions[-1] <= 64
@@ -84,9 +84,9 @@ def _pretrained(
     "Call `get`; what goes wrong is told in one line."
     try: return get()
     except Exception as e:
-        if not fallback: raise BadInput(f'the pretrained weights of {what} cannot be had ({_line(e)}): go online once, give the path of a downloaded file as pretrained, '
+        if not fallback: raise BadInput(f'the pretrained weights of {what} cannot be had ({reason(e)}): go online once, give the path of a downloaded file as pretrained, '
                                         'or pretrained=False; with fallback=True training would begin with random weights') from None
-        warnings.warn(f'the pretrained weights of {what} cannot be had ({_line(e)}): {what} begins with random weights, as fallback=True asks')
+        warnings.warn(f'the pretrained weights of {what} cannot be had ({reason(e)}): {what} begins with random weights, as fallback=True asks')
 
 def _ask_hub(name):
     "Raise unless the weights of a timm model are in the user's cache or the hub answers: huggingface_hub alone tries for 46 seconds."
@@ -98,7 +98,7 @@ def _ask_hub(name):
 def _weights_file(path):
     "`path`, or `BadInput` unless it is a file of weights."
     if not (isinstance(path, (str,Path)) and Path(path).is_file() and Path(path).suffix in ('.safetensors','.pth')):
-        raise BadInput(f'expected pretrained to be True, False or the path of a .safetensors or .pth file, got {_shown(str(path))}')
+        raise BadInput(f'expected pretrained to be True, False or the path of a .safetensors or .pth file, got {preview(str(path))}')
     return path
 
 # %% ../../nbs/3_models/10_encoders.ipynb #f823cacf
@@ -198,7 +198,7 @@ class DeepLabV3(nn.Module):
     ):
         super().__init__()
         from torchvision.models import segmentation
-        if backbone not in BACKBONES: raise BadInput(f'expected a backbone out of {", ".join(BACKBONES)}, got {_shown(backbone)}')
+        if backbone not in BACKBONES: raise BadInput(f'expected a backbone out of {", ".join(BACKBONES)}, got {preview(backbone)}')
         make,kind,self.multiple,first = BACKBONES[backbone]
         self.arguments,self.pools_globally,self.started_from = dict(backbone=backbone, n_in=n_in, n_out=n_out),True,'random weights'
         net = getattr(segmentation, make)(weights=None, weights_backbone=None, num_classes=n_out, aux_loss=False)

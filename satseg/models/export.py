@@ -8,7 +8,7 @@ __all__ = ['export']
 # %% ../../nbs/3_models/50_export.ipynb #91e5a5ba
 from pathlib import Path
 
-from ..core.errors import BadInput, _line
+from ..core.errors import BadInput, reason
 from ..core.files import atomic_file
 from .model_info import ModelInfo
 from .onnx_export import _describe, _plain, _record, check_onnx, decide
@@ -55,5 +55,5 @@ def export(
         try:
             with atomic_file(path) as tmp: return _write(model, info, about, tmp, how, class_map, said)
         except OSError: raise
-        except Exception as e: reasons.append(f'{"new" if how else "old"} exporter: {_line(e)}')
+        except Exception as e: reasons.append(f'{"new" if how else "old"} exporter: {reason(e)}')
     raise BadInput(f'{path}: {type(model).__name__} cannot be exported, nothing is written ({"; ".join(reasons)})')

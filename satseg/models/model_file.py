@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import BadInput, _line, _shown
+from ..core.errors import BadInput, reason, preview
 from ..core.files import atomic_file
 from .unet import UNet
 from .encoders import Classifier, DeepLabV3, EncoderUNet
@@ -89,7 +89,7 @@ def _build(info, state):
         with torch.device('meta'): model = make(**info.arguments)
         _check_weights(state, model)
     except Exception as e: # Whatever an architecture makes of strange arguments
-        raise BadInput(f'the weights do not fit {info.architecture}({str(info.arguments)[:100]}): {_line(e)}') from None
+        raise BadInput(f'the weights do not fit {info.architecture}({str(info.arguments)[:100]}): {reason(e)}') from None
     check_consistency(info, getattr(model, 'arguments', info.arguments))
     model.load_state_dict(state, assign=True)
     if any(o.is_meta for o in model.buffers()): # Computed by the net itself, which is no larger than its file
@@ -108,10 +108,10 @@ def load_model(
     version,state = d.pop('version', None),d.pop('state_dict', None)
     try:
         if type(version) is not int or version != VERSION:
-            raise BadInput(f'expected model file version {VERSION}, got {_shown(version)}; update satseg')
+            raise BadInput(f'expected model file version {VERSION}, got {preview(version)}; update satseg')
         info = info_from({k: v for k,v in d.items() if k != 'format'})
         if info.architecture not in ARCHITECTURES:
-            raise BadInput(f'expected an architecture out of {", ".join(ARCHITECTURES)}, got {_shown(info.architecture)}; '
+            raise BadInput(f'expected an architecture out of {", ".join(ARCHITECTURES)}, got {preview(info.architecture)}; '
                            'update satseg, or add yours to satseg.models.model_file.ARCHITECTURES')
         model = _build(info, state)
     except BadInput as e: raise BadInput(f'{path}: {e}') from None

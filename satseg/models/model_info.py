@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from ..core.errors import BadInput, _line, _shown
+from ..core.errors import BadInput, reason, preview
 from .statistics import BandStats, normalise
 
 # %% ../../nbs/3_models/17_model_info.ipynb #58d555d5
@@ -71,7 +71,7 @@ def info_from(
     except ValidationError as e: first = e.errors(include_url=False)[0]
     words = first['msg'].replace('Input should', 'expected to')
     if first['type'] == 'string_pattern_mismatch': words = 'expected printable text in one line'
-    raise BadInput(f'{_line(first["loc"][0])}: {words}, got {_shown(first["input"])}')
+    raise BadInput(f'{reason(first["loc"][0])}: {words}, got {preview(first["input"])}')
 
 def check_info(
     info:ModelInfo, # About to be written

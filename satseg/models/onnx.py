@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import BadInput, _line, _shown, need
+from ..core.errors import BadInput, reason, preview, need
 from .model_info import FORMAT, ModelInfo, VERSION, check_consistency, info_from
 
 # %% ../../nbs/3_models/25_onnx.ipynb #14cc763b
@@ -24,9 +24,9 @@ def _check_tensor(tensor):
 def _check_node(node):
     "Raise `BadInput` unless an onnx NodeProto is an operation of ONNX itself and holds no graph of its own."
     if node.domain not in ('', 'ai.onnx'):
-        raise BadInput(f"it uses the operation {_shown(f'{node.domain}.{node.op_type}')}, which is no part of ONNX")
+        raise BadInput(f"it uses the operation {preview(f'{node.domain}.{node.op_type}')}, which is no part of ONNX")
     for o in node.attribute:
-        if o.HasField('g') or o.graphs: raise BadInput(f'it uses {_shown(node.op_type)}, a loop or a branch')
+        if o.HasField('g') or o.graphs: raise BadInput(f'it uses {preview(node.op_type)}, a loop or a branch')
         if o.HasField('sparse_tensor') or o.sparse_tensors: raise BadInput('it holds sparse tensors')
         for tensor in (o.t, *o.tensors): _check_tensor(tensor)
 
@@ -70,13 +70,13 @@ def onnx_info(
 )->tuple[ModelInfo,str]: # The description, and which kind it is
     "What the metadata say of the net; `BadInput` if satseg did not write them."
     if metadata.get('format') != FORMAT: raise BadInput('it says nothing of bands, normalisation and classes; write it with satseg.export')
-    if metadata.get('version') != str(VERSION): raise BadInput(f'expected model file version {VERSION}, got {_shown(metadata.get("version"))}; update satseg')
+    if metadata.get('version') != str(VERSION): raise BadInput(f'expected model file version {VERSION}, got {preview(metadata.get("version"))}; update satseg')
     if metadata.get('output') not in outputs:
         hint = "; this file is made for QGIS's Deepness, satseg wants the .pth or an export without --deepness" if metadata.get('output') == 'probabilities' else ''
-        raise BadInput(f"expected an output of {' or '.join(outputs)}, got {_shown(metadata.get('output'))}{hint}")
+        raise BadInput(f"expected an output of {' or '.join(outputs)}, got {preview(metadata.get('output'))}{hint}")
     try: d = json.loads(metadata.get('info', ''), parse_constant=_no_number)
     except (ValueError,RecursionError): raise BadInput('its description is no JSON') from None
-    if type(d) is not dict: raise BadInput(f'expected a description that is a dict, got {_shown(d)}')
+    if type(d) is not dict: raise BadInput(f'expected a description that is a dict, got {preview(d)}')
     return info_from(d), metadata['output']
 
 # %% ../../nbs/3_models/25_onnx.ipynb #29c2bb9b
@@ -124,7 +124,7 @@ class OnnxNet:
         self.n_out = shape[1] if output == 'logits' and len(shape) > 1 else None # None: class ids
         kind = 'tensor(float)' if output == 'logits' else 'tensor(uint8)'
         if outs[0].type != kind or not self.per_chip and len(shape) != (4 if output == 'logits' else 3) or output == 'logits' and type(self.n_out) is not int:
-            raise BadInput(f'expected {output} as output, got {outs[0].type} of shape {_shown(str(shape))}')
+            raise BadInput(f'expected {output} as output, got {outs[0].type} of shape {preview(str(shape))}')
 
     def __call__(self,
         x:np.ndarray, # (B,n_in,H,W), normalised
@@ -159,7 +159,7 @@ def load_onnx(
     try:
         try: net = OnnxNet(onnx_session(data, threads), output, facts)
         except BadInput: raise
-        except Exception as e: raise BadInput(f'onnxruntime cannot run it ({_line(e)})') from None
+        except Exception as e: raise BadInput(f'onnxruntime cannot run it ({reason(e)})') from None
         check_consistency(info, {'n_in': net.n_in, 'n_out': net.n_out or info.arguments.get('n_out', 1)})
     except BadInput as e: raise BadInput(f'{path}: expected an ONNX file of satseg: {e}') from None
     return net, info

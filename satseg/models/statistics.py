@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.errors import BadInput, _shape, need
+from ..core.errors import BadInput, format_shape, need
 from ..data.chips import Chips
 
 # %% ../../nbs/3_models/15_statistics.ipynb #e6322789
@@ -41,7 +41,7 @@ def normalise(
 ): # Like `x`, float32, around 0 with a spread around 1
     "`x` minus the mean, divided by the spread of each band; a constant band becomes 0."
     if x.ndim not in (3,4) or x.shape[-3] != len(stats.mean):
-        raise BadInput(f'expected (C,H,W) or (B,C,H,W) with {len(stats.mean)} bands as the statistics have, got shape {_shape(x.shape)}')
+        raise BadInput(f'expected (C,H,W) or (B,C,H,W) with {len(stats.mean)} bands as the statistics have, got shape {format_shape(x.shape)}')
     mean = np.asarray(stats.mean, np.float32)[:,None,None]
     std = np.asarray([o or 1 for o in stats.std], np.float32)[:,None,None]
     if isinstance(x, np.ndarray): return (x.astype(np.float32)-mean)/std

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import BadInput, _shown
+from ..core.errors import BadInput, preview
 
 # %% ../../nbs/3_models/05_unet.ipynb #293f6196
 NORMS = {'batch': nn.BatchNorm2d, 'group': lambda n: nn.GroupNorm(8 if n % 8 == 0 else 1, n), 'none': lambda n: nn.Identity()}
@@ -22,7 +22,7 @@ def conv_block(
     dropout:float=0., # Share of channels dropped after the block while training
 )->nn.Sequential: # (B,n_in,H,W) -> (B,n_out,H,W)
     "Two 3x3 convolutions with normalisation and ReLU; height and width stay as they are."
-    if norm not in NORMS: raise BadInput(f'expected a norm out of {", ".join(NORMS)}, got {_shown(norm)}')
+    if norm not in NORMS: raise BadInput(f'expected a norm out of {", ".join(NORMS)}, got {preview(norm)}')
     layers = []
     for n in (n_in, n_out):
         layers += [nn.Conv2d(n, n_out, 3, padding=1, bias=norm=='none'), NORMS[norm](n_out), nn.ReLU(inplace=True)]

@@ -17,10 +17,11 @@ from threading import RLock
 import numpy as np
 
 from ..core.errors import BadInput
-from ..core.files import shipped
+from ..core.files import bundled_file
 from ..data.bands import all_band_names, band_places, rgb_places
 from ..data.chips import Cache, Chips
 from ..data.pictures import read_image
+from ..data.rasters import open_npy
 from ..data.datasets import chip_places, is_unlabelled_scene, kind_of, valid_pixels
 from ..models.statistics import compare_statistics
 from ..models.model_info import is_presence_classifier, output_classes
@@ -45,7 +46,7 @@ def open_model(
 )->tuple: # The net, its `ModelInfo`
     "A net that gives masks."
     want = 'a model file (.pth or .onnx)'
-    path = _there(path or shipped('unet_model.pth'), want)
+    path = _there(path or bundled_file('unet_model.pth'), want)
     if not path.is_file():
         raise BadInput(f'{path}: expected {want}, found {"a folder" if path.is_dir() else "no file"}')
     net,info = load_net(path, device)
@@ -265,10 +266,7 @@ def _picture(path, info, name, options):
 # %% ../../nbs/7_page/30_sources.ipynb #dff0e7d3
 def _array(path):
     "(H,W,C) out of a .npy file."
-    try: a = np.load(path, mmap_mode='r', allow_pickle=False)
-    except Exception as e: raise BadInput(f'{path}: expected a .npy file of numbers, this is none ({type(e).__name__})') from None
-    if not isinstance(a, np.ndarray) or a.ndim not in (2,3) or a.dtype.kind not in 'biuf' or not a.size:
-        raise BadInput(f'{path}: expected numbers (H,W,C), found something else')
+    a = open_npy(path)
     return a[...,None] if a.ndim == 2 else a
 
 # %% ../../nbs/7_page/30_sources.ipynb #9f21ddc3

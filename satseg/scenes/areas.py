@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import BadInput, _why, need
+from ..core.errors import BadInput, reason, need
 from ..core.files import hidden_folder, publish, xml_value
 from ..core.display import IGNORE, class_colours, shown_classes
 from ..core.tables import format_table
@@ -222,5 +222,5 @@ def write_summary(
         with hidden_folder(path) as tmp:
             (tmp/'table.csv').write_text(text.getvalue(), encoding='utf-8', newline='')
             publish([(tmp/'table.csv', path)])
-    except OSError as e: raise BadInput(f'{path}: cannot be written ({_why(e)}): make room or name another place') from None
+    except OSError as e: raise BadInput(f'{path}: cannot be written ({reason(e)}): make room or name another place') from None
     return format_table([{k: f'{v:.0f}' if k == 'area_m2' and v is not None else v for k,v in row.items()} for row in rows])

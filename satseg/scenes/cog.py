@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import BadInput, _why, need
+from ..core.errors import BadInput, reason, need
 from ..core.files import hidden_folder, publish, settle
 from ..core.display import IGNORE
 
@@ -143,7 +143,7 @@ def write_cog(
     try:
         with _gdal(), hidden_folder(path) as tmp: publish([(_make(tmp, parts, profile, words, resampling), path)])
     except OSError as e:
-        raise BadInput(f'{path}: cannot be written ({_why(e)}; {_room(path)}): make room or name another place; --resume goes on') from None
+        raise BadInput(f'{path}: cannot be written ({reason(e)}; {_room(path)}): make room or name another place; --resume goes on') from None
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #636069cf
 def verify_finished(

@@ -18,7 +18,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.errors import BadInput, need
-from ..core.files import shipped
+from ..core.files import bundled_file
 from ..models.statistics import compare_statistics
 from ..models.model_info import has_border_class, output_classes
 from ..models.predict import pick_threshold
@@ -335,7 +335,7 @@ def map_as_told(scenes, model, out, polygon_classes, offset, halo, half, nodata,
               halo=int(halo) if str(halo).isdecimal() else halo, half=half or None,
               polygon_classes=polygon_classes and polygon_classes.split(','),
               progress=not quiet and sys.stderr.isatty(), say=_silent if quiet else print)
-    res = map_scenes(scenes, model or str(shipped('unet_model.pth')), out, **kw)
+    res = map_scenes(scenes, model or str(bundled_file('unet_model.pth')), out, **kw)
     failed = [o for o in res.values() if isinstance(o, Exception)]
     if failed: raise BadInput(f'{len(failed)} of {len(res)} scenes failed, see above, the others are mapped; --resume tries them again')
     return res

@@ -17,9 +17,9 @@ from fastcore.basics import patch
 from ..core.errors import BadInput, few, need
 from ..data.bands import Band, aliases, pick_bands
 from satseg.data.rasters import (
-    CACHE, _bytes, _nodata_wanted, _opened, _product_file, _short, file_bands, gdal_settings,
+    CACHE, number_bytes, parse_nodata, open_raster, gdal_errors, product_metadata, reason, file_bands, gdal_settings,
     sentinel2_offset)
-from ..data.grids import _Npy, _Rasters, _npy_bands
+from ..data.grids import ArrayBands, RasterBands, array_bands
 from ..data.geotiffs import read_outlines
 from .sources import (
     _parse, band_files, find_scenes, scene_names, stac_bands, stac_items)
@@ -51,7 +51,7 @@ def _polygons(path, grid):
         t = ~grid.transform
         geoms = shapely.transform(geoms, lambda xy: np.stack([t.a*xy[:,0]+t.b*xy[:,1]+t.c, t.d*xy[:,0]+t.e*xy[:,1]+t.f], 1))
         geoms = shapely.intersection(shapely.make_valid(geoms), shapely.box(0, 0, grid.width, grid.height))
-    except Exception as e: raise BadInput(f'{path}: cannot be brought into the coordinates of the scene ({_short(e)})') from None
+    except Exception as e: raise BadInput(f'{path}: cannot be brought into the coordinates of the scene ({reason(e)})') from None
     geoms = shapely.get_parts(shapely.get_parts(geoms)) # make_valid may give collections of MultiPolygons and lines
     return geoms[(shapely.get_type_id(geoms) == 3) & (shapely.area(geoms) > 0)]
 
@@ -138,7 +138,7 @@ def cache_for(self:Scene,
         (h,w),r = p.data.block_shapes[p.indexes[0]-1],self._reader.open[p.path]
         n = r.count if r.profile.get('interleave') == 'pixel' else len(p.indexes)
         wide = min(self.width, 2*w) # Tiles are needed again by the next block only, strips by all blocks of the row
-        res += min(height//h+2, -(-self.height//h))*h*wide*n*_bytes(r)
+        res += min(height//h+2, -(-self.height//h))*h*wide*n*number_bytes(r)
     return res
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #0c6b2f17
@@ -150,9 +150,9 @@ def _contents(paths, item, n):
         return stac_bands(path, about),None,'',about.get('properties')
     if path.is_dir():
         return [Band(os.path.abspath(o), 1, names) for names,o in band_files(path).items()],None,'',None
-    if path.suffix.lower() == '.npy' and len(paths) == 1: return *_npy_bands(path, n),'',None
+    if path.suffix.lower() == '.npy' and len(paths) == 1: return *array_bands(path, n),'',None
     for o in paths:
-        with _opened(o) as r:
+        with gdal_errors(o), open_raster(o, True) as r:
             found = file_bands(o, r)
             picture = ''.join(c.name[0].upper() for c in r.colorinterp[:3] if c.name in ('red','green','blue'))
             if len(paths) > 1 or len(set(picture)) < 3: picture = ''
@@ -206,7 +206,7 @@ def _shift(reader, files, props, choice, offset):
 # %% ../../nbs/6_scenes/10_scene.ipynb #b8780bd4
 def _reader(chosen, axis, nodata, aoi, *product):
     "Reader of the bands, area of interest, what is added to the readings, remarks; closed again if one of them cannot be had."
-    reader = _Rasters(chosen, nodata) if axis is None else _Npy(chosen, axis, nodata)
+    reader = RasterBands(chosen, nodata) if axis is None else ArrayBands(chosen, axis, nodata)
     try:
         shift,known,said = _shift(reader, *product)
         if known and axis is None and nodata is None and not reader.has_nodata: # JPEG 2000 does not say so
@@ -230,7 +230,7 @@ def open_scene(
     name:str=None, # For output files; from the source unless given (see `scene_names`)
 )->Scene:
     "A scene, ready to be read."
-    found,nodata = find_scenes([source]),_nodata_wanted(nodata)
+    found,nodata = find_scenes([source]),parse_nodata(nodata)
     if len(found) != 1: raise BadInput(f'{source}: expected one scene, found {len(found)}: {few(found)}')
     paths,item = _parse(found[0])
     if not paths: raise BadInput(f'{found[0]}: expected a scene, found no such file (named in {source})')
@@ -240,7 +240,7 @@ def open_scene(
     factors = [_numbers(o, len(names), k) for o,k in ((scale,'scale'),(offset,'offset'))]
     files = [*paths, *dict.fromkeys(b.path for b in chosen)]
     reader,area,shift,said = _reader(chosen, axis, nodata, aoi, files, props, s2_offset, offset)
-    beside = [*filter(None, (aoi, item and paths[0], next(filter(None, map(_product_file, files)), None)))]
+    beside = [*filter(None, (aoi, item and paths[0], next(filter(None, map(product_metadata, files)), None)))]
     if aoi: beside += [Path(aoi).with_suffix(o) for o in ('.shx','.dbf','.prj','.cpg')]
     spec = dict(source=here, bands=bands and list(bands), band_map=band_map and dict(band_map), s2_offset=s2_offset,
                 scale=None if scale is None else factors[0].tolist(), offset=None if offset is None else factors[1].tolist(),

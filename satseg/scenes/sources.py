@@ -17,7 +17,7 @@ from ..core.errors import BadInput, few
 from ..core.files import file_names, read_json, read_text
 from ..data.bands import Band, aliases, bands_of_files, landsat_bands, other_names
 from ..data.pictures import PICTURES
-from ..data.rasters import _opened, file_bands
+from ..data.rasters import file_bands, gdal_errors, open_raster
 
 # %% ../../nbs/6_scenes/05_sources.ipynb #257869c5
 _RASTERS = *PICTURES,'.jp2','.vrt','.npy','.img'
@@ -33,7 +33,7 @@ def band_files(
     if not (res := bands_of_files(files, folder)): return {}
     first = next(iter(res.values()))
     if first.suffix.lower() == '.npy': return {}
-    with _opened(first) as r: return res if r.count == 1 else {} # Named like bands, but cells of a grid may be called B1 too
+    with gdal_errors(first), open_raster(first, True) as r: return res if r.count == 1 else {} # Named like bands, but cells of a grid may be called B1 too
 
 # %% ../../nbs/6_scenes/05_sources.ipynb #1d16ab94
 def stac_items(
@@ -174,5 +174,5 @@ def stac_bands(
             res.append((len(listed), Band(_href(o['href'], Path(path).parent), i, names, nodata=_stac_nodata(o, i))))
     if not res: raise BadInput(f'{path}: item {item["id"]}: expected raster assets, found {few(item["assets"]) or "none"}')
     if len(res) == 1 and not res[0][0]: # A lone file: it names its bands itself
-        with _opened(res[0][1].path) as r: return [b._replace(nodata=res[0][1].nodata) for b in file_bands(res[0][1].path, r)]
+        with gdal_errors(res[0][1].path), open_raster(res[0][1].path, True) as r: return [b._replace(nodata=res[0][1].nodata) for b in file_bands(res[0][1].path, r)]
     return _first_come([b for _,b in sorted(res, key=lambda o: o[0] > 1)])

@@ -20,7 +20,7 @@ from satseg.data.chips import Chips
 from satseg.data.pickles import load_pickle, save_pickle
 from satseg.models.statistics import band_stats
 from satseg.data.datasets import load_dataset
-from satseg.core.files import write_folder
+from satseg.core.files import atomic_folder
 from satseg.evaluation.open_dataset import match_classes, submission_kind
 from satseg.evaluation.evaluate import choose_gate, f2_by_chip, gate_probabilities
 from satseg.inference import main

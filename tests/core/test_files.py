@@ -9,7 +9,7 @@ from PIL import Image
 
 from satseg.core.errors import BadInput
 from satseg.core.display import class_colours
-from satseg.core.files import check_free, file_names, write_folder
+from satseg.core.files import check_free, file_names, atomic_folder
 from satseg.core.display import ERROR_COLOURS, errors, mask_image, outlines, paint, paint_errors, picture, shown_classes, with_legend
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -19,15 +19,8 @@ def files(path): return sorted(o.relative_to(path).as_posix() for o in path.rglo
 
 
 def test_imports_neither_matplotlib_nor_torch():
-    code = 'import sys, satseg.outputs; print(sorted({"matplotlib", "torch", "PIL", "fastai"} & set(sys.modules)))'
+    code = 'import sys, satseg.core.files, satseg.core.display; print(sorted({"matplotlib", "torch", "PIL", "fastai"} & set(sys.modules)))'
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True).stdout == '[]\n'
-
-
-def test_inference_still_offers_them():
-    import satseg.inference as inference
-    import satseg.outputs as outputs
-    for name in ('write_folder', 'file_names', 'mask_image', 'errors', 'paint_errors', 'ERROR_COLOURS'):
-        assert getattr(inference, name) is getattr(outputs, name)
 
 
 def test_mask_files_give_the_ids_back(tmp_path):
@@ -109,17 +102,17 @@ def test_file_names_differ_and_are_safe():
 def test_write_folder_keeps_foreign_things(tmp_path):
     home = tmp_path/'home'
     home.mkdir()
-    with write_folder(home) as folder: (folder/'a').write_text('1')  # an empty folder may be filled
+    with atomic_folder(home) as folder: (folder/'a').write_text('1')  # an empty folder may be filled
     (tmp_path/'link').symlink_to(home)
-    with write_folder(tmp_path/'link', overwrite=True) as folder: (folder/'b').write_text('2')
+    with atomic_folder(tmp_path/'link', overwrite=True) as folder: (folder/'b').write_text('2')
     assert files(home) == ['.satseg', 'b'] and (tmp_path/'link').is_symlink()
     with pytest.raises(BadInput):  # something appears while we compute
-        with write_folder(tmp_path/'late') as folder:
+        with atomic_folder(tmp_path/'late') as folder:
             (tmp_path/'late').mkdir()
             (tmp_path/'late'/'c').write_text('3')
     assert files(tmp_path/'late') == ['c']
     with pytest.raises(BadInput):
-        with write_folder('/', overwrite=True): pass
+        with atomic_folder('/', overwrite=True): pass
     assert not [o for o in tmp_path.iterdir() if o.name.startswith('.')]
 
 

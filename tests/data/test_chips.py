@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from satseg.core.errors import BadInput, _shown
+from satseg.core.errors import BadInput, preview
 from satseg.core.display import IGNORE, class_colours, overlay, show_pictures
 from satseg.data.bands import true_colour
 from satseg.data.chips import Cache, Chip, Chips, show_chips
@@ -118,7 +118,7 @@ def test_255_in_a_two_class_mask():
 def test_shown_is_short():
     nested = []
     for _ in range(100): nested = [nested, nested]
-    for o in (nested, 'x'*10**6, 10**9999, b'x'*10**6, np.zeros(10**6), {1: nested}, '\n'*99): assert len(_shown(o)) < 130 and '\n' not in _shown(o)
+    for o in (nested, 'x'*10**6, 10**9999, b'x'*10**6, np.zeros(10**6), {1: nested}, '\n'*99): assert len(preview(o)) < 130 and '\n' not in preview(o)
 
 
 def test_joined_piles_must_agree():
@@ -415,7 +415,7 @@ def test_names_with_dollars_are_no_formulas(tmp_path):
 
 def test_cut_of_pictures_reads_headers_only(tmp_path, monkeypatch):
     from PIL import Image
-    from satseg import pictures
+    from satseg.data import pictures
     for i in range(3): Image.fromarray(np.full((8, 12, 3), i, np.uint8)).save(tmp_path/f'{i}.png')
     images, bands = pictures.lazy_pictures([tmp_path/f'{i}.png' for i in range(3)])
     chips = Chips(images, bands=bands)

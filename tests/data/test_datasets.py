@@ -226,7 +226,7 @@ def png_of(width, height):
 
 
 @pytest.mark.parametrize('name,data,what', [('a.png', png_of(60000,60000), 'a.png'), ('a.png', png_of(13000,13000), 'damaged'),
-    ('a.png', b'', 'something else'), ('a.png', b'GIF89a'+b'\0'*50, 'something else'), ('a.tif', b'<VRTDataset rasterXSize="1">', 'something else'),
+    ('a.png', b'', 'something else'), ('a.png', b'GIF89a'+b'\0'*50, 'something else'), ('a.tif', b'<VRTDataset rasterXSize="1">', 'this is a VRT'),
     ('a.tif', b'II*\0'+b'\xff'*20, 'damaged'), ('a.jpg', b'\xff\xd8\xff\xe0'+b'\0'*40, 'a.jpg')])
 def test_hostile_pictures(tmp_path, name, data, what):
     (tmp_path/name).write_bytes(data)
@@ -238,7 +238,7 @@ def test_a_vrt_cannot_reach_other_files(tmp_path):
     (tmp_path/'x').mkdir()
     (tmp_path/'x'/'a.tif').write_text(f'<VRTDataset rasterXSize="2" rasterYSize="2"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
         f'<SourceFilename>{tmp_path}/secret.tif</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>')
-    for kind in ('folders','geotiffs'): one_line(lambda: load_dataset(tmp_path/'x', kind=kind), 'a.tif', 'something else')
+    for kind in ('folders','geotiffs'): one_line(lambda: load_dataset(tmp_path/'x', kind=kind), 'a.tif', 'this is a VRT')
 
 
 # COCO
@@ -912,7 +912,7 @@ def test_one_name_in_two_parts_is_no_leak(tmp_path):
 # Many pictures
 
 def test_many_ships_are_compared_by_landmarks(tmp_path, monkeypatch):
-    import satseg.formats as formats
+    import satseg.data.ships as formats
     seen = []
     monkeypatch.setattr(formats, 'find_overlaps', lambda pictures: seen.append(len(pictures)) or [(0,1,0,0)])
     names = [f'{i:05}.jpg' for i in range(3001)]

@@ -8,15 +8,15 @@ import pytest
 from satseg.core.errors import BadInput
 from satseg.models.export import export
 from satseg.models.card import ModelCard, model_card
-from satseg.core.files import shipped
+from satseg.core.files import bundled_file
 from satseg.models.model_info import ModelInfo
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_shipped_files_of_a_checkout():
-    assert shipped('unet_model.pth') == ROOT/'unet_model.pth'
-    for o in (ROOT/'nbs/recipes').iterdir(): assert shipped(f'recipes/{o.name}').samefile(o)
+    assert bundled_file('unet_model.pth') == ROOT/'unet_model.pth'
+    for o in (ROOT/'nbs/recipes').iterdir(): assert bundled_file(f'recipes/{o.name}').samefile(o)
 
 
 def test_shipped_files_of_an_installed_package(tmp_path):
@@ -26,15 +26,15 @@ def test_shipped_files_of_an_installed_package(tmp_path):
     for name in ('unet_model.pth','recipes/ships.yaml'):
         (tmp_path/'site/satseg/shipped'/name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path/'site/satseg/shipped'/name).write_bytes(b'')
-    code = ("import sys; sys.path.insert(0, sys.argv[1]); from satseg.info import shipped; assert 'torch' not in sys.modules\n"
-            "for o in ('unet_model.pth','recipes/ships.yaml'): print(shipped(o))")
+    code = ("import sys; sys.path.insert(0, sys.argv[1]); from satseg.info import bundled_file; assert 'torch' not in sys.modules\n"
+            "for o in ('unet_model.pth','recipes/ships.yaml'): print(bundled_file(o))")
     done = subprocess.run([sys.executable, '-c', code, tmp_path/'site'], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.split() == [str(tmp_path/'site/satseg/shipped'/o) for o in ('unet_model.pth','recipes/ships.yaml')], done.stderr
 
 
 @pytest.mark.parametrize('name', ['nothing.pth', '', 'recipes', '../unet_model.pth', 'recipes/../../settings.ini', '/etc/passwd', 'setup.cfg'])
 def test_shipped_gives_no_other_file(name):
-    with pytest.raises(BadInput, match='comes with satseg'): shipped(name)
+    with pytest.raises(BadInput, match='comes with satseg'): bundled_file(name)
 
 
 HOSTILE = '<script>alert(1)</script> [x](javascript:alert(1)) ![y](http://a.b/c.png) | `z` $t$ \\(t\\) # www.evil.example @me'
@@ -51,7 +51,7 @@ def saved(tmp_path, **kw):
 
 def test_card_of_the_shipped_model():
     import hashlib
-    card = model_card(shipped('unet_model.pth'))
+    card = model_card(bundled_file('unet_model.pth'))
     assert isinstance(card, ModelCard) and card.startswith('---\nlibrary_name: satseg\npipeline_tag: image-segmentation')
     for o in ('# Model Card for unet_model.pth', '## Model Details', '## Uses', '## Bias, Risks, and Limitations', '## How to Get Started with the Model', '## Training Details', '## Evaluation',
               'B02, B03, B04', '0.34', '1,964,097 parameters', hashlib.sha256((ROOT/'unet_model.pth').read_bytes()).hexdigest(), '240 sample scenes', '| 0.577 |', 'all background'): assert o in card

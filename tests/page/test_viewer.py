@@ -69,9 +69,9 @@ def test_imports_are_light():
 
 def test_scores_are_those_of_the_command_line(tiny, model):
     from satseg.inference import main
-    from satseg.core.files import shipped
+    from satseg.core.files import bundled_file
     view,path = tiny
-    told = main(str(shipped('unet_model.pth')), str(path), quiet=True)
+    told = main(str(bundled_file('unet_model.pth')), str(path), quiet=True)
     chosen = next(o for o in view.table() if 'chosen' in o['threshold'])
     for k in ('iou','dice','precision','recall','accuracy'): assert chosen[k] == pytest.approx(told[k], abs=1e-6)
     assert [o['threshold'] for o in view.table()][-2:] == ['all background','all foreground'] # The trivial answers
@@ -280,8 +280,8 @@ def test_downloads(tiny, tmp_path):
     assert (name,mime) == ('val_1.png','image/png') and np.array_equal(np.asarray(Image.open(io.BytesIO(data))), view.pixel_classes(1)*255)
     name,mime,data = view.download('overlay', 1)
     from satseg.inference import main
-    from satseg.core.files import shipped
-    main(str(shipped('unet_model.pth')), str(tiny[1]), out=str(tmp_path/'out'), threshold=.6, quiet=True)
+    from satseg.core.files import bundled_file
+    main(str(bundled_file('unet_model.pth')), str(tiny[1]), out=str(tmp_path/'out'), threshold=.6, quiet=True)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(Image.open(tmp_path/'out'/'overlays'/'val_1.png'))) # As the command line
     name,mime,data = view.download('report', 0)
     files = zipfile.ZipFile(io.BytesIO(data))

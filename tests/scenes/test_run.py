@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from satseg import blocks as B, scene as S
 from satseg.core.errors import BadInput
 from satseg.models.engines import Engine, load_engine, window_size
-from satseg.core.files import shipped
+from satseg.core.files import bundled_file
 from satseg.models.model_info import ModelInfo
 from satseg.scenes.store import TileStore
 from satseg.data.rasters import CACHE
@@ -476,7 +476,7 @@ def test_a_dry_run_writes_nothing(home, cli, scene, tmp_path):
 
 def test_the_model_that_comes_along(cli, scene):
     status,out,err = cli('s.tif', '--dry-run', '--engine', 'openvino')
-    assert (status,err) == (0,'') and out.startswith(f'{shipped("unet_model.pth")}: UNet for B02,B03,B04')
+    assert (status,err) == (0,'') and out.startswith(f'{bundled_file("unet_model.pth")}: UNet for B02,B03,B04')
 
 
 def test_options_are_spelt_as_users_type_them(cli, scene):

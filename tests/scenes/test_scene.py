@@ -7,7 +7,7 @@ import pytest
 
 from satseg.core.errors import BadInput
 from satseg.data.bands import Band, aliases, landsat_bands, pick_bands
-from satseg.data.rasters import open_source, sentinel2_offset
+from satseg.data.rasters import open_raster, sentinel2_offset
 from satseg.models.statistics import compare_statistics
 from satseg.scenes.sources import find_scenes, scene_names
 from satseg.scenes.scene import open_scene
@@ -68,11 +68,11 @@ def f(in_ar, out_ar, *args, **kw):
 def test_code_in_a_vrt_never_runs(tmp_path, monkeypatch):
     monkeypatch.setenv('GDAL_VRT_ENABLE_PYTHON', 'YES')
     (tmp_path/'a.vrt').write_text(PYTHON.format(str(tmp_path/'mark')))
-    one_line(lambda: open_source(tmp_path/'a.vrt'), 'refuses a VRT')
+    one_line(lambda: open_raster(tmp_path/'a.vrt', vrt=True), 'refuses a VRT')
     (tmp_path/'b.vrt').write_text(vrt(source('a.vrt')))
     one_line(lambda: open_scene(str(tmp_path/'b.vrt')), 'a.vrt: refuses a VRT')
     (tmp_path/'c.vrt').write_text(re.sub(r'<!.*\]>', '', PYTHON, flags=re.S))
-    one_line(lambda: open_source(tmp_path/'c.vrt'), "refuses a VRT with 'PixelFunctionLanguage'")
+    one_line(lambda: open_raster(tmp_path/'c.vrt', vrt=True), "refuses a VRT with 'PixelFunctionLanguage'")
     with rasterio.open(tmp_path/'a.vrt') as r: # Our settings hold even where such a file is opened after all
         from satseg.data.rasters import gdal_settings
         with gdal_settings(), pytest.raises(Exception): r.read(1)
@@ -87,15 +87,15 @@ AWAY = {'wms.tif': '<GDAL_WMS><Service name="TMS"><ServerUrl>http://127.0.0.1:9/
 @pytest.mark.parametrize('name', AWAY)
 def test_texts_that_lead_elsewhere_are_refused_alone_and_in_a_vrt(tmp_path, name):
     (tmp_path/name).write_text(AWAY[name])
-    one_line(lambda: open_source(tmp_path/name), 'lead elsewhere')
+    one_line(lambda: open_raster(tmp_path/name, vrt=True), 'lead elsewhere')
     (tmp_path/'out.vrt').write_text(vrt(source(name)))
-    one_line(lambda: open_source(tmp_path/'out.vrt'), 'lead elsewhere')
+    one_line(lambda: open_raster(tmp_path/'out.vrt', vrt=True), 'lead elsewhere')
 
 
 def test_a_cached_source_writes_no_cache(tmp_path):
     save(tmp_path/'a.tif', numbers(8, 8))
     (tmp_path/'b.mrf').write_text(MRF.format(tmp_path/'a.tif'))
-    one_line(lambda: open_source(tmp_path/'b.mrf'), 'lead elsewhere')
+    one_line(lambda: open_raster(tmp_path/'b.mrf', vrt=True), 'lead elsewhere')
     assert sorted(o.name for o in tmp_path.iterdir()) == ['a.tif','b.mrf']
 
 
@@ -107,7 +107,7 @@ STRANGE = {'net': source('/vsicurl/http://127.0.0.1:9/a.tif'), 'missing': source
 def test_a_vrt_names_plain_files_or_is_refused(tmp_path, kind):
     save(tmp_path/'a.tif', numbers(4, 4))
     (tmp_path/'x.vrt').write_text(vrt(STRANGE[kind]))
-    one_line(lambda: open_source(tmp_path/'x.vrt'), 'x.vrt: ')
+    one_line(lambda: open_raster(tmp_path/'x.vrt', vrt=True), 'x.vrt: ')
 
 
 def test_a_vrt_of_a_vrt_is_fine(tmp_path):
@@ -177,7 +177,7 @@ def test_pickles_in_arrays_are_not_opened(tmp_path):
     class Evil:
         def __reduce__(self): return open, (str(tmp_path/'mark'), 'w')
     np.save(tmp_path/'a.npy', np.array([[Evil()]], object), allow_pickle=True)
-    one_line(lambda: open_scene(str(tmp_path/'a.npy')), 'no plain array')
+    one_line(lambda: open_scene(str(tmp_path/'a.npy')), 'this is damaged or none')
     np.savez(tmp_path/'b.npz', a=np.zeros(3))
     (tmp_path/'b.npz').rename(tmp_path/'b.npy')
     one_line(lambda: open_scene(str(tmp_path/'b.npy')), 'archive')
@@ -254,7 +254,7 @@ def test_slips_in_a_vrt_are_named(tmp_path):
     save(tmp_path/'a.tif', numbers(4, 4))
     def check(text, *contains):
         (tmp_path/'x.vrt').write_text(text)
-        one_line(lambda: open_source(tmp_path/'x.vrt'), 'x.vrt: refuses a VRT', *contains)
+        one_line(lambda: open_raster(tmp_path/'x.vrt', vrt=True), 'x.vrt: refuses a VRT', *contains)
     good = vrt(source('a.tif'))
     check(good.replace('<VRTR', '<SRS>http://127.0.0.1:9/a</SRS><VRTR', 1), 'http')
     check(good.replace('<VRTR', '<Metadata domain="GEOLOCATION"><MDI key="X_DATASET">b.tif</MDI></Metadata><VRTR', 1), 'X_DATASET')
@@ -300,9 +300,9 @@ def test_formats_that_name_other_files_are_refused(tmp_path, name):
     (tmp_path/'secret.txt').write_text('A'*400)
     (tmp_path/'d').mkdir()
     (tmp_path/'d'/name).write_text(ISIS.format('../secret.txt'))
-    one_line(lambda: open_source(tmp_path/'d'/name), 'GTiff')
+    one_line(lambda: open_raster(tmp_path/'d'/name, vrt=True), 'GTiff')
     (tmp_path/'b.vrt').write_text(vrt(source(f'd/{name}')))
-    one_line(lambda: open_source(tmp_path/'b.vrt'), 'lead elsewhere')
+    one_line(lambda: open_raster(tmp_path/'b.vrt', vrt=True), 'lead elsewhere')
 
 
 def test_every_file_of_a_scene_is_in_its_identity(tmp_path):
@@ -1047,13 +1047,13 @@ def descriptors(folder): return sorted(os.path.basename(p) for o in os.listdir('
 
 @pytest.mark.skipif(not os.path.isdir('/proc/self/fd'), reason='counts open files as Linux lists them')
 def test_files_are_opened_once_and_closed(tmp_path, monkeypatch):
-    import satseg.rasters as rasters
+    import satseg.data.grids as grids
     opened = []
-    real = rasters.open_source
-    def watched(path):
-        opened.append(real(path))
+    real = grids.open_raster
+    def watched(path, vrt):
+        opened.append(real(path, vrt))
         return opened[-1]
-    monkeypatch.setattr(rasters, 'open_source', watched)
+    monkeypatch.setattr(grids, 'open_raster', watched)
     folder = tmp_path/'S2A_MSIL2A_20220125T101311_N0400_R022'
     save(folder/'B04.tif', numbers(8, 8)); save(folder/'B11.tif', numbers(4, 4), size=20)
     scene = open_scene(str(folder), ('B04','B11'))
