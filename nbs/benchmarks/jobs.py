@@ -22,7 +22,7 @@ from satseg.core.display import IGNORE
 from satseg.data.chips import Cache, Chips
 from satseg.models.statistics import band_stats, normalise
 from satseg.data.datasets import load_dataset
-from satseg.evaluation.evaluate import choose_gate, f2_by_chip, gate_probabilities
+from satseg.evaluation.evaluate import choose_presence_threshold, evaluate, presence_probabilities
 from satseg.models.model_info import ModelInfo
 from satseg.evaluation.metrics import ProbabilityHistogram, class_table, scores
 from satseg.models.unet import pad_to_multiple
@@ -30,7 +30,7 @@ from satseg.models.model_file import load_model
 from satseg.models.predict import predict
 from satseg.learn.recipes import override, read_recipe
 from satseg.learn.datasets import prepare_data, split_chips
-from satseg.learn.run import judge, run_recipe
+from satseg.learn.run import run_recipe
 
 RECIPES = Path(__file__).resolve().parent.parent/'recipes'
 JOBS = dict( # Job -> recipe, folder of the data, shares of each table
@@ -77,8 +77,9 @@ def train_plain(train, epochs, bs, seed, bf16):
     return net.eval(), info
 
 
-def row(total, tally, info):
+def row(result, info):
     "Scores of one net as plain values."
+    total = result.total
     if isinstance(total, ProbabilityHistogram):
         res = dict({k: float(v) for k,v in total.at(info.threshold or .5).items()}, threshold=info.threshold or .5)
         res['trivial'] = {k: {n: float(x) for n,x in v.items()} for k,v in total.trivial().items()}
@@ -86,7 +87,7 @@ def row(total, tally, info):
         *rows,macro,blind = class_table(total, info.classes)
         res = {f'iou {o["name"]}': float(o['iou']) for o in (*rows, macro)}
         res.update(accuracy=float(np.trace(total)/total.sum()), trivial={blind['name']: {k: float(blind[k]) for k in ('iou','accuracy')}})
-    if tally is not None: res['objects'] = tally.scores()
+    if result.objects is not None: res['objects'] = result.objects.scores()
     return res
 
 
@@ -106,8 +107,8 @@ def plain(recipe, path, out):
         (out/'plain.json').write_text(json.dumps(dict(seconds=seconds, epochs=epochs))+'\n')
     net.load_state_dict(torch.load(out/'plain.pth', weights_only=True))
     info.min_area = recipe.target.min_area
-    total,tally = judge(net, info, m.test, bs=2)
-    return net, info, m, dict(row(total, tally, info), seconds=seconds)
+    result = evaluate(net, info, m.test, bs=2)
+    return net, info, m, dict(row(result, info), seconds=seconds)
 
 
 def run_job(job, data, out, epochs=None):
@@ -122,9 +123,9 @@ def run_job(job, data, out, epochs=None):
     net,info,m,theirs = plain(recipe, data/folder, out)
     ours,our_info = load_model(out/'ours'/'model.pth')
     our_info.min_area = recipe.target.min_area
-    total,tally = judge(ours, our_info, m.test, bs=2)
+    result = evaluate(ours, our_info, m.test, bs=2)
     res = dict(job=job, split=m.words, epochs=recipe.training.epochs, windows=len(m.train), seed=recipe.training.seed, machine=machine(),
-               ours=dict(row(total, tally, our_info), seconds=round(seconds)), plain=theirs)
+               ours=dict(row(result, our_info), seconds=round(seconds)), plain=theirs)
     if job == 'ships': res['gate'] = two_steps(recipe, data/folder, out, dict(ours=(ours,our_info), plain=(net,info)), epochs)
     if job == 'clouds': res['sentinel2'] = {k: other_sensor(n, i, data) for k,(n,i) in dict(ours=(ours,our_info), plain=(net,info)).items()}
     (out/'results.json').write_text(json.dumps(res, indent=1)+'\n')
@@ -139,11 +140,12 @@ def two_steps(recipe, path, out, nets, epochs=None):
     done = json.loads((out/'gate'/'metrics.json').read_text())
     gate,info = load_model(out/'gate'/'model.pth')
     _,valid,test = split_chips(load_dataset(path, recipe.data.kind), recipe.split)
-    seen,probs = (gate_probabilities(gate, info, o, bs=2) for o in (valid, test))
+    seen,probs = (presence_probabilities(gate, info, o, bs=2) for o in (valid, test))
     res = dict(seconds=round(done['seconds']), valid=len(valid), test=len(test), gate={k: done[k] for k in ('accuracy','trivial')})
     for name,(net,net_info) in nets.items():
-        threshold = choose_gate(seen, *f2_by_chip(net, net_info, valid, bs=2))
-        seg,empty = f2_by_chip(net, net_info, test, bs=2)
+        f2 = [evaluate(net, net_info, o, bs=2).objects.f2 for o in (valid, test)] # As segmented, and of drawing nothing
+        threshold = choose_presence_threshold(seen, f2[0]['connected components'], f2[0]['all empty'])
+        seg,empty = (np.array(f2[1][k]) for k in ('connected components','all empty'))
         res[name] = dict(gate_threshold=threshold, f2=float(seg.mean()), f2_with_gate=float(np.where(probs >= threshold, seg, empty).mean()), f2_all_empty=float(empty.mean()))
     return res
 

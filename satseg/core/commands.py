@@ -10,6 +10,7 @@ import argparse
 import inspect
 import re
 import sys
+import warnings
 from functools import wraps
 from pathlib import Path
 
@@ -60,7 +61,9 @@ def run_command(
     words = sys.argv[1:] if words is None else words
     words = [re.sub('^--[A-Za-z0-9_-]+', lambda m: m[0].replace('_', '-'), o) for o in words]
     args = vars(argument_parser(function, prog).parse_args(words))
-    with exit_status():
+    def warn(message, *args, **kw): print('satseg:', ' '.join(str(message).split()), file=sys.stderr)
+    with exit_status(), warnings.catch_warnings():
+        warnings.showwarning = warn # In one line, as an error
         function(**args)
         sys.stdout.flush() # A pipe that is gone shows here
 

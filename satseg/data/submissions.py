@@ -50,10 +50,10 @@ def _pairs(images): return images.items() if hasattr(images, 'items') else image
 
 def write_ship_csv(
     path:str|Path, # File to write
-    images, # dict of image name -> (H,W) instances, or an iterable of such pairs
+    images, # dict of image name -> (H,W) instances or their run lengths, or an iterable of such pairs
 ):
     "The ship challenge's file."
-    rows = ((name, text) for name,ids in _pairs(images) for text in instances_to_rle(ids) or [''])
+    rows = ((name, text) for name,ids in _pairs(images) for text in (ids if isinstance(ids, list) else instances_to_rle(ids)) or [''])
     _write_csv(path, SHIP_COLUMNS, rows)
 
 # %% ../../nbs/2_data/44_submissions.ipynb #57e9a9aa

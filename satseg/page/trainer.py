@@ -16,7 +16,8 @@ from ..core.display import IGNORE
 from ..data.bands import true_colour
 from ..models.statistics import normalise
 from ..evaluation.plots import plot_chips
-from ..evaluation.report import chip_row, figure_png
+from ..evaluation.evaluate import chip_row
+from ..evaluation.report import figure_png
 from ..learn.recipes import Recipe, override, read_recipe
 from ..learn.datasets import class_counts
 from ..learn.run_settings import check_run
@@ -66,7 +67,7 @@ def predict(self:Watched,
 # %% ../../nbs/7_page/50_trainer.ipynb #5ea141fe
 def _caption(chip, note, pred, classes):
     row = chip_row(chip, pred, classes)
-    empty = row['iou'] is None or not (row['true'] or row['predicted'])
+    empty = row['iou'] is None or not (row['mask'] or row['predicted'])
     return '\n'.join(filter(None, [note, 'nothing there' if empty else f'IoU {row["iou"]:.2f}']))
 
 @patch

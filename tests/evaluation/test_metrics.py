@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 
 from satseg.core.errors import BadInput
 from satseg.core.tables import format_table, markdown_table
-from satseg.evaluation.metrics import ProbabilityHistogram, THRESHOLDS, class_table, confusion, metrics_rows, scores
+from satseg.evaluation.metrics import ProbabilityHistogram, THRESHOLDS, class_table, confusion, metrics_table, scores
 from satseg.evaluation.plots import plot_reliability, plot_threshold_curve
 
 matplotlib.use('Agg')
@@ -45,8 +45,10 @@ def test_scores_equal_sklearn(seed):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # scikit-learn warns of classes that are absent
         jaccard = sk.jaccard_score(targ, pred, zero_division=1)
-    expected = dict(iou=jaccard, dice=sk.f1_score(targ, pred, zero_division=1), precision=sk.precision_score(targ, pred, zero_division=0),
-                    recall=sk.recall_score(targ, pred, zero_division=0), f1=sk.f1_score(targ, pred, zero_division=1),
+    empty = int(not targ.any() and not pred.any())  # all scores of nothing to nothing are 1, other 0/0 are 0
+    f1 = sk.f1_score(targ, pred, zero_division=1)
+    expected = dict(iou=jaccard, dice=f1, precision=sk.precision_score(targ, pred, zero_division=empty),
+                    recall=sk.recall_score(targ, pred, zero_division=empty), f1=f1,
                     accuracy=sk.accuracy_score(targ, pred))
     assert scores(cm)==pytest.approx(expected, abs=1e-12)
 
@@ -168,23 +170,24 @@ def test_trivial_answers():
 
 
 def test_nothing_there():
-    assert scores([[9, 0], [0, 0]])==dict(iou=1, dice=1, precision=0, recall=0, f1=1, accuracy=1)
+    assert scores([[9, 0], [0, 0]])==dict(iou=1, dice=1, precision=1, recall=1, f1=1, accuracy=1)
+    assert scores([[9, 0], [2, 0]])==dict(iou=0, dice=0, precision=0, recall=0, f1=0, accuracy=9/11)
     assert scores([[8, 1], [0, 0]])['iou']==scores([[8, 0], [1, 0]])['iou']==0
     assert ProbabilityHistogram().n==0 and ProbabilityHistogram().ece()==0
-    with pytest.raises(BadInput, match='got none'): metrics_rows(ProbabilityHistogram().add([.5], [255]))
+    with pytest.raises(BadInput, match='got none'): metrics_table(ProbabilityHistogram().add([.5], [255]))
     with pytest.raises(BadInput, match='got none'): class_table(np.zeros((2, 2), int), 'ab')
 
 
 def test_rows_and_tables():
     hist = ProbabilityHistogram().add(*pixels(6, n=900))
-    rows = metrics_rows(hist, chosen=.437)
-    names = [row['name'] for row in rows]
-    assert all(list(row)==['name', 'iou', 'dice', 'precision', 'recall', 'f1', 'accuracy'] for row in rows)
+    rows = metrics_table(hist, .437)
+    names = [row['threshold'] for row in rows]
+    assert all(list(row)==['threshold', 'iou', 'dice', 'precision', 'recall', 'accuracy'] for row in rows)
     assert any(n.startswith('0.437 (chosen') for n in names) and names[-2:]==['all background', 'all foreground']
     assert sum('best IoU' in n for n in names)==1
     for thr in THRESHOLDS:
-        row = next(o for o in rows if o['name'].split()[0]==f'{thr:g}')
-        assert {k: row[k] for k in list(row)[1:]}==hist.at(thr)
+        row = next(o for o in rows if o['threshold'].split()[0]==f'{thr:g}')
+        assert {k: row[k] for k in list(row)[1:]}.items()<=hist.at(thr).items()
     lines = format_table(rows).split('\n')
     assert len(lines)==len(rows)+1 and len(set(map(len, lines)))==1
     lines = markdown_table(rows).split('\n')
@@ -215,7 +218,7 @@ def test_bad_input_is_named():
     with pytest.raises(BadInput, match='pick one class'): hist.add([.5, .2], [0, 2])
     for thr in (.1234, -.001, 1.001, np.nan):
         with pytest.raises(BadInput, match='steps of 0.001'): hist.at(thr)
-        with pytest.raises(BadInput, match='steps of 0.001'): metrics_rows(hist, chosen=thr)
+        with pytest.raises(BadInput, match='steps of 0.001'): metrics_table(hist, thr)
     with pytest.raises(BadInput, match='divides 1000'): hist.reliability(7)
     with pytest.raises(BadInput, match='out of iou'): hist.best('kappa')
     with pytest.raises(BadInput, match='whole numbers'): confusion([.1, .9], [0, 1])

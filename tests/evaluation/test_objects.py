@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from satseg.core.errors import BadInput
+from satseg.evaluation.metrics import ratios
 from satseg.evaluation.objects import ObjectCounts, image_f2, match_objects, object_scores, overlaps, ship_f2
 
 quick = settings(max_examples=120, deadline=None)
@@ -129,10 +130,13 @@ def test_empty_images_and_bad_input():
 
 
 @pytest.mark.parametrize('zero_division', [0, 1])
-def test_scores_of_empty_sets_are_those_of_scikit_learn(zero_division):
-    "Nothing there and nothing found: precision and recall are 1 as F1 is, not 0."
+def test_scores_of_empty_sets_are_one_rule(zero_division):
+    "Nothing there and nothing found: all scores are `zero_division`; else 0/0 is 0, as in scikit-learn with 0. Pixels likewise."
     metrics = pytest.importorskip('sklearn.metrics')
     for tp, fp, fn in itertools.product((0, 2), repeat=3):
         true, pred = [1]*tp+[0]*fp+[1]*fn+[0], [1]*tp+[1]*fp+[0]*fn+[0]
-        theirs = metrics.precision_recall_fscore_support(true, pred, average='binary', zero_division=zero_division)[:3]
+        rule = zero_division if tp+fp+fn==0 else 0
+        theirs = metrics.precision_recall_fscore_support(true, pred, average='binary', zero_division=rule)[:3]
         assert list(object_scores(ObjectCounts(tp, fp, fn), zero_division).values())==pytest.approx(theirs)
+        pixels = ratios(tp, fp, fn, 1, zero_division)
+        assert [pixels[k] for k in ('precision', 'recall', 'f1')]==pytest.approx(theirs) and pixels['dice']==pixels['f1']

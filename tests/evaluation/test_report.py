@@ -17,9 +17,9 @@ from satseg.evaluation.metrics import ProbabilityHistogram, confusion, scores
 from satseg.models.unet import UNet
 from satseg.models.model_info import ModelInfo
 from satseg.models.predict import class_ids, predict
-from satseg.evaluation.evaluate import evaluate
+from satseg.evaluation.evaluate import evaluate, pick_chips
 from satseg.evaluation.plots import average_precision, plot_chips, plot_log
-from satseg.evaluation.report import Report, pick_chips, report, score_chips
+from satseg.evaluation.report import Report, report
 from satseg.data.landscape import SCENE_CLASSES
 from satseg.data.synthetic import sample_chips
 
@@ -66,7 +66,7 @@ def done(tmp_path_factory):
     model, info = untrained(chips)
     import matplotlib.pyplot as plt
     before = plt.get_fignums()
-    res = report(model, info, chips, path/'out', log=path/'log.csv', n_show=2, device='cpu', data='test set, split <val>')
+    res = report(evaluate(model, info, chips, keep=2, device='cpu'), path/'out', log=path/'log.csv', data='test set, split <val>')
     assert plt.get_fignums() == before
     return res, model, info, chips
 
@@ -93,7 +93,7 @@ def test_page_is_self_contained_and_escaped(done):
 
 def test_numbers_are_those_of_the_metrics(done):
     res, model, info, chips = done
-    hist = evaluate(model, info, chips, device='cpu')
+    hist = evaluate(model, info, chips, device='cpu').total
     assert res.metrics['iou'] == hist.at(info.threshold)['iou'] and f'{res.metrics["iou"]:.4f}' in repr(res)
     rows = list(csv.DictReader((res.path/'metrics.csv').open()))
     chosen, = [o for o in rows if 'chosen' in o['threshold']]
@@ -113,15 +113,15 @@ def test_chips_worst_first(done):
 
 def test_threshold_is_named_and_out_protected(done, tmp_path):
     _, model, info, chips = done
-    res = report(model, info, chips[:2], tmp_path/'r', threshold=.25, n_show=0, device='cpu', tta=True)
+    res = report(evaluate(model, info, chips[:2], threshold=.25, keep=0, device='cpu', tta=True), tmp_path/'r')
     text = (res.path/'metrics.md').read_text()
     assert 'reaches the threshold 0.25 as given' in text and '0.25 (chosen' in text and 'eight' in text
     assert not {'worst.png', 'best.png', 'losses.png'} & {o.name for o in res.path.iterdir()}
-    with pytest.raises(BadInput, match='exists already'): report(model, info, chips, tmp_path/'r', device='cpu')
-    assert isinstance(report(model, info, chips[:1], tmp_path/'r', overwrite=True, device='cpu'), Report)
+    with pytest.raises(BadInput, match='exists already'): report(evaluate(model, info, chips, device='cpu'), tmp_path/'r')
+    assert isinstance(report(evaluate(model, info, chips[:1], device='cpu'), tmp_path/'r', overwrite=True), Report)
     (tmp_path/'mine').mkdir()
     (tmp_path/'mine'/'metrics.json').write_text('{}')
-    with pytest.raises(BadInput, match='did not write'): report(model, info, chips, tmp_path/'mine', overwrite=True, device='cpu')
+    with pytest.raises(BadInput, match='did not write'): report(evaluate(model, info, chips, device='cpu'), tmp_path/'mine', overwrite=True)
 
 
 def test_bad_input_writes_nothing(done, tmp_path):
@@ -130,17 +130,18 @@ def test_bad_input_writes_nothing(done, tmp_path):
     unknown = Chips([np.ones((32, 32, 3))], [np.full((32, 32), 255, np.uint8)], has_ignore=True)
     for kw in (dict(chips=Chips([np.ones((32, 32, 3))])), dict(chips=unknown), dict(log=tmp_path/'no.csv'), dict(log=tmp_path/'log.csv'),
                dict(threshold=2.), dict(threshold=.12345), dict(chips=chips[:0]), dict(bs=0)):
-        with pytest.raises(BadInput): report(model, info, kw.pop('chips', chips), tmp_path/'r', device='cpu', **kw)
+        log = kw.pop('log', None)
+        with pytest.raises(BadInput): report(evaluate(model, info, kw.pop('chips', chips), device='cpu', **kw), tmp_path/'r', log=log)
     assert [o.name for o in tmp_path.iterdir()] == ['log.csv']
 
 
 def test_several_classes(tmp_path):
     chips = sample_chips(3, 40, seed=2, target=None)
     model, info = untrained(chips, len(SCENE_CLASSES))
-    res = report(model, info, chips, tmp_path/'r', n_show=1, device='cpu')
+    res = report(evaluate(model, info, chips, keep=1, device='cpu'), tmp_path/'r')
     assert {'confusion.png', 'worst.png'} <= {o.name for o in res.path.iterdir()} and 'threshold.png' not in {o.name for o in res.path.iterdir()}
     assert 'macro mean' in (res.path/'metrics.md').read_text() and set(res.metrics['by_class']) == set(SCENE_CLASSES)
-    with pytest.raises(BadInput, match='threshold'): report(model, info, chips, tmp_path/'s', threshold=.5, device='cpu')
+    with pytest.raises(BadInput, match='threshold'): report(evaluate(model, info, chips, threshold=.5, device='cpu'), tmp_path/'s')
 
 
 def test_average_precision_against_scikit_learn():
@@ -152,7 +153,7 @@ def test_average_precision_against_scikit_learn():
 
 
 def test_pick_chips_shows_none_twice_and_no_empty_best():
-    rows = [dict(place=i, name=str(i), iou=iou, true=true) for i, (iou, true) in enumerate([(0., 5), (.2, 9), (.4, 7), (1., 0), (None, 0)])]
+    rows = [dict(place=i, name=str(i), iou=iou, wrong=0, mask=n) for i, (iou, n) in enumerate([(0., 5), (.2, 9), (.4, 7), (1., 0), (None, 0)])]
     picked = pick_chips(rows, 4)
     assert [o['place'] for o in picked['worst']] == [0, 1] and [o['place'] for o in picked['best']] == [2]
     assert pick_chips(rows[:1], 4) == dict(worst=rows[:1], best=[])
@@ -161,8 +162,8 @@ def test_pick_chips_shows_none_twice_and_no_empty_best():
 def test_unlabelled_chip_comes_last():
     chips = Chips([np.ones((32, 32, 3))]*2, [np.full((32, 32), 255, np.uint8), np.eye(32, dtype=np.uint8)], has_ignore=True)
     model, info = untrained(chips)
-    total, rows = score_chips(model, info, chips, .5, device='cpu')
-    assert [o['place'] for o in rows] == [1, 0] and rows[1]['iou'] is None and total.n == 32*32
+    res = evaluate(model, info, chips, .5, device='cpu')
+    assert [o['place'] for o in res.chips] == [1, 0] and res.chips[1]['iou'] is None and res.n_pixels == 32*32
 
 
 @pytest.mark.parametrize('tail', [b'   \n', b'2,x,1,1,1,1\n', b'\xff\xfe\x00\n', b'2,"open', b'2,1,1,0.1,0x1,1\n'])
@@ -188,7 +189,7 @@ def test_plot_log_reads_gaps(tmp_path):
     from matplotlib.figure import Figure
     axs = plot_log(tmp_path/'log.csv', Figure().subplots(1, 2))
     valid = axs[0].lines[1].get_ydata()
-    assert valid[0] == 1.25 and np.isnan(valid[1]) and 'pandas' not in re.findall(r'import (\w+)', open(sys.modules['satseg.report'].__file__).read())
+    assert valid[0] == 1.25 and np.isnan(valid[1]) and 'pandas' not in re.findall(r'import (\w+)', open(sys.modules['satseg.evaluation.plots'].__file__).read())
 
 
 def squares(n=3, touching=True):
@@ -217,7 +218,7 @@ def test_instances_are_counted_both_ways(tmp_path):
     "Touching houses: perfect pixels, no object by connected components, all of them by instances."
     pytest.importorskip('skimage')
     info = ModelInfo('Bands', dict(n_in=3, n_out=3), mean=[500.]*3, std=[500.]*3, classes=['background', 'building', 'border'], threshold=None)
-    res = report(Bands(3), info, squares(), tmp_path/'r', n_show=1, device='cpu')
+    res = report(evaluate(Bands(3), info, squares(), keep=1, device='cpu'), tmp_path/'r')
     assert res.metrics['iou'] == 1 and [o['iou'] for o in res.chips] == [1, 1, 1]
     got = res.metrics['objects']
     assert (got['connected components']['found'], got['instances']['found'], got['instances']['true']) == (3, 6, 6)
@@ -235,7 +236,7 @@ def test_objects_of_a_plain_mask_and_ships_f2(tmp_path):
     pytest.importorskip('skimage')
     info = ModelInfo('Bands', dict(n_in=3, n_out=1), mean=[500.]*3, std=[500.]*3, classes=['background', 'ship'])
     chips = squares(2, touching=False) + Chips([np.full((32, 40, 3), [1000, 0, 0])], [np.zeros((32, 40), np.uint8)], objects=[np.zeros((32, 40), int)])
-    res = report(Bands(1), info, chips, tmp_path/'r', n_show=1, device='cpu')
+    res = report(evaluate(Bands(1), info, chips, keep=1, device='cpu'), tmp_path/'r')
     assert res.metrics['objects']['connected components'] == dict(f2=1., precision=1., recall=1., f1=1., found=4, true=4)
     assert res.metrics['objects']['all empty']['f2'] == pytest.approx(1/3)
     assert 'ship challenge' in (res.path/'metrics.md').read_text()
@@ -251,9 +252,9 @@ def test_classes_are_matched_by_name(tmp_path):
     chips = sample_chips(3, 40, seed=2, target=None)
     model, info = untrained(chips, len(SCENE_CLASSES))
     turned = chips.with_masks(lambda m, _: np.where(m == 255, 255, len(SCENE_CLASSES)-1-m), SCENE_CLASSES[::-1])
-    a, b = (report(model, info, o, tmp_path/str(i), n_show=0, device='cpu') for i, o in enumerate((chips, turned)))
+    a, b = (report(evaluate(model, info, o, device='cpu'), tmp_path/str(i)) for i, o in enumerate((chips, turned)))
     assert a.metrics == b.metrics
-    with pytest.raises(BadInput, match='rename'): report(model, info, Chips([np.ones((8, 8, 3))], [np.eye(8)]), tmp_path/'c', device='cpu')
+    with pytest.raises(BadInput, match='rename'): evaluate(model, info, Chips([np.ones((8, 8, 3))], [np.eye(8)]), device='cpu')
 
 
 def test_figures_of_several_classes_show_what_is_wrong():

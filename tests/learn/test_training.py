@@ -140,8 +140,8 @@ def test_best_weights_are_those_in_the_file(tmp_path):
     learn,info = train(CHIPS[:6], CHIPS[6:], tmp_path, small, **KW)
     model,again = load_model(tmp_path/'model.pth')
     best = max(float(o['iou']) for o in log(tmp_path))
-    assert evaluate(model, again, CHIPS[6:]).at(.5)['iou'] == pytest.approx(best, abs=2e-3)
-    hist = evaluate(model, again, CHIPS[6:])
+    assert evaluate(model, again, CHIPS[6:]).total.at(.5)['iou'] == pytest.approx(best, abs=2e-3)
+    hist = evaluate(model, again, CHIPS[6:]).total
     assert again.threshold == hist.best('iou') == info.threshold
 
 

@@ -167,7 +167,7 @@ def test_stopped_in_an_epoch_keeps_the_best_and_goes_on_to_the_same_end(tab, dat
     assert len(log(out)) == 2 and not (out/'metrics.json').exists() and (out/'curves.png').exists()
     model,info = load_net(out/'model.pth')
     chips = sample_chips(6, size=32, seed=5)
-    assert 0 < info.threshold < 1 and 'iou' in report(model, info, chips, tmp_path/'report', log=out/'log.csv').metrics
+    assert 0 < info.threshold < 1 and 'iou' in report(evaluate(model, info, chips), tmp_path/'report', log=out/'log.csv').metrics
     best = max(range(2), key=lambda i: float(log(out)[i]['iou']))
     assert tab.trainer.result['best_epoch'] == best and info.threshold == tab_threshold(out, tab)
     assert tab.train_button.description == 'Go on' and tab.epochs.disabled and tab.recipe.disabled and not tab.out.disabled
@@ -180,7 +180,7 @@ def test_stopped_in_an_epoch_keeps_the_best_and_goes_on_to_the_same_end(tab, dat
 def tab_threshold(out, tab):
     "The best threshold of the saved net on the watched chips, computed anew."
     model,info = load_net(out/'model.pth')
-    return evaluate(model, info, tab.trainer.watched.source).best('iou')
+    return evaluate(model, info, tab.trainer.watched.source).total.best('iou')
 
 
 def test_stopped_while_being_judged_and_judged_later(tab):
