@@ -97,7 +97,7 @@ def iou_by_shift(
 
 # %% ../../nbs/4_evaluation/20_plots.ipynb #76f6fbd5
 def average_precision(
-    hist:ProbabilityHistogram, # From `evaluate` or `score_chips`
+    hist:ProbabilityHistogram, # `Evaluation.total` of two classes
 )->float: # 0 to 1
     "Mean precision over recall, each step of 0.001 in the threshold a bar."
     res = hist.sweep()
@@ -105,7 +105,7 @@ def average_precision(
     return float(((recall[:-1]-recall[1:])*res['precision']).sum())
 
 def plot_precision_recall(
-    hist:ProbabilityHistogram, # From `evaluate` or `score_chips`
+    hist:ProbabilityHistogram, # `Evaluation.total` of two classes
     ax=None, # matplotlib axes; None makes a figure
     chosen:float|None=None, # A threshold to mark
 ): # The axes

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.display import mask_image, picture
 from ..core.errors import BadInput, install_command
-from ..core.files import check_free, file_names, shipped, write_folder
+from ..core.files import check_free, file_names, bundled_file, atomic_folder
 from ..core.tables import format_table
 from ..data.bands import true_colour
 from ..data.datasets import KINDS, kind_of
@@ -192,7 +192,7 @@ def predict_dataset(
 )->dict: # What metrics.json holds
     "Predict a dataset, print its scores, write masks, overlays, metrics.json and a submission."
     say = (lambda *args: None) if quiet else print
-    path,model = (shipped('unet_model.pth'),'unet_model.pth') if model is None else (model,str(model))
+    path,model = (bundled_file('unet_model.pth'),'unet_model.pth') if model is None else (model,str(model))
     kind,options = check_arguments(path, dataset, kind, presence, out, min_area, bs, overwrite),reader_options(options)
     net,info,classifier = load_nets(path, presence, device, threshold)
     threshold,rule = pick_threshold(info, threshold)
@@ -202,7 +202,7 @@ def predict_dataset(
     lacks = (submission or len(output_classes(info)) == 2 and chips.has_masks and chips.objects is not None) \
         and not all(map(importlib.util.find_spec, ('skimage','shapely')))
     if lacks: submission = None
-    with write_folder(out, overwrite) if out is not None else nullcontext() as folder:
+    with atomic_folder(out, overwrite) if out is not None else nullcontext() as folder:
         passed = None
         if classifier:
             about = classifier[1]

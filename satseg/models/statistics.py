@@ -67,8 +67,10 @@ def _orders(bands, mean, std, model_mean, model_std):
 
 def _swapped(bands, mean, std, model_mean, model_std, misfit):
     "One line if the bands look like those of the training in another order, though none is far off; else ''."
-    (order,text),now = _orders(bands, mean, std, model_mean, model_std),misfit(mean, std)
-    fits = misfit(mean[order], std[order]) < min(now/3, .5) and now > 1.5
+    now = misfit(mean, std)
+    if now <= 1.5: return ''
+    order,text = _orders(bands, mean, std, model_mean, model_std)
+    fits = misfit(mean[order], std[order]) < min(now/3, .5)
     return f'careful: the bands {",".join(bands)} are not quite like those of the training: {text}' if fits else ''
 
 # %% ../../nbs/3_models/15_statistics.ipynb #53846c9e

@@ -27,7 +27,7 @@ from ..models.statistics import compare_statistics
 from ..models.model_info import is_presence_classifier, output_classes
 from ..models.predict import check_bands, load_net
 from ..evaluation.open_dataset import (
-    load_parts, match_classes, pick_split, sample_parts, unlike_training)
+    load_parts, match_classes, pick_split, sample_parts, check_distribution_shift)
 from ..scenes.sources import find_scenes
 from ..scenes.scene import open_scene
 from ..scenes.tiles import Layout
@@ -200,16 +200,16 @@ def _dataset(
 )->Source:
     "One part of a dataset."
     parts = _parts(path, kind, info, options)
-    split = pick_split(parts, split, name)
+    split,whole = pick_split(parts, split, name)
     places = chip_places(path, kind, info.bands, options.get('labels'))
-    parts[split].source = name
-    chips,few = _few(parts[split], name)
+    whole.source = name
+    chips,few = _few(whole, name)
     chips,remark = match_classes(chips, info)
     check_bands(info, chips)
     learned = path and split in ('train','all') and chips.has_masks
     painted = '' if path else 'painted, not photographed'
     careful = 'careful: the model may have learned from this part' if learned else ''
-    words = [painted, few, remark, careful, _plain(unlike_training(info, chips))]
+    words = [painted, few, remark, careful, _plain(check_distribution_shift(info, chips))]
     shapes = [_shape(chips, i) for i in range(len(chips))]
     _check_pixels(name, shapes)
     read,places = _reader(path, kind, chips, options),[places.get(i) for i in chips.items]
@@ -261,7 +261,7 @@ def _picture(path, info, name, options):
         row,col,h,w = window
         return whole[p].image[:, row:row+h, col:col+w], None
     kw = dict(name=name, kind='picture', split=None, splits=[])
-    return _source(whole, [a.shape[:2]], read, [None], [_plain(unlike_training(info, whole))], **kw)
+    return _source(whole, [a.shape[:2]], read, [None], [_plain(check_distribution_shift(info, whole))], **kw)
 
 # %% ../../nbs/7_page/30_sources.ipynb #dff0e7d3
 def _array(path):

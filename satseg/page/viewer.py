@@ -28,13 +28,15 @@ from ..models.onnx import OnnxNet
 from ..models.model_info import has_border_class, output_classes
 from ..models.predict import (
     predict_batch, check_bands, pick_threshold, pixel_probabilities, to_device)
-from ..evaluation.metrics import BINS, EDGES, class_table, probability_steps
+from ..evaluation.metrics import (
+    BINS, EDGES, class_table, metrics_table, probability_steps)
 from ..evaluation.plots import plot_log, read_log
 from ..evaluation.objects import find_objects
 from ..evaluation.open_dataset import submission_kind
 from ..evaluation.evaluate import (
-    add_counts, find_each_way, score_rows, reference_mask, write_submission)
-from ..evaluation.report import chip_row, counts_objects, figure_png, write_report
+    Evaluation, add_counts, chip_row, new_evaluation, reference_mask)
+from ..evaluation.predict_dataset import encode_objects, write_submission
+from ..evaluation.report import figure_png, report
 from ..scenes.tiles import Layout
 from ..scenes.compute import net_reach, predict_array
 from ..scenes.areas import pixel_areas
@@ -323,7 +325,7 @@ def table(self:Viewer,
     if not self.source.chips.has_masks: return []
     total = self._once('total', None, self._total) if i is None else self.answer(i).counts
     if not (total.n if self.two else total.sum()): return []
-    return score_rows(total, self.threshold, self.classes, ())
+    return metrics_table(total, self.threshold, self.classes, ())
 
 # %% ../../nbs/7_page/40_viewer.ipynb #98f339cd
 @patch
@@ -437,46 +439,34 @@ def _whole_objects(self:Viewer, p):
 @patch
 def _submission(self:Viewer, i, name):
     kind,source = submission_kind(self.info, self.source.kind),self.source
-    found = ((o, self._whole_objects(p)) for p,o in enumerate(source.pictures))
+    found = {o: encode_objects(kind, self._whole_objects(p)) for p,o in enumerate(source.pictures)}
     with tempfile.TemporaryDirectory() as tmp:
         path = Path(tmp)/'submission.csv'
         largest = max(map(tuple, source.shapes), key=lambda o: o[0]*o[1])
-        write_submission(path, kind, found, lambda: largest)
+        write_submission(path, kind, found, largest)
         return path.name,'text/csv',path.read_bytes()
 
 # %% ../../nbs/7_page/40_viewer.ipynb #7a6b03ce
 @patch
-def _judged(self:Viewer, i):
-    "A chip and its prediction, to be compared."
-    chip = self._chip(i)
-    return chip._replace(mask=reference_mask(chip.mask, self.info)), self._decided(i)
-
-@patch
-def _tally(self:Viewer):
-    "Objects of all chips, found and missed; None where they are not known."
-    tally = counts_objects(self.info, self.source.chips)
-    for i in range(len(self)) if tally else ():
-        probs = self.answer(i).probs
-        found = {'connected components': self.objects(i)}
-        if probs is not None:
-            found = find_each_way(probs, self.info, self.threshold, int(self.min_area))
-        tally.add(found, self._true_objects(i), self._chip(i).mask == IGNORE)
-    return tally
+def _evaluation(self:Viewer):
+    "All chips judged at the current threshold, from the answers that are there."
+    def probs(i):
+        a = self.answer(i)
+        if a.probs is not None: return a.probs
+        return EDGES[a.steps] if a.ids is None else np.float32(a.ids == np.arange(len(self.classes))[:,None,None])
+    res = new_evaluation(self.info, self.source.chips, self.threshold, min_area=int(self.min_area))
+    for i in range(len(self)):
+        res.add(self._chip(i), probs(i), None if res.objects is None else self._true_objects(i))
+    res.total = self._total() # Of probabilities as they came, not in steps of 0.001
+    if self.threshold is not None: res.rule = f'threshold {self.threshold:g} as chosen on the page'
+    return res
 
 # %% ../../nbs/7_page/40_viewer.ipynb #8a89f151
 @patch
 def _report(self:Viewer, i, name):
-    info,part = self.info,self.source.split
-    rows = [dict(place=k, **chip_row(*self._judged(k), self.classes)) for k in self.order()]
-    def pairs(places): return [self._judged(k) for k in places]
-    rule = 'most probable class'
-    if self.threshold is not None: rule = f'threshold {self.threshold:g} as chosen on the page'
-    data = self.source.name+(f', part {part}' if part else '')
+    data = self.source.name+(f', part {self.source.split}' if self.source.split else '')
     with tempfile.TemporaryDirectory() as tmp:
-        folder = Path(tmp)/'report'
-        folder.mkdir()
-        write_report(folder, self._total(), rows, pairs, info, self.source.chips.bands,
-                     self.threshold, rule, data, self._tally())
+        report(self._evaluation(), Path(tmp)/'report', data=data)
         path = Path(shutil.make_archive(f'{tmp}/all', 'zip', tmp, 'report'))
         return 'report.zip','application/zip',path.read_bytes()
 
