@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from satseg.core.display import IGNORE
-from satseg.data.chips import Cache, Chips
+from satseg.data.arrays import Cache
+from satseg.data.chips import Chips
 from satseg.models.statistics import band_stats, normalise
 from satseg.data.datasets import load_dataset
 from satseg.evaluation.evaluate import choose_presence_threshold, evaluate, presence_probabilities

@@ -41,7 +41,7 @@ class BadInput(ValueError):
         place = ': '.join(str(o) for o in (where, self.where) if str(o))
         return type(self)(self.text, place, self.expected, self.got, self.hint)
 
-# %% ../../nbs/1_core/10_errors.ipynb #e6b8a1f3
+# %% ../../nbs/1_core/10_errors.ipynb #45e20f63
 def format_shape(
     shape, # Of an array
 )->str:
@@ -87,7 +87,8 @@ def exit_status():
         sys.exit(1)
     except (BadInput,OSError,MemoryError) as e:
         text = str(e) or 'not enough memory: ask for less at a time (--bs, --memory)'
-        if isinstance(e, OSError) and e.strerror: text = f'{e.filename}: {e.strerror}' if e.filename else e.strerror
+        if isinstance(e, OSError) and e.strerror:
+            text = f'{e.filename}: {e.strerror}' if e.filename else e.strerror
         print('satseg:', ' '.join(text.split()), file=sys.stderr)
         sys.exit(2)
 
@@ -97,12 +98,14 @@ def install_command(
 )->str: # For a shell
     "What installs the packages of an extra."
     try: dist = importlib.metadata.distribution('satseg-unet')
-    except importlib.metadata.PackageNotFoundError: return f'pip install -e ".[{extra}]" in the clone of satseg'
+    except importlib.metadata.PackageNotFoundError:
+        return f'pip install -e ".[{extra}]" in the clone of satseg'
     source = json.loads(dist.read_text('direct_url.json') or '{}')
     url = source.get('url', '')
     if source.get('dir_info', {}).get('editable'):
         return f'pip install -e "{url2pathname(urlsplit(url).path)}[{extra}]"'
-    if 'vcs_info' in source: return f'pip install "satseg-unet[{extra}] @ {source["vcs_info"]["vcs"]}+{url}"'
+    if 'vcs_info' in source:
+        return f'pip install "satseg-unet[{extra}] @ {source["vcs_info"]["vcs"]}+{url}"'
     return f'pip install "satseg-unet[{extra}]' + (f' @ {url}"' if url else '"')
 
 # %% ../../nbs/1_core/10_errors.ipynb #2dc15495

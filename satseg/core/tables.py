@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['format_table', 'markdown_table', 'html_table', 'write_csv']
 
-# %% ../../nbs/1_core/40_tables.ipynb #146cc4b6
+# %% ../../nbs/1_core/40_tables.ipynb #98e22895
 import csv
 import html
 
@@ -14,8 +14,10 @@ from .files import atomic_file
 # %% ../../nbs/1_core/40_tables.ipynb #431e3a5d
 def _texts(rows, digits, missing='-'):
     "Header and rows as lists of text."
-    def text(v): return missing if v is None else f'{v:.{digits}f}' if isinstance(v, float) else str(v)
-    return [list(map(str, rows[0])), *([text(row.get(k)) for k in rows[0]] for row in rows)] if rows else []
+    def text(v):
+        return missing if v is None else f'{v:.{digits}f}' if isinstance(v, float) else str(v)
+    return [list(map(str, rows[0])),
+        *([text(row.get(k)) for k in rows[0]] for row in rows)] if rows else []
 
 def format_table(
     rows:list, # dicts with the same keys; None is shown as -
@@ -27,24 +29,26 @@ def format_table(
     lines = [[o[0].ljust(wide[0]), *(t.rjust(w) for t,w in zip(o[1:], wide[1:]))] for o in texts]
     return '\n'.join('  '.join(o) for o in lines)
 
-# %% ../../nbs/1_core/40_tables.ipynb #4d82191a
+# %% ../../nbs/1_core/40_tables.ipynb #55495d11
 def markdown_table(
     rows:list, # dicts with the same keys; None is shown as -
     digits:int=4, # Behind the point of a float
 )->str: # Numbers to the right
     "Rows as a Markdown table."
     if not rows: return ''
-    head,*lines = ['| ' + ' | '.join(t.replace('|', r'\|') for t in o) + ' |' for o in _texts(rows, digits)]
+    head,*lines = ['| ' + ' | '.join(t.replace('|', r'\|') for t in o) + ' |'
+        for o in _texts(rows, digits)]
     return '\n'.join([head, '|---' + '|--:'*(len(rows[0])-1) + '|', *lines])
 
-# %% ../../nbs/1_core/40_tables.ipynb #d405f4db
+# %% ../../nbs/1_core/40_tables.ipynb #f637cb93
 def html_table(
     rows:list, # dicts with the same keys; None is shown as a dash
     heads:dict=None, # Key -> words of its column, where they differ
     digits:int=4, # Behind the point of a float
 )->str: # A <table>
     "Rows as an HTML table."
-    def line(tag, texts, mark=''): return f'<tr{mark}>' + ''.join(f'<{tag}>{html.escape(o)}</{tag}>' for o in texts) + '</tr>'
+    def line(tag, texts, mark=''):
+        return f'<tr{mark}>' + ''.join(f'<{tag}>{html.escape(o)}</{tag}>' for o in texts) + '</tr>'
     if not rows: return ''
     whole = [{k: f'{v:,}' if type(v) is int else v for k,v in row.items()} for row in rows]
     head,*texts = _texts(whole, digits, '–')
@@ -52,7 +56,7 @@ def html_table(
     body = '\n'.join(line('td', o, ' class="chosen"' if '(chosen' in o[0] else '') for o in texts)
     return f'<table><thead>{head}</thead>\n<tbody>{body}</tbody></table>'
 
-# %% ../../nbs/1_core/40_tables.ipynb #519817f5
+# %% ../../nbs/1_core/40_tables.ipynb #e821d286
 def write_csv(
     path, # The file to write
     rows, # dicts with the same keys; or, with a header, an iterable of sequences

@@ -14,7 +14,8 @@ from ..core.errors import BadInput, few, need
 from ..core.files import read_json
 from ..core.display import IGNORE
 from .bands import BAND_FILE, band_places, bands_of_files, other_names
-from .chips import Cache, Chips
+from .arrays import Cache
+from .chips import Chips
 from .pictures import PICTURES, check_size, read_picture
 from .rasters import open_raster
 from .splits import name_groups

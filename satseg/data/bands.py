@@ -17,10 +17,12 @@ from ..core.errors import BadInput, few, format_shape
 
 # %% ../../nbs/2_data/04_bands.ipynb #70cd0576
 SENTINEL2 = 'B01','B02','B03','B04','B05','B06','B07','B08','B8A','B09','B10','B11','B12'
-LANDSAT8 = 'B','G','R','NIR','SWIR1','SWIR2','cirrus','thermal' # By wavelength, as in the L8 Biome patches
+# By wavelength, as in the L8 Biome patches
+LANDSAT8 = 'B','G','R','NIR','SWIR1','SWIR2','cirrus','thermal'
 _BANDS = {1: ('grey',), 3: ('R','G','B'), 4: ('R','G','B','NIR'), 8: LANDSAT8, 13: SENTINEL2}
-_SAME = [set(o.split()) for o in ('B04 B4 RED R', 'B03 B3 GREEN G', 'B02 B2 BLUE B', 'B08 B8 NIR', 'B11 SWIR1 SWIR16',
-                                  'B12 SWIR2 SWIR22', 'B10 CIRRUS')]
+_SAME = [set(o.split()) for o in (
+    'B04 B4 RED R', 'B03 B3 GREEN G', 'B02 B2 BLUE B', 'B08 B8 NIR', 'B11 SWIR1 SWIR16',
+    'B12 SWIR2 SWIR22', 'B10 CIRRUS')]
 
 def other_names(
     name:str, # Of a band
@@ -28,7 +30,7 @@ def other_names(
     "All names of the same colour."
     return next((o for o in _SAME if name.upper() in o), {name.upper()})
 
-# %% ../../nbs/2_data/04_bands.ipynb #3b8be9db
+# %% ../../nbs/2_data/04_bands.ipynb #a49ba08c
 def band_places(
     bands, # Names wanted, in any order
     all_bands, # Names of the bands that are there; a tuple for one that has several
@@ -41,8 +43,10 @@ def band_places(
         found = [i for i,o in enumerate(named) if any(other_names(n) == other_names(b) for n in o)]
         if not found:
             there = ','.join(o[0] for o in named)
-            raise BadInput(f'expected a band {b}, found {there}', where, hint='choose (bands=) or rename (all_bands=)')
-        res.append(min(found, key=lambda i: b.upper() not in map(str.upper, named[i]))) # The very name first
+            raise BadInput(f'expected a band {b}, found {there}', where,
+                hint='choose (bands=) or rename (all_bands=)')
+        # The very name first
+        res.append(min(found, key=lambda i: b.upper() not in map(str.upper, named[i])))
     return res
 
 # %% ../../nbs/2_data/04_bands.ipynb #d0f4ef54
@@ -54,7 +58,8 @@ def all_band_names(
     "Names of `n` bands: those given, or the usual ones."
     names = tuple(all_bands or _BANDS.get(n) or (f'band{i+1}' for i in range(n)))
     if len(names) == n: return names
-    raise BadInput(f'expected the {len(names)} bands {",".join(names)}, found {n}', where, hint='give all_bands=')
+    raise BadInput(f'expected the {len(names)} bands {",".join(names)}, found {n}', where,
+        hint='give all_bands=')
 
 # %% ../../nbs/2_data/04_bands.ipynb #44983c89
 def rgb_places(
@@ -75,55 +80,68 @@ def true_colour(
         want = f'({len(bands)},H,W) for the bands {",".join(bands)}'
         raise BadInput(expected=want, got=f'shape {format_shape(image.shape)}')
     rgb = np.moveaxis(image[rgb_places(bands)], 0, -1).astype(np.float32)
-    seen = rgb[::1+rgb.shape[0]//1024, ::1+rgb.shape[1]//1024] # Enough of a large scene to know its range
+    # Enough of a large scene to know its range
+    seen = rgb[::1+rgb.shape[0]//1024, ::1+rgb.shape[1]//1024]
     seen = seen[np.isfinite(seen).all(-1)]
     if not len(seen): seen = np.zeros((1,3))
     low = np.percentile(seen, 2, axis=0) if low is None else np.asarray(low)
     high = np.percentile(seen, 98, axis=0) if high is None else np.asarray(high)
-    return (np.nan_to_num(np.clip((rgb-low)/np.maximum(high-low, 1e-6), 0, 1))*255 + .5).astype(np.uint8)
+    return (np.nan_to_num(np.clip((rgb-low)/np.maximum(high-low, 1e-6), 0,
+        1))*255 + .5).astype(np.uint8)
 
 # %% ../../nbs/2_data/04_bands.ipynb #44425065
-_L8 = dict(enumerate('coastal blue green red NIR SWIR1 SWIR2 pan cirrus thermal thermal2'.split(), 1))
+_L8 = dict(enumerate('coastal blue green red NIR SWIR1 SWIR2 pan cirrus thermal thermal2'.split(),
+    1))
 _L5 = dict(enumerate('blue green red NIR SWIR1 thermal SWIR2 pan'.split(), 1))
-_LANDSAT = {'4': _L5, '5': _L5, '7': _L5, '8': _L8, '9': _L8} # Satellite -> number of the band -> colour
+# Satellite -> number of the band -> colour
+_LANDSAT = {'4': _L5, '5': _L5, '7': _L5, '8': _L8, '9': _L8}
 
 def landsat_bands(
     text:str, # Names of file and folder, metadata
-)->dict|None: # Number -> colour; None: no Landsat; empty: one of the first, numbered in yet another way
+)->dict|None: # Number -> colour; None: no Landsat; empty: one of the first, numbered otherwise
     "What the band numbers of a Landsat mean."
-    m = re.search(r'(?:^|[^a-z0-9])L([COTEM])0?([1-9])(?=[_\d])|landsat[ _-]?0?([1-9])|HLS[._]L(3)0', text, re.I)
+    product = r'(?:^|[^a-z0-9])L([COTEM])0?([1-9])(?=[_\d])'
+    m = re.search(fr'{product}|landsat[ _-]?0?([1-9])|HLS[._]L(3)0', text, re.I)
     if not m: return None
     if m[1] and m[1].upper() == 'M': return {}
     return _L8 if m[4] else _LANDSAT.get(m[2] or m[3], {})
 
 # %% ../../nbs/2_data/04_bands.ipynb #44d280c5
-BAND_FILE = re.compile(r'(?:^|[._-])(B\d{1,2}A?|red|green|blue|nir|nir08|swir1|swir2|swir16|swir22|coastal|rededge\d?|'
-                       r'cirrus|thermal)(?:_(\d+)m)?$', re.I) # Stem of a file of one band: its name, its metres
-_STAC = dict(coastal='B01', rededge1='B05', rededge2='B06', rededge3='B07', nir08='B8A', nir09='B09') # Of Sentinel-2
+BAND_FILE = re.compile( # Stem of a file of one band: its name, its metres
+    r'(?:^|[._-])(B\d{1,2}A?|red|green|blue|nir|nir08|swir1|swir2|swir16|swir22|coastal|rededge\d?|'
+    r'cirrus|thermal)(?:_(\d+)m)?$', re.I)
+# Of Sentinel-2
+_STAC = dict(coastal='B01', rededge1='B05', rededge2='B06', rededge3='B07', nir08='B8A',
+    nir09='B09')
 
 def _landsat_aliases(token, text, colour):
     "Names of a Landsat's band of a known colour."
-    clash = len(other_names(token)) > 1 or token.upper() in SENTINEL2[4:] # Sentinel-2 means another colour by it
-    return tuple(dict.fromkeys(o for o in (colour, token, text) if not clash or o != token))
+    # Sentinel-2 means another colour by it
+    clash = len(other_names(token)) > 1 or token.upper() in SENTINEL2[4:]
+    return tuple(dict.fromkeys([colour, text] if clash else [colour, token, text]))
 
 def aliases(
-    text:str, # A description such as `B4, central wavelength 665 nm`, or the stem of a file such as `T32TQM_B04_10m`
+    text:str, # A description such as `B4, central wavelength 665 nm`, or the stem of a file
     landsat:dict|None=None, # From `landsat_bands`
-    stem:bool=False, # Of a file: its last word counts; a description means what it says in full (`std_red` is not red)
+    stem:bool=False, # Of a file: its last word counts; in a description all do, `std_red` is not red
 )->tuple: # Names, the best to show first; empty if the text is none, such as `Band 4`
     "All names that a band goes by."
     text = text.strip()
     if not text or re.fullmatch(r'(band|layer|channel)?[ _-]?\d*', text, re.I): return ()
-    word = re.match(r'B\d+A?\b|[^,;:(]*', text, re.I)[0].strip() # `Red (665 nm)`, but not the first word of `Red Edge`
-    m = BAND_FILE.search(word) if stem else re.fullmatch(f'(?:S[RT](?=_))?{BAND_FILE.pattern}', word, re.I)
+    # `Red (665 nm)`, but not the first word of `Red Edge`
+    word = re.match(r'B\d+A?\b|[^,;:(]*', text, re.I)[0].strip()
+    m = BAND_FILE.search(word) if stem else re.fullmatch(f'(?:S[RT](?=_))?{BAND_FILE.pattern}',
+        word, re.I)
     token = m[1] if m and not re.search('infra', word, re.I) else word
     number = re.fullmatch(r'B0?(\d+)(A?)', token, re.I)
     if number and landsat is not None:
         return _landsat_aliases(token, text, landsat.get(int(number[1]), f'Landsat {token}'))
-    if number and re.match('S[RT]_B', word, re.I): return (text,) # Of a Landsat, but nobody knows of which
+    # Of a Landsat, but nobody knows of which
+    if number and re.match('S[RT]_B', word, re.I): return (text,)
     common = _STAC.get(token.lower(), token)
     if landsat is not None: common = 'NIR' if token.lower() == 'nir08' else token
-    padded = [f'B{number[1]}{number[2]}', f'B{number[1]:0>2}{number[2]}'] if number and len(other_names(token)) == 1 else []
+    padded = [f'B{number[1]}{number[2]}',
+        f'B{number[1]:0>2}{number[2]}'] if number and len(other_names(token)) == 1 else []
     return tuple(dict.fromkeys([token, common, word, text, *map(str.upper, padded)]))
 
 # %% ../../nbs/2_data/04_bands.ipynb #e375e2e3
@@ -138,9 +156,11 @@ def bands_of_files(
         metres = int(m[2] or 0)
         old,first = res.get(m[1].upper(), (metres+1,o))
         if old == metres:
-            raise BadInput(f'expected one file for {m[1]}, found {first.name} and {o.name}', where, hint='one folder per scene')
+            raise BadInput(f'expected one file for {m[1]}, found {first.name} and {o.name}', where,
+                hint='one folder per scene')
         if metres < old: res[m[1].upper()] = metres,o
-    return {aliases(o.stem, landsat_bands(f'{o.stem} {o.parent.name}'), True): o for _,o in res.values()}
+    return {aliases(o.stem, landsat_bands(f'{o.stem} {o.parent.name}'), True): o for _,
+        o in res.values()}
 
 # %% ../../nbs/2_data/04_bands.ipynb #f842ae53
 class Band(NamedTuple):
@@ -156,9 +176,11 @@ def _guess_names(bands, wanted, picture):
     "Names for bands that have none (None: nobody can tell), and whether they go by order alone."
     n = len(bands)
     usual = (*picture,'NIR')[:n]
-    if picture and n in (3,4) and all(other_names(o) & set(usual) for o in wanted): return usual, False
+    if picture and n in (3,4) and all(other_names(o) & set(usual) for o in wanted):
+        return usual, False
     if n == len(wanted): return tuple(wanted), n > 1
-    if n in (12,13): return tuple(o for o in SENTINEL2 if n == 13 or o != 'B10'), False # Level 2A has no B10
+    # Level 2A has no B10
+    if n in (12,13): return tuple(o for o in SENTINEL2 if n == 13 or o != 'B10'), False
     if all(o.path.endswith('.npy') for o in bands): return all_band_names(n), False
     return (usual if picture and n in (3,4) else None), False
 
@@ -166,12 +188,14 @@ def _name_bands(bands, wanted, picture):
     "Bands without names with names, and what to say about it."
     names,by_order = _guess_names(bands, wanted, picture)
     if names is None: return [b._replace(names=(f'band{b.index}',)) for b in bands],[]
-    remark = 'careful: '*by_order + f'{Path(bands[0].path).name}: its bands have no names, taken as {",".join(names)}'
+    remark = 'careful: '*by_order + f'{Path(bands[0].path).name}: its bands have no names'
+    remark += f', taken as {",".join(names)}'
     if any(b.alpha for b in bands): remark += ' (the file calls the last one alpha)'
-    return [b._replace(names=(o,)) for b,o in zip(bands, names)],[f'{remark}: --bands says otherwise']
+    return [b._replace(names=(o,)) for b,
+        o in zip(bands, names)],[f'{remark}: --bands says otherwise']
 
 def _find_band(name, want, bands, named, by_number, source):
-    "The one band for the model's band `name`: called `want` in the file, or its number where the user gave one."
+    "The one band for the model's band `name`: called `want` in the file, or its number."
     if by_number and (isinstance(want, int) or str(want).isdecimal()):
         if 1 <= int(want) <= len(bands): return bands[int(want)-1]
         raise BadInput(where=source, expected=f'a band from 1 to {len(bands)}', got=str(want))
@@ -179,7 +203,8 @@ def _find_band(name, want, bands, named, by_number, source):
     exact = [b for b in alike if any(o.upper() == str(want).upper() for o in b.names)]
     found = exact or alike
     if len(found) == 1: return found[0]
-    what = f'{len(found)} bands go by it' if found else f'found {few([b.names[0] for b in named[:40]])}'
+    there = few([b.names[0] for b in named[:40]])
+    what = f'{len(found)} bands go by it' if found else f'found {there}'
     hint = f'say which with --bands {name}=NUMBER (from 1) or {name}=NAME'
     if len(bands) == 1: hint += ' or give the folder of its bands'
     raise BadInput(f'expected a band {want}, {what}', source, hint=hint)
@@ -187,8 +212,8 @@ def _find_band(name, want, bands, named, by_number, source):
 def pick_bands(
     bands:list, # Of `Band`: all that are there
     wanted=None, # Names, in order; all bands unless given
-    band_map=None, # Name wanted -> number (from 1) or name in the file, for those that the user says
-    picture:str='', # Colours of the first three bands as the file has them: 'RGB', 'BGR'...; '' if it has none
+    band_map=None, # Name wanted -> number (from 1) or name in the file, as the user says
+    picture:str='', # Colours of the first bands as the file has them: 'RGB', 'BGR'...; '' for none
     source='', # For the error
 )->tuple: # Bands in the order wanted, their names, remarks
     "The bands that are wanted, by name."
@@ -196,13 +221,16 @@ def pick_bands(
     wanted = list(wanted or band_map)
     lost = [o for o in band_map if o not in wanted]
     if lost: raise BadInput(where='--bands', expected=f'some of {",".join(wanted)}', got=few(lost))
-    if len(set(wanted)) < len(wanted): raise BadInput(where='bands', expected='every name once', got=",".join(wanted))
+    if len(set(wanted)) < len(wanted):
+        raise BadInput(where='bands', expected='every name once', got=",".join(wanted))
     named = [b for b in bands if not b.alpha]
     remarks = []
-    if len(wanted) == len(bands) and not any(b.names for b in bands): named = list(bands) # GDAL calls any fourth one alpha
+    # GDAL calls any fourth one alpha
+    if len(wanted) == len(bands) and not any(b.names for b in bands): named = list(bands)
     if all(o in band_map for o in wanted) and wanted or any(b.names for b in named):
         named = [b if b.names else b._replace(names=(f'band{b.index}',)) for b in named]
-    else: named,remarks = _name_bands(named, [] if band_map else wanted, picture) # Half said by the user: no order
+    # Half said by the user: no order
+    else: named,remarks = _name_bands(named, [] if band_map else wanted, picture)
     if not wanted: return named,tuple(b.names[0] for b in named),remarks
     found = [_find_band(o, band_map.get(o, o), bands, named, o in band_map, source) for o in wanted]
     return found,tuple(wanted),remarks

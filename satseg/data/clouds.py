@@ -18,7 +18,8 @@ from ..core.errors import BadInput, few
 from ..core.files import read_json, read_text
 from ..core.display import IGNORE
 from .bands import all_band_names, band_places
-from .chips import Cache, Chips
+from .arrays import Cache
+from .chips import Chips
 from .rasters import open_npy
 from .splits import name_groups
 from .folders import _PARTS, _folder

@@ -14,7 +14,8 @@ import numpy as np
 from ..core.errors import BadInput, few
 from ..core.files import inside, read_json
 from ..core.display import IGNORE
-from .chips import Cache, Chips
+from .arrays import Cache
+from .chips import Chips
 from .pictures import lazy_pictures
 from .splits import name_groups
 from .rle import coco_rle_decode

@@ -16,7 +16,8 @@ import numpy as np
 from ..core.errors import BadInput, few
 from ..core.files import read_json
 from ..core.display import IGNORE
-from .chips import Cache, Chips
+from .arrays import Cache
+from .chips import Chips
 from .pictures import PICTURES, colours_to_ids, lazy_pictures, read_picture
 from .rasters import map_tile
 from .splits import name_groups

@@ -17,7 +17,8 @@ import numpy as np
 from ..core.errors import BadInput, few, need
 from ..core.files import MAX_BYTES
 from ..core.display import IGNORE
-from .chips import Cache, Chips
+from .arrays import Cache
+from .chips import Chips
 from .pictures import check_size, lazy_pictures
 from .rasters import georeference, open_raster
 from .splits import name_groups

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import BadInput, format_shape, preview
-from .chips import Chips, check_image, check_mask
+from .arrays import check_image, check_mask
+from .chips import Chips
 
 # %% ../../nbs/2_data/12_pickles.ipynb #38a09b9b
 def _dtype(

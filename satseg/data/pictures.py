@@ -15,7 +15,7 @@ from ..core.errors import BadInput, MissingPackage, few, need
 from ..core.files import MAX_BYTES
 from ..core.display import IGNORE
 from .bands import all_band_names, band_places
-from .chips import Cache
+from .arrays import Cache
 from .rasters import open_raster
 
 # %% ../../nbs/2_data/16_pictures.ipynb #846c85da

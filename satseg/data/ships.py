@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import BadInput, few
-from .chips import Cache, Chips
+from .arrays import Cache
+from .chips import Chips
 from .pictures import PICTURES, lazy_pictures
 from .splits import name_groups
 from .overlaps import find_overlaps, overlap_groups

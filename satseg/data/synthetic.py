@@ -13,7 +13,8 @@ from functools import partial
 import numpy as np
 
 from ..core.errors import BadInput
-from .chips import Cache, Chips
+from .arrays import Cache
+from .chips import Chips
 from .pickles import save_pickle
 from .landscape import (
     BUILDING, CLOUD, CROP_COLOURS, FIELD, HALL_COLOURS, ROAD, ROOF_COLOURS, SATURATED,

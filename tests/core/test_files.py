@@ -76,11 +76,11 @@ def test_legend_keeps_the_picture_and_takes_any_name(shape, names):
 def test_picture_says_what_its_colours_mean():
     rgb, pred, targ = np.zeros((30, 40, 3), np.uint8), np.zeros((30, 40), np.uint8), np.zeros((30, 40), np.uint8)
     pred[:10], targ[5:15] = 1, 1
-    img = np.array(picture(rgb, pred, ('background', 'building'), targ=targ))
+    img = np.array(picture(rgb, pred, ('background', 'building'), mask=targ))
     assert [tuple(img[r, 0]) for r in (2, 7, 12, 20)] == [tuple(round(.7*v) for v in c) for c in (ERROR_COLOURS['false alarm'], ERROR_COLOURS['hit'],
                                                                                             ERROR_COLOURS['miss'], (0, 0, 0))]
     for c in ERROR_COLOURS.values(): assert (img[30:] == c).all(-1).any()
-    both = np.array(picture(rgb, pred*2, ('a', 'b', 'c'), [(9, 9, 9), (0, 90, 0), (0, 0, 90)], targ=targ))
+    both = np.array(picture(rgb, pred*2, ('a', 'b', 'c'), [(9, 9, 9), (0, 90, 0), (0, 0, 90)], mask=targ))
     assert both.shape[1] >= 84 and tuple(both[2, 0]) == (4, 4, 4) and tuple(both[7, 0]) == (0, 45, 0) and tuple(both[2, 44]) == (0, 0, 45)
     lined = np.array(picture(rgb, pred, ('background', 'building'), instances=pred.astype(int)))
     assert tuple(lined[9, 3]) == (255, 255, 255) and tuple(lined[5, 3]) != (255, 255, 255)
@@ -88,7 +88,7 @@ def test_picture_says_what_its_colours_mean():
 
 def test_a_large_picture_is_made_smaller():
     rgb = np.zeros((2149, 1479, 3), np.uint8)
-    img = picture(rgb, rgb[..., 0], ('a', 'b', 'c'), targ=rgb[..., 0])
+    img = picture(rgb, rgb[..., 0], ('a', 'b', 'c'), mask=rgb[..., 0])
     assert img.size[0] == 493*2+4 and 717 <= img.size[1] < 800
 
 

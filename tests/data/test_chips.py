@@ -13,7 +13,8 @@ from hypothesis import given, settings, strategies as st
 from satseg.core.errors import BadInput, preview
 from satseg.core.display import IGNORE, class_colours, overlay, show_pictures
 from satseg.data.bands import true_colour
-from satseg.data.chips import Cache, Chip, Chips, show_chips
+from satseg.data.arrays import Cache
+from satseg.data.chips import Chip, Chips, show_chips
 from satseg.data.pickles import load_pickle, save_pickle
 from satseg.data.splits import class_shares, split_groups
 from satseg.models.statistics import BandStats, band_stats, normalise
@@ -353,7 +354,7 @@ def test_class_colours_differ():
 def test_show_chips():
     chips = Chips(IMAGES, MASKS, classes=('background', 'road', 'house'), names=list('vwxyz'))
     fig = show_chips(chips, preds=[m.astype(int) for m in MASKS], n=3)
-    assert [ax.get_title() for ax in fig.axes] == ['image', 'truth', 'prediction'] + ['']*6 # Once, above all rows
+    assert [ax.get_title() for ax in fig.axes] == ['image', 'mask', 'prediction'] + ['']*6 # Once, above all rows
     assert [ax.get_ylabel() for ax in fig.axes[::3]] == list('vwx')
     assert [t.get_text() for t in fig.legends[0].get_texts()] == ['road', 'house']
     assert [np.round(np.array(p.get_facecolor()[:3])*255).astype(int).tolist() for p in fig.legends[0].get_patches()] == [list(c) for c in class_colours(3)[1:]]
@@ -388,7 +389,7 @@ def test_show_chips_refuses_and_leaves_no_figure():
 def test_import_is_light(root):
     "The CLI starts fast: data needs numpy and no more."
     heavy = 'torch fastai matplotlib pandas sklearn nbdev rasterio'.split()
-    code = f'import sys, satseg.data; print([o for o in {heavy} if o in sys.modules])'
+    code = f'import sys, satseg.data.chips; print([o for o in {heavy} if o in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], cwd=root, capture_output=True, text=True, check=True).stdout.strip() == '[]'
 
 

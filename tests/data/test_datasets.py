@@ -893,12 +893,12 @@ def test_what_255_means_is_said_once(tmp_path):
 
 
 def test_ignore_reaches_single_bands(tmp_path):
-    from satseg.inference import _load
+    from satseg.evaluation.open_dataset import load_parts
     from satseg.models.model_info import ModelInfo
     save_tif(tmp_path/'s'/'B02.tif', np.ones((2,2), np.uint16))
     save(tmp_path/'s'/'mask.png', np.eye(2)*255)
     info = ModelInfo(bands=['B02'], mean=[0.], std=[1.], classes=['background','ship'])
-    assert _load(tmp_path/'s', 'bands', info, True, {})['all'][0].mask.tolist() == [[255,0],[0,255]]
+    assert load_parts(tmp_path/'s', 'bands', info, True, {})['all'][0].mask.tolist() == [[255,0],[0,255]]
 
 
 def test_one_name_in_two_parts_is_no_leak(tmp_path):

@@ -338,7 +338,8 @@ def test_only_known_instructions():
 
 MEMORY = '''
 import resource, sys
-from satseg.data import load_pickle, band_stats
+from satseg.data.pickles import load_pickle
+from satseg.models.statistics import band_stats
 rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024
 before = rss()
 parts = load_pickle(sys.argv[1])
