@@ -25,7 +25,8 @@ from ..core.errors import BadInput
 from ..core.files import atomic_file, atomic_folder
 from ..core.display import IGNORE
 from ..core.tables import format_table, markdown_table
-from ..data.chips import Cache, Chips
+from ..data.arrays import Cache
+from ..data.chips import Chips
 from ..models.encoders import Classifier
 from ..models.model_info import ModelInfo, model_task
 from ..models.model_file import load_model, save_model

@@ -19,7 +19,8 @@ import numpy as np
 from ..core.errors import BadInput
 from ..core.files import bundled_file
 from ..data.bands import all_band_names, band_places, rgb_places
-from ..data.chips import Cache, Chips
+from ..data.arrays import Cache
+from ..data.chips import Chips
 from ..data.pictures import read_image
 from ..data.rasters import open_npy
 from ..data.datasets import chip_places, is_unlabelled_scene, kind_of, valid_pixels

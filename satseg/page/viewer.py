@@ -22,7 +22,8 @@ from ..core.files import file_names
 from ..core.display import (
     ERROR_COLOURS, IGNORE, class_colours, errors, mask_image, paint, picture, shown_classes)
 from ..data.bands import true_colour
-from ..data.chips import Cache, Chip
+from ..data.arrays import Cache
+from ..data.chips import Chip
 from ..data.instances import drop_small, label_components
 from ..models.onnx import OnnxNet
 from ..models.model_info import has_border_class, output_classes
