@@ -7,7 +7,6 @@ __all__ = ['write_cog', 'verify_finished']
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #9abad787
 import os
-import shutil
 import warnings
 import zlib
 from contextlib import contextmanager
@@ -15,15 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import BadInput, reason, need
-from ..core.files import hidden_folder, publish, settle
+from ..core.errors import BadInput, need, reason
+from ..core.files import atomic_files
 from ..core.display import IGNORE
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #e279a8f1
 _TILE = 512 # Pixels: side of a tile, and the largest overview that needs no smaller one
-_CACHE,_CHUNKS = 16_000_000,2_000_000 # Bytes of GDAL's cache, and of what overviews are made from at a time
 
-def _overviews(height, width):
+def _plan_overviews(height, width):
     "Side of the tiles, and how many pixels make one of each overview."
     factors = [2**i for i in range(1, 32) if width > 1 and max(height, width) > _TILE*2**(i-1)]
     spans = any(-(-width//f) == _TILE and height > _TILE*f for f in [1,*factors])
@@ -31,26 +29,17 @@ def _overviews(height, width):
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #d4ad34d3
 @contextmanager
-def _gdal():
-    "GDAL with a small cache, no side files, no words about maps without a place on Earth, and OSError for its errors; gives rasterio."
+def _open(path, mode='r', **profile):
+    "A GeoTIFF."
     rasterio = need('rasterio', 'geo')
-    with warnings.catch_warnings(), rasterio.Env(
-            GDAL_CACHEMAX=_CACHE, GDAL_OVR_CHUNK_MAX_SIZE=str(_CHUNKS), GDAL_PAM_ENABLED='NO', GDAL_NUM_THREADS='1'):
+    options = dict(GDAL_CACHEMAX=16_000_000, GDAL_OVR_CHUNK_MAX_SIZE='2000000', GDAL_PAM_ENABLED='NO', GDAL_NUM_THREADS='1')
+    with warnings.catch_warnings(), rasterio.Env(**options):
         warnings.simplefilter('ignore', rasterio.errors.NotGeoreferencedWarning)
-        try: yield rasterio
+        try:
+            with rasterio.open(path, mode, driver='GTiff', **profile) as dataset: yield dataset
         except rasterio._err.CPLE_BaseError as e: raise OSError(str(e)) from None
 
-# %% ../../nbs/6_scenes/45_cog.ipynb #fb005319
-def _room(path):
-    "How much room there is, in words."
-    try: return f'{shutil.disk_usage(path.parent).free:,} bytes are free there'
-    except OSError: return 'there is no such folder'
-
-# %% ../../nbs/6_scenes/45_cog.ipynb #650dbe8b
-def _window(part):
-    "rasterio's window of (row, col, height, width)."
-    row,col,height,width = part
-    return need('rasterio.windows', 'geo').Window(col, row, width, height)
+def _window(part): return need('rasterio.windows', 'geo').Window(part[1], part[0], part[3], part[2])
 
 def _fill(dataset, parts):
     "Write `parts`; returns window -> checksum."
@@ -62,62 +51,30 @@ def _fill(dataset, parts):
         dataset.write(a, window=_window(window))
         sums[tuple(window)] = zlib.crc32(a)
     missing = dataset.height*dataset.width - sum(h*w for _,_,h,w in sums)
-    if missing: raise BadInput(f'expected parts that tile the map, {missing:,} pixels are missing: give each block once')
+    if missing: raise BadInput(f'expected parts that tile the map, {missing:,} pixels are missing: give each tile once')
     return sums
 
-# %% ../../nbs/6_scenes/45_cog.ipynb #63aef27b
-def _describe(dataset, colours, descriptions, tags, scale):
-    "Colours, names of bands and tags of a map."
-    if colours: dataset.write_colormap(1, {i: tuple(int(v) for v in c) for i,c in enumerate(colours)})
-    for i,name in enumerate(descriptions, 1): dataset.set_band_description(i, str(name))
-    if scale: dataset.scales = [scale]*dataset.count
-    dataset.update_tags(**{k: str(v) for k,v in (tags or {}).items()})
-
 # %% ../../nbs/6_scenes/45_cog.ipynb #1f20cb1a
-def _tiles(dataset):
-    "Offset and length of every tile of a map by `write_cog`, overviews included."
-    (th,tw),factors = dataset.block_shapes[0],dataset.overviews(1)
-    for level,f in enumerate([1,*factors]):
-        place = dict(dm='TIFF', bidx=1, **(dict(ovr=level-1) if level else {}))
-        for y in range(-(-dataset.height//(f*th))):
-            for x in range(-(-dataset.width//(f*tw))):
-                yield [dataset.get_tag_item(f'BLOCK_{o}_{x}_{y}', **place) for o in ('OFFSET','SIZE')]
-
 def _check_tiles(dataset):
-    "OSError if a tile of a map is damaged, or not there."
+    "OSError if a tile of a map by `write_cog` is damaged, or not there, overviews included."
+    th,tw = dataset.block_shapes[0]
     with open(dataset.name, 'rb') as file:
-        for start,n in _tiles(dataset):
-            try:
-                file.seek(int(start))
-                zlib.decompress(file.read(int(n)))
-            except (TypeError,zlib.error): raise OSError('a tile is damaged, or not there') from None
+        for level,f in enumerate([1,*dataset.overviews(1)]):
+            place = dict(dm='TIFF', bidx=1, **(dict(ovr=level-1) if level else {}))
+            for y,x in np.ndindex(-(-dataset.height//(f*th)), -(-dataset.width//(f*tw))):
+                start,n = (dataset.get_tag_item(f'BLOCK_{o}_{x}_{y}', **place) for o in ('OFFSET','SIZE'))
+                try:
+                    file.seek(int(start))
+                    zlib.decompress(file.read(int(n)))
+                except (TypeError,zlib.error): raise OSError('a tile is damaged, or not there') from None
 
 def _check_map(path, sums, n):
     "OSError if a map is not made of the parts of these checksums, or has not `n` overviews."
-    with need('rasterio', 'geo').open(path, driver='GTiff') as dataset:
+    with _open(path) as dataset:
         if len(dataset.overviews(1)) != n: raise OSError('overviews are lost')
         _check_tiles(dataset)
         for window,crc in sums.items():
             if zlib.crc32(dataset.read(window=_window(window))) != crc: raise OSError(f'window {window} cannot be read back')
-
-# %% ../../nbs/6_scenes/45_cog.ipynb #5ac75264
-def _make(tmp, parts, profile, words, resampling):
-    "Write a map in the folder `tmp`; returns its path there."
-    rasterio,plain,final = need('rasterio', 'geo'),tmp/'plain.tif',tmp/'map.tif'
-    tile,factors = _overviews(profile['height'], profile['width'])
-    squeeze = dict(compress='DEFLATE', bigtiff='IF_SAFER')
-    with rasterio.open(plain, 'w', driver='GTiff', tiled=True, blockxsize=tile, blockysize=tile, interleave='band',
-                       photometric='MINISBLACK', zlevel=1, **squeeze, **profile) as dataset:
-        _describe(dataset, **words)
-        sums = _fill(dataset, parts)
-    settle(plain)
-    with rasterio.open(plain, 'r+', driver='GTiff') as dataset:
-        if factors: dataset.build_overviews(factors, rasterio.enums.Resampling[resampling])
-    settle(plain)
-    need('rasterio.shutil', 'geo').copy(plain, final, driver='COG', blocksize=tile, overviews='FORCE_USE_EXISTING',
-                                        predictor='NO' if resampling == 'mode' else 'YES', **squeeze)
-    _check_map(final, sums, len(factors))
-    return final
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #027c4b62
 def write_cog(
@@ -137,13 +94,28 @@ def write_cog(
     scale:float=None, # What is meant is the stored value times this, such as 1/250 for probabilities; None: as stored
 ):
     "Write a cloud-optimised GeoTIFF that appears whole or not at all, in memory that does not depend on its size."
-    path,profile = Path(path),dict(height=height, width=width, count=count, dtype=dtype, crs=crs, nodata=nodata)
+    path,(tile,factors) = Path(path),_plan_overviews(height, width)
+    squeeze = dict(compress='DEFLATE', bigtiff='IF_SAFER')
+    profile = dict(squeeze, height=height, width=width, count=count, dtype=dtype, crs=crs, nodata=nodata, tiled=True, zlevel=1,
+                   blockxsize=tile, blockysize=tile, interleave='band', photometric='MINISBLACK')
     if transform is not None and not transform.is_identity: profile['transform'] = transform
-    words = dict(colours=colours, descriptions=descriptions, tags=tags, scale=scale)
     try:
-        with _gdal(), hidden_folder(path) as tmp: publish([(_make(tmp, parts, profile, words, resampling), path)])
+        with atomic_files(path) as tmp:
+            plain = tmp/'plain.tif'
+            with _open(plain, 'w', **profile) as dataset:
+                if colours: dataset.write_colormap(1, {i: tuple(int(v) for v in c) for i,c in enumerate(colours)})
+                for i,name in enumerate(descriptions, 1): dataset.set_band_description(i, str(name))
+                if scale: dataset.scales = [scale]*count
+                dataset.update_tags(**{k: str(v) for k,v in (tags or {}).items()})
+                sums = _fill(dataset, parts)
+            with _open(plain, 'r+') as dataset:
+                if factors: dataset.build_overviews(factors, need('rasterio.enums', 'geo').Resampling[resampling])
+            with _open(plain) as dataset:
+                need('rasterio.shutil', 'geo').copy(dataset, tmp/path.name, driver='COG', blocksize=tile, overviews='FORCE_USE_EXISTING',
+                                                    predictor='NO' if resampling == 'mode' else 'YES', **squeeze)
+            _check_map(tmp/path.name, sums, len(factors))
     except OSError as e:
-        raise BadInput(f'{path}: cannot be written ({reason(e)}; {_room(path)}): make room or name another place; --resume goes on') from None
+        raise BadInput(f'{path}: cannot be written ({reason(e)}): make room or name another place; --resume goes on') from None
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #636069cf
 def verify_finished(
@@ -153,7 +125,7 @@ def verify_finished(
     "Whether the map at `path` is there, whole, and made by the same plan."
     if not os.path.isfile(path): return False
     try:
-        with _gdal() as rasterio, rasterio.open(path, driver='GTiff') as dataset:
+        with _open(path) as dataset:
             there = dataset.tags()
             if any(there.get(k) != str(v) for k,v in tags.items()): return False
             _check_tiles(dataset)

@@ -21,7 +21,7 @@ from ..models.predict import class_ids, pixel_probabilities, predict_batch
 from .tiles import Layout, layout_of_tile, predict_tile
 from .areas import pixel_areas
 from .polygons import tile_polygons
-from .instances import tile_instances
+from .polygons import tile_instances
 from .store import pack
 
 # %% ../../nbs/6_scenes/50_compute.ipynb #21e4060e

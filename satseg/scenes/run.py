@@ -26,10 +26,10 @@ from ..models.engines import batch_size, load_engine, window_size
 from .sources import find_scenes, scene_names
 from .scene import open_scene
 from .store import TileStore, plan_id
-from .cog import verify_finished
+from .vector_files import FORMATS
 from .compute import TileMaker, UNCERTAINTY, layout_of, make_plan
 from .executors import compute_here, compute_in_processes, compute_on_cluster
-from .outputs import SUFFIXES, _file_names, _hashes, model_tags, write_outputs
+from .outputs import map_files, model_tags, verify_files, write_outputs
 
 # %% ../../nbs/6_scenes/65_run.ipynb #f4b94a09
 def bytes_of(
@@ -154,7 +154,7 @@ def _finished(out, names, made, partial, resume, overwrite):
     path,others = out/(there[0] if there else partial.name),'replace it with --overwrite, or name another folder'
     if not resume: raise BadInput(f'{path}: exists already; go on with --resume, {others}')
     if len(there) == len(names):
-        if verify_finished(out/names['classes'], dict(SATSEG_PLAN=plan_id(made), SATSEG_FILES=_hashes(out, names))): return True
+        if verify_files(out, names, made): return True
     raise BadInput(f'{path}: was made with other settings, from another scene, or is damaged; {others}')
 
 def _gone_before(store):
@@ -167,7 +167,7 @@ def map_scene(
     run:SceneRun, # What to compute
     out:str|Path, # Folder to write to; made if need be
     job:dict, # See `blocks.open_maker`; its plan is replaced by the run's
-    suffix:str='gpkg', # Of the polygons, see `SUFFIXES`
+    suffix:str='gpkg', # Of the polygons, see `FORMATS`
     min_area:float=0, # Square metres: smaller polygons are left out
     simplify:float=0, # Metres that outlines may move
     resume:bool=False, # Go on with what is there
@@ -177,7 +177,7 @@ def map_scene(
 )->dict: # Layer -> path
     "One scene: tiles, then files."
     out,plan,start = Path(out),run.plan,time.perf_counter()
-    names,partial = _file_names(run.scene.name, plan, suffix),out/f'{run.scene.name}.partial'
+    names,partial = map_files(run.scene.name, plan, suffix),out/f'{run.scene.name}.partial'
     made = dict(plan, polygons=[plan['polygons'],suffix,min_area,simplify])
     if _finished(out, names, made, partial, resume, overwrite):
         say(f'{run.scene.name}: is finished already')
@@ -230,7 +230,7 @@ def _check_options(out, dry_run, polygons, uncertainty, workers, scheduler, min_
     if out is None and not dry_run: raise BadInput('expected a folder to write to: give --out DIR (or --dry-run)')
     if polygons != 'none': # Not after hours
         for o in ('shapely','pyproj','pyogrio','pyarrow'): find_spec(o) or need(o, 'geo')
-    if polygons not in (*SUFFIXES, 'none'): raise BadInput(f'--polygons: expected one of {", ".join(SUFFIXES)} or none, got {polygons}')
+    if polygons not in (*FORMATS, 'none'): raise BadInput(f'--polygons: expected one of {", ".join(FORMATS)} or none, got {polygons}')
     if uncertainty not in (None, *UNCERTAINTY): raise BadInput(f'--uncertainty: expected {" or ".join(UNCERTAINTY)}, got {uncertainty}')
     if workers not in range(1, 257): raise BadInput(f'--workers: expected a number from 1 to 256, got {workers}')
     for name,v in dict(min_area=min_area, simplify=simplify).items():
@@ -264,7 +264,7 @@ def map_scenes(
     scenes, # A source or several, see `rasters.find_scenes`
     model:str, # Model file, .pth or .onnx
     out:str|None=None, # Folder to write to
-    polygons:str='gpkg', # One of `SUFFIXES`, or 'none'
+    polygons:str='gpkg', # One of `FORMATS`, or 'none'
     polygon_classes:list|None=None, # Names; all but the background unless given
     min_area:float=0, # Square metres: smaller polygons are left out
     simplify:float=0, # Metres that outlines may move

@@ -1,4 +1,5 @@
 "Masks, pictures and folders as files."
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,15 @@ def test_check_free_destroys_nothing(tmp_path):
     with pytest.raises(BadInput, match='this is a file'): check_free(tmp_path/'file', overwrite=True)
     with pytest.raises(BadInput, match='exists already'): check_free(tmp_path)
     with pytest.raises(BadInput, match='did not write it'): check_free(tmp_path, overwrite=True)
+
+
+def test_nothing_is_renamed_unless_all_is_complete(tmp_path, monkeypatch):
+    from satseg.core.files import atomic_files
+    (tmp_path/'a').write_text('old')
+    def full(f): raise OSError(28, 'No space left on device')
+    for spoil in (True, False):
+        with pytest.raises(OSError), atomic_files(tmp_path/'a', tmp_path/'b') as tmp:
+            for o in 'ab': (tmp/o).write_text('new')
+            if spoil: (tmp/'b').unlink()
+            else: monkeypatch.setattr(os, 'fsync', full)
+        assert (tmp_path/'a').read_text() == 'old' and os.listdir(tmp_path) == ['a']

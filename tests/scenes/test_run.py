@@ -356,7 +356,7 @@ def scene(home, tmp_path):
     return tif(tmp_path/'s.tif', a, nodata=0),a,valid
 
 
-@pytest.mark.parametrize('suffix', S.SUFFIXES)
+@pytest.mark.parametrize('suffix', FORMATS)
 @pytest.mark.parametrize('name', ['one', 'three'])
 def test_all_outputs_agree(home, cli, scene, tmp_path, suffix, name):
     path,net,info = home.net(name)

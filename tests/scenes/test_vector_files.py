@@ -1,0 +1,330 @@
+"Files of polygons, read back by other tools."
+import hashlib
+import json
+import os
+import signal
+import sqlite3
+import time
+import xml.dom.minidom
+
+import geopandas
+import numpy as np
+import pyarrow.parquet as pq
+import pyogrio
+import pyproj
+import pytest
+import shapely
+from hypothesis import given, settings, strategies as st
+from rasterio.transform import Affine
+from scene_samples import COLOURS, GRIDS, NAMES, UTM, at, random_case, scene, shapes_of, tiles_of, whole
+
+import satseg.scenes.vector_files as vector_files
+from satseg.core.errors import BadInput
+from satseg.data.polygons import mask_to_polygons
+from satseg.scenes.areas import pixel_areas, pixel_steps
+from satseg.scenes.polygons import Shape, merge_polygons
+from satseg.scenes.vector_files import FORMATS, simplify_polygons, write_polygons
+
+seeds = st.integers(0, 2**32)
+SUFFIXES = [f'.{o}' for o in FORMATS]
+
+
+def tags_of(path):
+    "The tags of a file as other tools read them."
+    if path.suffix=='.geojson': return json.loads(path.read_text()).get('tags', {})
+    if path.suffix=='.gpkg': return pyogrio.read_info(path, layer=pyogrio.list_layers(path)[0, 0])['layer_metadata'] or {}
+    return {k.decode(): o.decode() for k, o in pq.read_metadata(path).metadata.items() if k not in (b'geo', b'ARROW:schema')}
+
+
+def geo_area(frame):
+    "Areas on the ellipsoid, every edge walked in small steps."
+    geod, crs = frame.crs.get_geod(), frame.crs.geodetic_crs
+    dense = shapely.segmentize(frame.geometry.values, frame.geometry.length.max()/500)
+    return np.array([abs(geod.geometry_area_perimeter(o)[0]) for o in geopandas.GeoSeries(dense, crs=frame.crs).to_crs(crs)])
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+@pytest.mark.parametrize('name', ['utm', 'mercator', 'degrees', 'turned', 'south up', 'narrow degrees'])
+def test_files_read_back(tmp_path, name, suffix):
+    transform, crs = GRIDS[name]
+    m = scene()
+    report = write_polygons(tmp_path/f'map{suffix}', shapes_of(m, transform, crs), NAMES, COLOURS, transform, crs, tags={'a': 'b', 'c': '"'})
+    frame = geopandas.read_parquet(tmp_path/'map.parquet') if suffix=='.parquet' else geopandas.read_file(tmp_path/f'map{suffix}', layer='map')
+    truth = whole(m, [1, 2])
+    assert len(frame)==report['count']==len(truth) and list(frame['id'])==list(range(1, len(frame)+1))
+    assert list(frame.columns)==['id', 'class_id', 'class', 'score', 'area_m2', 'pixels', 'geometry']
+    assert frame.geometry.is_valid.all() and (frame.geometry.geom_type=='Polygon').all()
+    assert all(o.exterior.is_ccw for o in frame.geometry) and not any(r.is_ccw for o in frame.geometry for r in o.interiors)
+    assert frame.crs==pyproj.CRS('EPSG:4326' if suffix=='.geojson' else crs)
+    assert list(frame['class'])==[NAMES[i] for i in frame['class_id']]
+    assert (frame['score']==frame['score'].round(3)).all() and frame['score'].between(0, 1).all()
+    for k, v in report['area'].items(): assert frame.area_m2[frame['class']==k].sum()==pytest.approx(v, abs=.005*len(frame))
+    assert np.allclose(geo_area(frame), frame.area_m2, rtol=5e-3 if suffix=='.geojson' else 1e-5, atol=.01)
+    if suffix!='.geojson':
+        back = shapely.transform(frame.geometry.values, lambda xy: np.round(np.stack(at(~transform, *xy.T), 1), 3)+0.)
+        def norm(o): return {shapely.normalize(p).wkt for p in o}
+        assert norm(back)==norm(shapely.from_wkt(list(truth)))
+    assert tags_of(tmp_path/f'map{suffix}')=={'a': 'b', 'c': '"'}
+    assert [o.name for o in tmp_path.iterdir()]==[f'map{suffix}']
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_same_shapes_same_bytes(tmp_path, suffix):
+    def digest(name, size):
+        (tmp_path/name).mkdir()
+        write_polygons(tmp_path/name/f'map{suffix}', shapes_of(scene(), *UTM, size), NAMES, COLOURS, *UTM, tags={'k': 'v'})
+        return hashlib.sha256((tmp_path/name/f'map{suffix}').read_bytes()).hexdigest()
+    one = digest('one', 32)
+    time.sleep(1.1)
+    assert digest('two', 32)==one
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_nothing_found_and_no_crs(tmp_path, suffix):
+    path = tmp_path/f'map{suffix}'
+    def read(): return geopandas.read_parquet(path) if suffix=='.parquet' else geopandas.read_file(path)
+    assert write_polygons(path, [], NAMES, COLOURS, *UTM)==dict(count=0, area={}, dropped_small=0, remarks=[])
+    assert len(read())==0 and tags_of(path)=={}
+    report = write_polygons(path, shapes_of(scene(), Affine.identity(), None), NAMES, COLOURS, Affine.identity(), None, tags={'k': 'v'})
+    frame = read()
+    assert 'pixels' in report['remarks'][0] and (frame.area_px==frame.pixels).all() and (frame.geometry.area==frame.pixels).all()
+    assert tags_of(path)=={'k': 'v'}
+    if suffix!='.geojson': assert frame.crs is None # GeoJSON always claims degrees: hence the remark
+
+
+def test_geopackage_has_index_and_style(tmp_path):
+    write_polygons(tmp_path/'map.gpkg', shapes_of(scene(), *UTM), NAMES, COLOURS, *UTM)
+    base = sqlite3.connect(tmp_path/'map.gpkg')
+    assert base.execute('pragma integrity_check').fetchone()==('ok',)
+    (name, column, default, style), = base.execute('select f_table_name, f_geometry_column, useAsDefault, styleQML from layer_styles')
+    assert (name, column, default)==('map', 'geom', 1) and base.execute('select data_type from gpkg_contents order by 1').fetchall()==[('attributes',), ('features',)]
+    import xml.dom.minidom
+    doc = xml.dom.minidom.parseString(style)
+    assert [o.getAttribute('label') for o in doc.getElementsByTagName('category')]==NAMES
+    assert base.execute('select count(*) from rtree_map_geom').fetchone()==base.execute('select count(*) from map').fetchone()
+
+
+def test_geojson_is_as_the_rfc_says(tmp_path):
+    m = np.ones((2, 40), np.uint8)
+    transform = Affine(1000, 0, 680000, 0, -1000, 0) # Zone 60 ends at 833 km: these pixels reach over the date line
+    write_polygons(tmp_path/'a.geojson', shapes_of(np.tile(m, (1, 6)), transform, 'EPSG:32660'), NAMES, COLOURS, transform, 'EPSG:32660')
+    data = json.loads((tmp_path/'a.geojson').read_text())
+    assert 'crs' not in data and data['features'][0]['geometry']['type']=='MultiPolygon'
+    xy = shapely.get_coordinates(shapely.geometry.shape(data['features'][0]['geometry']))
+    assert np.abs(xy[:, 0]).max()==180 and (xy==xy.round(7)).all()
+
+
+def test_geoparquet_metadata(tmp_path):
+    write_polygons(tmp_path/'a.parquet', shapes_of(scene(), *UTM), NAMES, COLOURS, *UTM)
+    geo = json.loads(pq.read_metadata(tmp_path/'a.parquet').metadata[b'geo'])
+    column = geo['columns'][geo['primary_column']]
+    assert (geo['version'], column['encoding'], column['geometry_types'])==('1.1.0', 'WKB', ['Polygon']) and column['crs']['id']['code']==32633
+
+
+def test_small_shapes_are_dropped_and_counted(tmp_path):
+    shapes = list(shapes_of(scene(), *UTM))
+    report = write_polygons(tmp_path/'a.parquet', shapes, NAMES, COLOURS, *UTM, min_area=1000)
+    kept = [o for o in shapes if o.area >= 1000]
+    assert (report['count'], report['dropped_small'])==(len(kept), len(shapes)-len(kept)) and report['dropped_small']>0
+    assert sum(report['area'].values())==pytest.approx(sum(o.area for o in kept))
+
+
+@pytest.mark.parametrize('name', ['utm', 'oblong', 'degrees', 'narrow degrees', 'mercator', 'turned', 'feet'])
+def test_simplified_in_metres(name):
+    transform, crs = GRIDS[name]
+    polys = np.array([o.polygon for o in shapes_of(scene(4, (150, 150)), transform, crs)])
+    side = pixel_areas(transform, crs, (0, 0, 1, 1)).item()**.5
+    res = simplify_polygons(polys, 2*side, transform, crs)
+    assert shapely.is_valid(res).all()
+    assert shapely.is_valid(shapely.transform(res, lambda xy: np.stack(at(transform, *xy.T), 1))).all()
+    assert (shapely.get_num_interior_rings(res)==shapely.get_num_interior_rings(polys)).all()
+    n, m = (shapely.get_num_coordinates(o).sum() for o in (polys, res))
+    assert m<.6*n
+    local = np.array([shapely.transform(o, lambda xy, s=pixel_steps(transform, crs, *np.array(p.centroid.coords).T)[0]: xy@s.T)
+                      for o, p in zip((*polys, *res), (*polys, *polys))])
+    moved = shapely.distance(shapely.points(shapely.get_coordinates(local[:len(polys)])),
+                             local[len(polys):][shapely.get_coordinates(local[:len(polys)], return_index=True)[1]].copy())
+    assert moved.max()<2*side*1.5 # GEOS may go a little further at a ring's first corner
+    assert (simplify_polygons(polys, 0, transform, crs)==polys).all()
+
+
+def test_simplified_with_thousands_of_holes():
+    from scipy.ndimage import gaussian_filter
+    rng = np.random.default_rng(0)
+    m = gaussian_filter(rng.normal(size=(400, 400)), 3)*6+rng.normal(size=(400, 400))*.3>-.6
+    poly = np.array([max(mask_to_polygons(m), key=lambda o: len(o.interiors))])
+    res = simplify_polygons(poly, 15, *UTM)
+    assert len(res[0].interiors)==len(poly[0].interiors)>4000 and res[0].is_valid
+    assert shapely.get_num_coordinates(res[0])<.7*shapely.get_num_coordinates(poly[0])
+    some = shapely.points(rng.permutation(shapely.get_coordinates(poly))[:300])
+    assert shapely.distance(some, res[0].boundary).max()<6
+
+
+@pytest.mark.parametrize('limit', [('_CORNERS', 100), ('_COMPARISONS', 300)])
+def test_very_large_polygons_stay_exact_and_are_counted(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(vector_files, *limit)
+    shapes = list(shapes_of(scene(0, (200, 200)), *UTM))
+    polys = np.array([o.polygon for o in shapes])
+    n, res = shapely.get_num_coordinates(polys), simplify_polygons(polys, 15, *UTM)
+    large = n>100 if limit[0]=='_CORNERS' else n*(shapely.get_num_interior_rings(polys)+1)>300
+    assert 0<large.sum()<len(polys) and (res[large]==polys[large]).all() and (shapely.get_num_coordinates(res[~large])<n[~large]).any()
+    report = write_polygons(tmp_path/'a.parquet', shapes, NAMES, COLOURS, *UTM, simplify=15)
+    assert report['remarks']==[f'polygons too large to simplify in good time, left exact: {large.sum():,}']
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds, st.floats(.1, 20))
+def test_simplified_stays_valid(seed, tolerance):
+    layout, m, score, areas = random_case(seed, 24)
+    rng = np.random.default_rng(seed)
+    polys = np.array([o.polygon for o in merge_polygons(tiles_of(layout, m, score, areas), layout)])
+    if not len(polys): return
+    turned = Affine(1.37e-5, 1e-6*rng.random(), 10.1, 1e-6, -1.1e-5, 50.3)
+    res = simplify_polygons(polys, tolerance, turned, 'EPSG:4326')
+    assert shapely.is_valid(shapely.transform(res, lambda xy: np.stack(at(turned, *xy.T), 1))).all()
+    assert shapely.is_valid(res).all() and not shapely.is_empty(res).any()
+    assert (shapely.get_num_interior_rings(res)==shapely.get_num_interior_rings(polys)).all()
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_an_error_leaves_nothing(tmp_path, suffix):
+    path = tmp_path/f'map{suffix}'
+    def broken(error):
+        for i, o in enumerate(shapes_of(scene(), *UTM)):
+            if i==20: raise error
+            yield o
+    for error in (BadInput('block 3: damaged'), KeyboardInterrupt()):
+        with pytest.raises(type(error)): write_polygons(path, broken(error), NAMES, COLOURS, *UTM)
+        assert not list(tmp_path.iterdir())
+    path.write_text('old')
+    with pytest.raises(BadInput): write_polygons(path, broken(BadInput('x')), NAMES, COLOURS, *UTM)
+    assert path.read_text()=='old'
+
+
+def test_bad_arguments(tmp_path):
+    for path, kw, text in ((tmp_path/'a.shp', {}, 'ends in .gpkg'), (tmp_path/'a.gpkg', dict(min_area=-1), 'min_area: expected 0 or more'),
+                           (tmp_path/'a.gpkg', dict(simplify=np.nan), 'simplify: expected 0 or more'), (tmp_path/'no'/'a.gpkg', {}, 'make it first')):
+        with pytest.raises(BadInput, match=text): write_polygons(path, [], NAMES, COLOURS, *UTM, **kw)
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_full_disk(tmp_path, suffix):
+    "A limit on file size acts like a full disk."
+    resource = pytest.importorskip('resource')
+    old, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    shapes = list(shapes_of(scene(0, (300, 300)), *UTM))
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, old[1]))
+        with pytest.raises(BadInput, match='is there room on the disk'): write_polygons(tmp_path/f'map{suffix}', shapes, NAMES, COLOURS, *UTM)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.iterdir())
+
+
+def test_batches_of_many(tmp_path):
+    box = shapely.box(0, 0, 1, 1)
+    report = write_polygons(tmp_path/'a.gpkg', (Shape(1, box, 1, 100., .5) for _ in range(25_000)), NAMES, COLOURS, *UTM)
+    assert report['count']==25_000==pyogrio.read_info(tmp_path/'a.gpkg', layer='a')['features']
+    assert pyogrio.read_dataframe(tmp_path/'a.gpkg', layer='a')['id'].is_monotonic_increasing
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_what_a_full_disk_loses_without_a_word_is_noticed(tmp_path, suffix):
+    "GDAL may lose the spatial index, or the end of a file, and report success."
+    resource = pytest.importorskip('resource')
+    shapes, path = list(shapes_of(scene(0, (200, 200)), *UTM)), tmp_path/f'map{suffix}'
+    def write(): return write_polygons(path, shapes, NAMES, COLOURS, *UTM)
+    count, whole = write()['count'], path.read_bytes()
+    old, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for part in (.7, .8, .85, .9, .95, .98, .999):
+        path.unlink(missing_ok=True)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(len(whole)*part), old[1]))
+            write()
+        except BadInput as e: assert 'is there room on the disk' in str(e) and not list(tmp_path.iterdir())
+        else:
+            assert suffix=='.gpkg' # The last pages may be free ones
+            base = sqlite3.connect(path)
+            assert base.execute('select count(*) from rtree_map_geom').fetchone()[0]==count and base.execute('pragma integrity_check').fetchone()==('ok',)
+        finally: resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_lost_rows_and_a_lost_index_are_noticed(tmp_path, monkeypatch):
+    shapes = list(shapes_of(scene(), *UTM))
+    def broken(path, batches, layer, driver, **kw):
+        inner(path, batches, layer, driver, **kw)
+        if driver=='GeoJSON': path.write_bytes(path.read_bytes()[:-40])
+        else:
+            base = sqlite3.connect(path)
+            with base: base.execute('delete from rtree_map_geom_rowid where rowid = 5')
+            base.close()
+    inner = vector_files._write_gdal
+    monkeypatch.setattr(vector_files, '_write_gdal', broken)
+    for suffix in ('.gpkg', '.geojson'):
+        with pytest.raises(BadInput, match='could not be written'): write_polygons(tmp_path/f'map{suffix}', shapes, NAMES, COLOURS, *UTM)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('lost', [0, 1])
+def test_features_are_counted_whatever_the_layout_of_the_file(tmp_path, monkeypatch, lost):
+    "Another version of GDAL may write GeoJSON with other spaces and line ends."
+    def rewritten(path, *args, **kw):
+        inner(path, *args, **kw)
+        data = json.loads(path.read_text())
+        data['features'] = data['features'][lost:]
+        path.write_text(json.dumps(data, separators=(',', ':')))
+    inner = vector_files._write_gdal
+    monkeypatch.setattr(vector_files, '_write_gdal', rewritten)
+    def write(): return write_polygons(tmp_path/'a.geojson', shapes_of(scene(), *UTM), NAMES, COLOURS, *UTM, tags={'k': 'v'})
+    if lost:
+        with pytest.raises(BadInput, match='polygons were written'): write()
+    else:
+        assert not write()['remarks'] and tags_of(tmp_path/'a.geojson')=={'k': 'v'}
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_bytes_are_on_the_disk_before_the_name_is(tmp_path, suffix, monkeypatch):
+    seen, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, 'fsync', lambda f: (seen.append(('sync', os.fstat(f).st_ino)), sync(f)))
+    monkeypatch.setattr(os, 'replace', lambda a, b: (seen.append(('name', os.stat(a).st_ino)), replace(a, b)))
+    path = tmp_path/f'map{suffix}'
+    write_polygons(path, shapes_of(scene(), *UTM), NAMES, COLOURS, *UTM, tags={'a': 'b'})
+    assert seen[-3:]==[('sync', path.stat().st_ino), ('name', path.stat().st_ino), ('sync', tmp_path.stat().st_ino)]
+
+
+@pytest.mark.parametrize('side', [.5, .05, .02, .01, .002])
+def test_geojson_of_fine_pixels(tmp_path, side):
+    transform = Affine(side, 0, 500000, 0, -side, 5e6)
+    report = write_polygons(tmp_path/'a.geojson', shapes_of(scene(), transform, 'EPSG:32633'), NAMES, COLOURS, transform, 'EPSG:32633')
+    frame = geopandas.read_file(tmp_path/'a.geojson')
+    assert len(frame)==report['count'] and not report['remarks'] and (frame.geom_type=='Polygon').all() and frame.is_valid.all()
+    assert np.allclose(frame.to_crs('EPSG:32633').area, frame.pixels*side**2, rtol=.1)
+    tiny = Affine(1e-7, 0, 7.1, 0, -1e-7, 50.1234567)
+    write_polygons(tmp_path/'b.geojson', shapes_of(scene(), tiny, None), NAMES, COLOURS, tiny, None)
+    frame = geopandas.read_file(tmp_path/'b.geojson')
+    assert frame.is_valid.all() and np.allclose(frame.area, frame.pixels*1e-14, rtol=.1)
+
+
+def test_polygons_that_collapse_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(vector_files, '_decimals', lambda *args: 7)
+    side = 1e-4
+    transform = Affine(side, 0, 500000, 0, -side, 5e6)
+    report = write_polygons(tmp_path/'a.geojson', shapes_of(scene(), transform, 'EPSG:32633'), NAMES, COLOURS, transform, 'EPSG:32633')
+    lost = (geopandas.read_file(tmp_path/'a.geojson').geom_type!='Polygon').sum()
+    assert report['remarks']==[f'polygons too small for the decimals of GeoJSON, now points or lines: {lost}'] and lost>0
+
+
+def test_units_without_a_crs(tmp_path):
+    def remark(transform): return write_polygons(tmp_path/'a.parquet', shapes_of(scene(), transform, None), NAMES, COLOURS, transform, None)['remarks']
+    assert remark(Affine.identity())[0].startswith('no CRS: polygons are in pixels (x, y from the upper left corner); a GIS')
+    assert remark(Affine(.5, 0, 4e5, 0, -.5, 5e6))[0].startswith("no CRS: polygons are in the file's own units, areas in pixels; a GIS")
+
+
+@pytest.mark.parametrize('stem', ['gpkg_north', 'GPKG', 'sqlite_x', 'layer_styles', 'rtree_x', 'ogr_x', "it's \"x\" % ?#", 'Straße.1'])
+def test_any_file_name_for_a_geopackage(tmp_path, stem):
+    path = tmp_path/f'{stem}.gpkg'
+    report = write_polygons(path, shapes_of(scene(), *UTM), NAMES, COLOURS, *UTM, tags={'a': 'b'})
+    frame = geopandas.read_file(path, layer=pyogrio.list_layers(path)[0, 0])
+    assert len(frame)==report['count']>0 and 'pixels' in frame and tags_of(path)=={'a': 'b'} and [o.name for o in tmp_path.iterdir()]==[path.name]
