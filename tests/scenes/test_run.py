@@ -19,6 +19,7 @@ from satseg.data.rasters import CACHE
 from satseg.models.predict import class_ids, pixel_probabilities
 from satseg.data.synthetic import sample_scene
 from satseg.scenes.tiles import Layout
+from satseg.scenes.vector_files import FORMATS
 from test_engines import truth, write_net
 
 rasterio = pytest.importorskip('rasterio')
