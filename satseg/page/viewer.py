@@ -42,7 +42,7 @@ from ..scenes.tiles import Layout
 from ..scenes.compute import net_reach, predict_array
 from ..scenes.areas import pixel_areas
 from ..scenes.polygons import merge_polygons, tile_polygons
-from ..scenes.instances import merge_instances, tile_instances
+from ..scenes.polygons import merge_instances, tile_instances
 from ..scenes.vector_files import write_polygons
 from ..scenes.compute import uncertainty
 from .sources import Source, _there
