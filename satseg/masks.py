@@ -6,9 +6,18 @@
 __all__ = ['main']
 
 # %% ../nbs/8_commands/50_masks.ipynb #cb40c9cb
+import re
+
 from .core.commands import command
 from .core.errors import BadInput
-from .data.submissions import _shape_of, validate
+from .data.submissions import validate
+
+# %% ../nbs/8_commands/50_masks.ipynb #a5d7e1f0
+def _parse_size(text):
+    "(H,W) of `768` or `512x384`."
+    found = re.fullmatch(r'([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?', text)
+    if found: return int(found[1]),int(found[2] or found[1])
+    raise BadInput(f'--size: expected rows x columns, such as 768 or 512x384, got {text!r:.60}')
 
 # %% ../nbs/8_commands/50_masks.ipynb #c27d55f3
 @command
@@ -19,6 +28,6 @@ def main(
     ids:str=None, # CSV with all images in its first column, such as sample_submission.csv
 ):
     "Check a Kaggle submission of buildings (ImageID,Coordinates) or ships (ImageId,EncodedPixels)."
-    bad = validate(file, kind, size and _shape_of(size), ids)
+    bad = validate(file, kind, size and _parse_size(size), ids)
     print('\n'.join(f'{file}: {o}' for o in bad) or f'ok: {file}')
     if bad: raise BadInput(f'{file}: expected a file that can be submitted, got {len(bad)} mistakes, listed above')
