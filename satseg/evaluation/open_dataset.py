@@ -91,7 +91,7 @@ def _pickle(path, info, ignore):
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #138a9116
 def load_parts(
     path:str|Path, # File or folder
-    kind:str, # A key of `KINDS`
+    kind:str, # A key of `FORMATS`
     info, # `ModelInfo`
     ignore:bool, # Whether 255 is unknown even in a mask without a 1
     options:dict, # For the reader
@@ -104,7 +104,7 @@ def load_parts(
     if kind in ('coco','geotiffs','bands'): kw['classes'] = output_classes(info)
     if kind == 'clouds': kw['shadow'] = 'class' if len(info.classes) == 3 else 'background'
     if kind == 'ships': kw['group'] = None # Nothing is split here, so overlaps need not be found
-    if kind in ('folders','bands') and ignore: kw['has_ignore'] = True
+    if ignore: kw['has_ignore'] = True
     try: return load_dataset(path, kind, list(info.bands), **{**kw, **options})
     except BadInput as e: raise BadInput(str(e).replace('all_bands=', '--options all_bands=')) from None
     except (TypeError,ValueError,AttributeError) as e:
@@ -142,7 +142,7 @@ def check_distribution_shift(
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #91e99418
 def submission_kind(
     info, # `ModelInfo`
-    kind:str, # A key of `KINDS`
+    kind:str, # A key of `FORMATS`
 )->str|None: # 'ships', 'buildings', or None: this is no dataset of single objects
     "Which submission file a model writes."
     if len(output_classes(info)) != 2 or kind in ('pickle','clouds','sample'): return None

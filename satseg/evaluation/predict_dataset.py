@@ -19,7 +19,7 @@ from ..core.errors import BadInput, install_command
 from ..core.files import check_free, file_names, bundled_file, atomic_folder
 from ..core.tables import format_table
 from ..data.bands import true_colour
-from ..data.datasets import KINDS, kind_of
+from ..data.datasets import FORMATS, kind_of
 from ..data.polygons import mask_to_polygons
 from ..data.submissions import instances_to_rle, validate, write_building_csv, write_ship_csv
 from ..models.model_info import is_presence_classifier, output_classes
@@ -38,8 +38,8 @@ def check_arguments(model, dataset, kind, presence, out, min_area, bs, overwrite
         if path is None or Path(path).is_file(): continue
         found = 'a folder' if Path(path).is_dir() else 'no such file'
         raise BadInput(f'{path}: expected a model file, found {found}; give --{name} a file written by training, {hints[name]}')
-    if kind is not None and kind not in KINDS:
-        raise BadInput(f'expected a kind out of {", ".join(KINDS)}, got {kind}')
+    if kind is not None and kind not in FORMATS:
+        raise BadInput(f'expected a kind out of {", ".join(FORMATS)}, got {kind}')
     if kind is not None and dataset is None: raise BadInput(f'expected a dataset of the kind {kind}: give --dataset')
     if dataset is not None and not Path(dataset).exists():
         raise BadInput(f'{dataset}: expected a dataset, found no such file or folder; give --dataset, or leave it out for the built-in sample')
@@ -176,7 +176,7 @@ def _written(out, res, submission):
 def predict_dataset(
     model=None, # Model file, .pth or .onnx; the one that comes with satseg unless given
     dataset=None, # File or folder; the built-in sample unless given
-    kind:str|None=None, # A key of `KINDS`; recognised unless given
+    kind:str|None=None, # A key of `FORMATS`; recognised unless given
     split:str|None=None, # Part of the dataset: train, val, test or all
     out=None, # Folder to write
     presence=None, # Model file of a presence classifier: chips in which it sees nothing stay empty

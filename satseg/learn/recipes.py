@@ -10,7 +10,6 @@ __all__ = ['MAX_DEPTH', 'LOSS_ARGUMENTS', 'WEIGHT_ARGUMENTS', 'MODEL_ARGUMENTS',
 
 # %% ../../nbs/5_learn/30_recipes.ipynb #912b1f83
 import difflib
-import inspect
 import re
 from itertools import chain
 from pathlib import Path
@@ -22,7 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from ..core.errors import BadInput, preview
 from ..core.files import bundled_file
-from ..data.datasets import KINDS
+from ..data.datasets import FORMATS, format_options
 from ..models.model_info import TASKS
 
 # %% ../../nbs/5_learn/30_recipes.ipynb #58352b04
@@ -117,7 +116,7 @@ class Section(BaseModel):
 # %% ../../nbs/5_learn/30_recipes.ipynb #20d435c6
 class Data(Section):
     "Which chips."
-    kind:Literal[(None, *KINDS)] = None # Reader, a key of `formats.KINDS`; recognised unless given
+    kind:Literal[(None, *FORMATS)] = None # Reader, a key of `FORMATS`; recognised unless given
     bands:list[Text]|None = Field(None, min_length=1) # Names, in the order the net takes them; the reader's unless given
     classes:list[Text]|None = Field(None, min_length=2) # Names in the order of their ids; the reader's unless given
     options:dict[str,Any] = {} # More arguments of the reader
@@ -199,7 +198,7 @@ def _unknown_arguments(r):
     asked = [('loss.arguments', r.loss.arguments, LOSS_ARGUMENTS[r.loss.name], f'loss {r.loss.name}'),
              ('model.arguments', r.model.arguments, MODEL_ARGUMENTS[r.model.architecture], r.model.architecture)]
     if r.data.kind:
-        known = [o for o in inspect.signature(KINDS[r.data.kind]).parameters if o not in ('path','bands','classes')]
+        known = format_options(r.data.kind)
         asked.append(('data.options', r.data.options, known, f'reader {r.data.kind}'))
     for path,given,known,whose in asked:
         for k in given:

@@ -15,7 +15,7 @@ from satseg.data.coco import load_coco
 from satseg.data.ships import load_ships
 from satseg.data.clouds import load_clouds, read_split
 from satseg.data.band_files import load_bands
-from satseg.data.datasets import KINDS, kind_of, load_dataset
+from satseg.data.datasets import FORMATS, kind_of, load_dataset
 from satseg.data.rle import rle_encode
 from satseg.data.pictures import colours_to_ids, read_picture
 from satseg.data.splits import name_groups
@@ -643,7 +643,7 @@ def test_bad_scenes(tmp_path):
 # Any dataset
 
 def test_kinds_and_options(tmp_path):
-    assert set(KINDS) == {'pickle','folders','coco','ships','clouds','geotiffs','bands'}
+    assert set(FORMATS) == {'pickle','folders','coco','ships','clouds','geotiffs','bands'}
     one_line(lambda: kind_of(tmp_path), 'a folder of another kind')
     one_line(lambda: kind_of(tmp_path/'x'), 'found no such file')
     (tmp_path/'x.txt').write_text('')
