@@ -53,7 +53,7 @@ def read_picture(
     if not path.is_file(): raise BadInput(f'{path}: expected a picture, found {"a folder" if path.is_dir() else "no such file"}')
     with path.open('rb') as f: head = f.read(26)
     deep = head.startswith(b'\x89PNG') and head[24:25] == b'\x10' and head[25:] != b'\0' # Of 16-bit colours Pillow keeps half the bits
-    if deep or path.suffix.lower() in ('.tif','.tiff'):
+    if deep or path.suffix.lower() in ('.tif','.tiff','.jp2'):
         try: return _read_tif(path, n)
         except MissingPackage:
             if deep: raise # Pillow does the plain ones
@@ -89,7 +89,7 @@ def picture_size(
     "Size of a picture by its header."
     from PIL import Image
     try:
-        if Path(path).suffix.lower() in ('.tif','.tiff'):
+        if Path(path).suffix.lower() in ('.tif','.tiff','.jp2'):
             with open_raster(path) as r: return r.height,r.width
         with Image.open(path, formats=['PNG','JPEG','BMP']) as im: return im.height,im.width
     except Exception: return None # What is wrong is said by `read_picture`

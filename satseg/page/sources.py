@@ -23,7 +23,9 @@ from ..data.arrays import Cache
 from ..data.chips import Chips
 from ..data.pictures import read_image
 from ..data.rasters import open_npy
-from ..data.datasets import chip_places, is_unlabelled_scene, kind_of, valid_pixels
+from ..data.band_files import is_unlabelled_scene
+from ..data.datasets import chip_places, kind_of
+from ..data.geotiffs import valid_pixels
 from ..models.statistics import compare_statistics
 from ..models.model_info import is_presence_classifier, output_classes
 from ..models.predict import check_bands, load_net
@@ -193,7 +195,7 @@ def _reader(path, kind, chips, options):
 # %% ../../nbs/7_page/30_sources.ipynb #378b2c6b
 def _dataset(
     path, # Or None: the sample
-    kind:str, # 'sample', or a key of `formats.KINDS`
+    kind:str, # 'sample', or a key of `FORMATS`
     info, # `ModelInfo`
     split, # Name, or None
     name:str, # For errors

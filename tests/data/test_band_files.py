@@ -1,0 +1,67 @@
+"""Scenes with one file per band lie on the finest grid, as a map does."""
+import numpy as np
+import pytest
+from data_samples import one_line, rasterio, save, save_tif
+
+from satseg.data.band_files import load_bands
+from satseg.data.datasets import load_dataset
+from satseg.data.splits import class_shares
+
+
+def test_coarse_bands_and_other_systems_land_in_place(tmp_path):
+    yy,xx = np.mgrid[:40,:40]
+    save_tif(tmp_path/'s'/'B02.tif', (xx*10).astype(np.uint16))
+    save_tif(tmp_path/'s'/'B11.tif', (np.mgrid[:20,:20][1]*20+5).astype(np.uint16), size=20)
+    with rasterio.open(tmp_path/'s'/'B02.tif') as r:
+        from rasterio.vrt import WarpedVRT
+        with WarpedVRT(r, crs='EPSG:3857') as v: a,t = v.read(1),v.transform
+    with rasterio.open(tmp_path/'s'/'B08.tif', 'w', 'GTiff', a.shape[1], a.shape[0], 1, 'EPSG:3857', t, a.dtype) as r: r.write(a, 1)
+    chips = load_dataset(tmp_path/'s', bands=('B02','B11'))['all']
+    assert chips[0].image.shape == (2,40,40) and np.abs(chips[0].image[0]-chips[0].image[1])[:,2:-2].max() <= 1
+    chips = load_bands(tmp_path/'s', bands=('B02','B08'))['all']
+    image = chips[0].image
+    assert image.shape[1:] in ((40,40), a.shape) and np.median(np.abs(image[0]-image[1])[8:-8,8:-8]) <= 10
+
+
+def test_masks_of_scenes(tmp_path):
+    save_tif(tmp_path/'a'/'B02.tif', np.arange(16, dtype=np.uint16).reshape(4,4), nodata=0)
+    save(tmp_path/'a'/'mask.png', np.eye(4)*255)
+    chips = load_dataset(tmp_path/'a', classes=('sea','ship'))['all']
+    want = np.eye(4)
+    want[0,0] = 255 # The band has no data there
+    assert (chips[0].mask == want).all() and chips.has_masks
+    save(tmp_path/'a'/'mask.png', np.eye(3)*255)
+    one_line(lambda: load_bands(tmp_path/'a')['all'][0], 'mask.png', '3 x 3 pixels without coordinates')
+    save_tif(tmp_path/'a'/'label.tif', np.eye(4, dtype=np.uint8))
+    one_line(lambda: load_bands(tmp_path/'a'), 'label.tif and mask.png')
+
+
+def test_a_mask_is_resized_with_nearest_and_its_nodata_is_unknown(tmp_path):
+    save_tif(tmp_path/'B02.tif', np.ones((4,4), np.uint16))
+    save_tif(tmp_path/'label.tif', np.array([[0,2],[255,1]], np.uint8), size=20, nodata=255)
+    chips = load_bands(tmp_path, classes=('a','b','c'))['all']
+    assert (chips[0].mask == np.kron([[0,2],[255,1]], np.ones((2,2)))).all()
+    save_tif(tmp_path/'label.tif', np.array([[0,2],[0,1]], np.uint8), size=20, nodata=0) # 0 is a class: the nodata is a slip
+    assert (load_bands(tmp_path, classes=('a','b','c'))['all'][0].mask == np.kron([[0,2],[0,1]], np.ones((2,2)))).all()
+
+
+def test_bad_scenes(tmp_path):
+    save_tif(tmp_path/'a'/'B02.tif', np.ones((4,4), np.uint16))
+    save_tif(tmp_path/'b'/'B03.tif', np.ones((4,4), np.uint16))
+    one_line(lambda: load_dataset(tmp_path), 'no band in common')
+    save_tif(tmp_path/'b'/'B02.tif', np.ones((2,2), np.uint16), crs=None)
+    assert load_dataset(tmp_path)['all'].bands == ('B02',)
+    one_line(lambda: load_bands(tmp_path, bands=('B03',)), 'expected a band B03')
+    one_line(lambda: load_bands(tmp_path/'b'), 'some have coordinates and some have none')
+    save_tif(tmp_path/'a'/'label.tif', np.ones((4,4), np.uint8))
+    one_line(lambda: load_dataset(tmp_path), '1 scenes have no label.tif or mask.png: b')
+    one_line(lambda: load_bands(tmp_path/'a'/'x'), 'expected a folder')
+
+
+def test_real_scenes(real_data):
+    chips = load_dataset(real_data/'clouds_sentinel2', classes=('clear','cloud'))['all']
+    assert (len(chips), chips.bands) == (3, ('B02','B03','B04','B08')) and abs(class_shares(chips)['cloud']-.481) < .002
+    chips = load_dataset(real_data/'ships_sentinel2', classes=('background','ship'))['all']
+    assert chips.names == ['genoa','san_francisco'] and chips.bands == ('B02','B03','B11')
+    for i,n in ((0,29), (1,6)):
+        assert chips.instances(i).max() == n and ((chips.instances(i) > 0) == (chips[i].mask == 1)).mean() > .999

@@ -1,0 +1,258 @@
+"""Folders of images and masks: written by hand, read back, every mistake in one line."""
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from data_samples import RGB, TABLE, folders, one_line, save, save_tif
+
+from satseg.core.display import IGNORE
+from satseg.data.band_files import load_bands
+from satseg.data.datasets import kind_of, load_dataset
+from satseg.data.folders import load_folders
+from satseg.data.pictures import colours_to_ids
+from satseg.data.splits import class_shares
+
+
+def test_pairs_go_by_name_not_by_order(tmp_path):
+    for name,v in (('b',1), ('a',2), ('é',3)): save(tmp_path/'images'/f'{name}.jpg', np.full((4,4,3), v*40))
+    for name,v in (('a',0), ('b',1), ('e\u0301',1)): save(tmp_path/'masks'/f'{name}.png', np.full((4,4), v))
+    chips = load_dataset(tmp_path)['all']
+    assert {o.name: (int(o.image.mean()), int(o.mask.mean())) for o in chips} == {'a': (80,0), 'b': (40,1), 'é': (120,1)}
+
+
+def test_missing_partners_are_listed(tmp_path):
+    folders(tmp_path, [np.eye(3)]*2)
+    save(tmp_path/'IMAGES'/'x.png', np.zeros((3,3,3)))
+    save(tmp_path/'MASKS'/'y.png', np.zeros((3,3)))
+    one_line(lambda: load_folders(tmp_path), '2 without', 'x (no mask)', 'y (no image)')
+    save(tmp_path/'IMAGES'/'x.jpg', np.zeros((3,3,3)))
+    one_line(lambda: load_folders(tmp_path), 'x.jpg and x.png')
+
+
+def test_masks_of_0_and_255(tmp_path):
+    chips = load_folders(folders(tmp_path, [np.eye(4)*255, np.zeros((4,4))]))['all']
+    assert [int(o.mask.sum()) for o in chips] == [4,0]
+
+
+def test_255_is_unknown_as_soon_as_one_mask_of_the_pile_holds_a_1(tmp_path):
+    chips = load_folders(folders(tmp_path, [np.eye(4)*255, np.eye(4)]))['all']
+    assert (chips[0].mask[0] == [255,0,0,0]).all() and chips[1].mask.sum() == 4
+    assert (load_folders(tmp_path, has_ignore=True)['all'][0].mask.max()) == 255
+    assert load_folders(tmp_path, mask_kind='255')['all'][0].mask.max() == 1
+
+
+def test_lossy_masks_snap_and_grey_ones_are_refused(tmp_path):
+    m = np.kron([[0,1],[1,0]], np.ones((16,16)))*255
+    chips = load_folders(folders(tmp_path/'a', [m], suffix='.jpg', quality=80))['all']
+    assert (chips[0].mask == m/255).all()
+    grey = load_folders(folders(tmp_path/'b', [np.full((8,8), 120)], suffix='.jpg'))['all']
+    one_line(lambda: grey[0], '64 pixels are neither 0 nor 255', '0.jpg')
+
+
+def test_rgb_masks_that_are_grey_are_read_as_ids(tmp_path):
+    chips = load_folders(folders(tmp_path, [np.eye(4)[...,None]*np.full(3, 255)]))['all']
+    assert (chips[0].mask == np.eye(4)).all()
+
+
+@pytest.mark.parametrize('ids', [[0,1,2], [10,20,300]])
+def test_label_mapping_orders_ids(tmp_path, ids):
+    folders(tmp_path, [])
+    save(tmp_path/'IMAGES'/'a.png', np.zeros((1,3,3)))
+    (tmp_path/'MASKS').mkdir()
+    Image.fromarray(np.array([ids], np.uint16)).save(tmp_path/'MASKS'/'a.png')
+    (tmp_path/'label_mapping.json').write_text(json.dumps({str(i): n for i,n in zip(ids, 'abc')}))
+    chips = load_folders(tmp_path)['all']
+    assert chips.classes == ('a','b','c') and chips[0].mask.tolist() == [[0,1,2]]
+    assert load_folders(tmp_path, ignore=['a'])['all'][0].mask.tolist() == [[255,0,1]]
+    assert load_folders(tmp_path, classes=['x','y','z'])['all'].classes == ('x','y','z')
+    one_line(lambda: load_folders(tmp_path, classes=['x']), 'expected 3 classes')
+
+
+def test_ids_without_a_class_are_counted(tmp_path):
+    chips = load_folders(folders(tmp_path, [np.eye(4)*3]))['all']
+    one_line(lambda: chips[0], '0.png', '4 pixels hold 3', 'background, building')
+
+
+@pytest.mark.parametrize('text,what', [('[1]', 'expected an object'), ('{"a": "b"}', 'expected {'), ('{"0": 1, "1": "x"}', 'see 0'), ('{', 'line 1'),
+                                       ('{"0":"a","1":"a"}', 'name of its own'), ('['*100000, 'nested too deep'), ('\udcff', 'UTF-8')])
+def test_bad_label_mapping(tmp_path, text, what):
+    (folders(tmp_path, [np.eye(2)])/'label_mapping.json').write_bytes(text.encode('utf-8', 'surrogateescape'))
+    one_line(lambda: load_folders(tmp_path), 'label_mapping.json', what)
+
+
+def painted(): return np.array(RGB, np.uint8)[[[0,1],[2,1]]]
+
+
+@pytest.mark.parametrize('where', ['file','dict','list'])
+def test_colour_masks(tmp_path, where):
+    folders(tmp_path, [painted()])
+    if where == 'file': (tmp_path/'colours.json').write_text(json.dumps(TABLE))
+    kw = dict(file={}, dict=dict(colours=TABLE), list=dict(colours=RGB, classes=list(TABLE)))[where]
+    chips = load_folders(tmp_path, **kw)['all']
+    assert chips.classes == tuple(TABLE) and chips[0].mask.tolist() == [[0,1],[2,1]] and chips.colours == RGB
+    chips = load_folders(tmp_path, ignore=['unlabeled'], **kw)['all']
+    assert chips[0].mask.tolist() == [[255,0],[1,0]] and chips.colours == RGB[1:]
+
+
+def test_colours_snap_within_the_tolerance_only(tmp_path):
+    bent = painted().astype(int) + [[[3,-3,3],[-20,0,20]],[[0,0,0],[10,10,10]]]
+    folders(tmp_path, [bent])
+    assert load_folders(tmp_path, colours=TABLE)['all'][0].mask.tolist() == [[0,1],[2,1]]
+    one_line(lambda: load_folders(tmp_path, colours=TABLE, tolerance=10)['all'][0], '0.png: 2 pixels', '#2810AC (1 pixels)')
+    jpg = np.kron(painted().transpose(2,0,1), np.ones((1,32,32))).transpose(1,2,0).astype(np.uint8)
+    buf = io.BytesIO()
+    Image.fromarray(jpg).save(buf, 'JPEG', quality=95, subsampling=0)
+    ids = colours_to_ids(np.asarray(Image.open(buf)), RGB, tolerance=60)
+    assert (ids == np.kron([[0,1],[2,1]], np.ones((32,32)))).mean() > .99
+
+
+def test_unknown_colours(tmp_path):
+    a = painted()
+    a[0,0] = 0
+    folders(tmp_path, [a])
+    one_line(lambda: load_folders(tmp_path, colours=TABLE)['all'][0], '1 pixels', '#000000', 'ignore_colours')
+    assert load_folders(tmp_path, colours=TABLE, ignore_colours=['#000000'])['all'][0].mask[0,0] == 255
+    one_line(lambda: load_folders(tmp_path)['all'][0], '#3C1098', 'colours.json')
+    one_line(lambda: load_folders(tmp_path, colours={'building': 'red'}, classes=['building']), 'expected a colour like')
+    one_line(lambda: load_folders(tmp_path, colours=TABLE, classes=['building','moon']), 'every class, found none for moon')
+
+
+def test_palette_masks(tmp_path):
+    folders(tmp_path, [])
+    im = Image.new('P', (2,2))
+    im.putdata([5,1,2,1])
+    palette = np.zeros((256,3), np.uint8)
+    palette[[5,1,2]] = RGB
+    im.putpalette(palette.ravel().tolist())
+    save(tmp_path/'IMAGES'/'a.png', np.zeros((2,2,3)))
+    (tmp_path/'MASKS').mkdir()
+    im.save(tmp_path/'MASKS'/'a.png')
+    assert load_folders(tmp_path, colours=TABLE)['all'][0].mask.tolist() == [[0,1],[2,1]]
+    assert load_folders(tmp_path, classes=list('abcdef'))['all'][0].mask.tolist() == [[5,1],[2,1]]
+    palette[5] = 1
+    im.putpalette(palette.ravel().tolist())
+    im.save(tmp_path/'MASKS'/'a.png')
+    one_line(lambda: load_folders(tmp_path, colours=TABLE)['all'][0], 'a.png', '#010101 (1 pixels)')
+    six = {k: [i*40]*3 for i,k in enumerate('abcdef')}
+    assert load_folders(tmp_path, colours=six, mask_kind='ids')['all'][0].mask.tolist() == [[5,1],[2,1]]
+
+
+def test_the_workshops_folders(tmp_path):
+    folders(tmp_path/'TAIN_VAL_SET', [np.eye(3)]*2)
+    folders(tmp_path/'TEST_SET', [np.eye(3)])
+    assert {k: len(v) for k,v in load_dataset(tmp_path).items()} == {'all': 2, 'test': 1}
+    folders(tmp_path/'b'/'train', [np.eye(3)]*2)
+    folders(tmp_path/'b'/'val', [np.eye(3)])
+    assert {k: len(v) for k,v in load_dataset(tmp_path/'b').items()} == {'train': 2, 'val': 1}
+
+
+def test_pictures_alone_and_tif_masks(tmp_path):
+    save(tmp_path/'a'/'x.jpg', np.zeros((4,4,3)))
+    chips = load_dataset(tmp_path/'a')['all']
+    assert not chips.has_masks and chips[0].image.shape == (3,4,4)
+    save(tmp_path/'b'/'IMAGES'/'x.png', np.zeros((4,4,3)))
+    save_tif(tmp_path/'b'/'MASKS'/'x.tif', np.eye(4, dtype=np.uint8), crs=None)
+    assert (load_dataset(tmp_path/'b')['all'][0].mask == np.eye(4)).all()
+    one_line(lambda: load_folders(tmp_path/'nothing'), 'expected a folder')
+    (tmp_path/'c').mkdir()
+    one_line(lambda: load_folders(tmp_path/'c'), 'found none')
+
+
+def test_sizes_and_bands_of_pictures(tmp_path):
+    folders(tmp_path, [np.eye(4)]*2)
+    save(tmp_path/'IMAGES'/'1.png', np.zeros((5,4,3)))
+    one_line(lambda: load_folders(tmp_path)['all'][1], '1: image', 'differ in size')
+    save(tmp_path/'IMAGES'/'1.png', np.full((4,4), 7))
+    assert (load_folders(tmp_path)['all'][1].image == 7).all() # Grey among colours
+    save(tmp_path/'IMAGES'/'1.png', np.zeros((4,4,4)))
+    assert load_folders(tmp_path)['all'][1].image.shape == (3,4,4) # Alpha goes
+    assert load_folders(tmp_path, bands=('B02',))['all'].bands == ('B02',)
+    one_line(lambda: load_folders(tmp_path, bands=('B08',)), 'expected a band B08, found R,G,B')
+    assert load_folders(tmp_path, all_bands=('nir','R','G'), bands=('B08',))['all'].bands == ('B08',)
+
+
+def test_nothing_is_decoded_before_it_is_asked_for(tmp_path):
+    folders(tmp_path, [np.eye(4)]*3)
+    (tmp_path/'IMAGES'/'2.png').write_bytes(b'broken')
+    (tmp_path/'MASKS'/'1.png').write_bytes(b'broken')
+    chips = load_folders(tmp_path)['all']
+    assert chips[0].mask.sum() == 4
+    one_line(lambda: chips[1], 'MASKS/1.png')
+    one_line(lambda: chips[2], 'IMAGES/2.png')
+
+
+def test_two_folders_of_one_part_are_not_mixed_up(tmp_path):
+    for o in ('train','training'): folders(tmp_path/o, [np.zeros((4,4))])
+    one_line(lambda: load_folders(tmp_path), 'train and training')
+
+
+def test_what_255_means_is_decided_for_all_parts_at_once(tmp_path):
+    folders(tmp_path/'TRAIN_VAL_SET', [[[0,1],[1,255]]])
+    folders(tmp_path/'TEST_SET', [[[0,0],[0,255]]])
+    parts = load_folders(tmp_path)
+    assert [np.unique(o[0].mask).tolist() for o in parts.values()] == [[0,1,255], [0,255]]
+    assert np.unique(load_folders(tmp_path)['test'][0].mask).tolist() == [0,255] # Whichever is taken first
+
+
+def test_grid_cells_are_no_bands(tmp_path):
+    for o in ('A1','B1','B2'):
+        save(tmp_path/'IMAGES'/f'site_{o}.png', np.zeros((4,4,3)))
+        save(tmp_path/'MASKS'/f'site_{o}.png', np.zeros((4,4)))
+    assert kind_of(tmp_path) == 'folders'
+    (tmp_path/'x').mkdir()
+    (tmp_path/'x'/'b2.txt').write_text('')
+    one_line(lambda: kind_of(tmp_path/'x'), 'expected a dataset')
+    one_line(lambda: load_folders(tmp_path, masks='nowhere'), 'nowhere', 'expected a folder')
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_255_means_one_thing_in_all_masks_of_a_dataset(tmp_path):
+    masks = [np.array([[0,255],[255,0]]) for _ in range(250)]
+    masks[1] = np.array([[0,255],[255,1]]) # One of them holds a 1: the rest have an unknown rim
+    chips = load_folders(folders(tmp_path/'a', masks))['all']
+    assert {int(o.mask[0,1]) for o in chips} == {255}
+    for i,m in enumerate(([[0,255],[255,0]],[[0,255],[255,1]])):
+        save_tif(tmp_path/'b'/f's{i}'/'B02.tif', np.ones((2,2), np.uint16))
+        save(tmp_path/'b'/f's{i}'/'mask.png', m)
+    assert [o.mask[0].tolist() for o in load_bands(tmp_path/'b')['all']] == [[0,255]]*2
+
+
+def test_what_255_means_is_said_once(tmp_path):
+    folders(tmp_path, [np.eye(2)*255]*3)
+    with pytest.warns(UserWarning, match='255 in the masks is building, for no mask holds a 1') as said:
+        assert [o.mask.max() for o in load_folders(tmp_path)['all']] == [1]*3
+    assert len(said) == 1
+
+
+def test_one_name_in_two_parts_is_no_leak(tmp_path):
+    for part in 'train','val': folders(tmp_path/part, [np.eye(4)]*2)
+    parts = load_folders(tmp_path)
+    assert not set(parts['train'].groups) & set(parts['val'].groups)
+    parts = load_folders(tmp_path, group='.')
+    assert parts['train'].groups == parts['val'].groups == ['0','1']
+
+
+def test_real_pairs(real_data):
+    chips = load_dataset(real_data/'footprints_pairs')['all']
+    assert len(chips) == 94 and len(set(chips.groups)) == 10 and abs(class_shares(chips)['building']-.112) < .002
+
+
+def test_real_landcover(real_data):
+    parts = load_dataset(real_data/'landcover', ignore=('unlabeled',))
+    assert {k: (len(v), len(set(v.groups))) for k,v in parts.items()} == {'all': (45,5), 'test': (9,1)}
+    assert parts['all'].classes == ('building','land','road','vegetation','water') and parts['all'].colours[1] == (132,41,246)
+
+
+def test_real_colour_masks_equal_the_ids(real_data):
+    root = real_data/'landcover'
+    ids = load_folders(root/'TEST_SET')['all']
+    one_line(lambda: list(load_folders(root/'TEST_SET', masks=root/'COLOUR_MASKS')['all']), '#000000 (1,147 pixels)')
+    painted = load_folders(root/'TEST_SET', masks=root/'COLOUR_MASKS', ignore_colours=['#000000'])['all']
+    black = 0
+    for a,b in zip(ids, painted):
+        unknown = b.mask == IGNORE
+        black += unknown.sum()
+        assert (a.mask[~unknown] == b.mask[~unknown]).all() and (a.mask[unknown] == 0).all()
+    assert black == 1147+2725
