@@ -118,7 +118,8 @@ def _landsat_aliases(token, text, colour):
     "Names of a Landsat's band of a known colour."
     # Sentinel-2 means another colour by it
     clash = len(other_names(token)) > 1 or token.upper() in SENTINEL2[4:]
-    return tuple(dict.fromkeys([colour, text] if clash else [colour, token, text]))
+    names = dict.fromkeys((colour, token, text))
+    return tuple(o for o in names if not (clash and o == token))
 
 def aliases(
     text:str, # A description such as `B4, central wavelength 665 nm`, or the stem of a file
