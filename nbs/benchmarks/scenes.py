@@ -162,7 +162,7 @@ def compare(out, reference, size, whole, probability=None):
             with rasterio.open(probability) as prob:
                 far = abs(prob.read(1, window=window).astype(np.float32)/(254 if prob.dtypes[0] == 'uint8' else 1) - p)
             far = np.nan_to_num(far, nan=1)
-            res['largest'],res['ring_largest'] = max(res['largest'], far[judged].max()),max(res['ring_largest'], far[ring].max(initial=0))
+            res['largest'],res['ring_largest'] = max(res['largest'], far[judged].max(initial=0)),max(res['ring_largest'], far[ring].max(initial=0))
     if not probability: res['largest'] = res['ring_largest'] = None
     res = {k: v if v is None else float(v) if 'largest' in k else int(v) for k,v in res.items()}
     return dict(res, missing=int(lost), marked=int(marked), marked_wrongly=int(wrong))

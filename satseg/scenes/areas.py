@@ -18,7 +18,8 @@ def _load_crs(text):
     pyproj = need('pyproj', 'geo')
     try: return pyproj.CRS.from_user_input(text)
     except pyproj.exceptions.CRSError as e:
-        raise BadInput(f'expected a coordinate reference system, got {text[:60]!r} ({str(e):.60})') from None
+        got = f'{text[:60]!r} ({str(e):.60})'
+        raise BadInput(expected='a coordinate reference system', got=got) from None
 
 def find_crs(
     crs, # Coordinate reference system as rasterio or pyproj know it, or its text
@@ -45,7 +46,7 @@ def pixel_steps(
     crs, # See `find_crs`; None: the plain pixel grid
     x:np.ndarray, # (n,) pixel coordinates
     y:np.ndarray, # (n,)
-)->np.ndarray: # (n,2,2) metres: [:,:,0] east and north of one pixel to the right, [:,:,1] of one pixel down
+)->np.ndarray: # (n,2,2) metres: [:,:,0] east and north of a pixel to the right, [:,:,1] of one down
     "How far one pixel goes on the ground."
     if not crs: return np.tile(np.eye(2), (len(x),1,1))
     crs = find_crs(crs)
@@ -60,7 +61,8 @@ def pixel_steps(
     bearing,_,far = geod.inv(*start, lon[:,1:], lat[:,1:])
     way = far[:,None]*np.stack([np.sin(np.radians(bearing)), np.cos(np.radians(bearing))], 1)
     steps = np.stack([way[:,:,0]-way[:,:,1], way[:,:,2]-way[:,:,3]], 2)/(2*s)
-    return np.where(np.isfinite(steps).all((1,2), keepdims=True), steps, plain) # Beyond the edge of the projection's world
+    inside = np.isfinite(steps).all((1,2), keepdims=True) # Of the projection's world
+    return np.where(inside, steps, plain)
 
 # %% ../../nbs/6_scenes/20_areas.ipynb #2567cf10
 def _cross(steps): return np.abs(steps[...,0,0]*steps[...,1,1]-steps[...,0,1]*steps[...,1,0])
@@ -68,7 +70,7 @@ def _cross(steps): return np.abs(steps[...,0,0]*steps[...,1,1]-steps[...,0,1]*st
 def _degree_areas(transform, radians, geod, window):
     "Areas of pixels whose coordinates are angles; `radians` of a unit."
     row,col,h,w = window
-    cols = np.arange(col, col+w)+.5 if transform.d else np.zeros(1) # Latitude changes along a row only if the grid is turned
+    cols = np.arange(col, col+w)+.5 if transform.d else np.zeros(1) # Only of a turned grid
     lat = (transform.f+transform.d*cols+transform.e*(np.arange(row, row+h)[:,None]+.5))*radians
     curve = 1-geod.es*np.sin(lat)**2
     tall = abs(transform.e*radians)/2
@@ -96,10 +98,13 @@ def pixel_areas(
     if not crs: return np.ones((1,1))
     crs = find_crs(crs)
     about = abs(transform.determinant)*_metres(crs)**2
-    if not about > 0: raise BadInput(f'expected a transform with pixels of some size, got {tuple(transform)[:6]}')
+    if not about > 0:
+        raise BadInput(f'expected a transform with pixels of some size, got {tuple(transform)[:6]}')
     geod = crs.get_geod()
     if geod is None: area = np.full((1,1), about)
     elif crs.is_geographic: area = _degree_areas(transform, _metres(crs)/6378137, geod, window)
-    else: area = _lattice_areas(transform, crs, int(2**np.clip(np.log2(16000/about**.5)//1, 0, 8)), window)
+    else:
+        step = 2**int(np.clip(np.log2(16000/about**.5)//1, 0, 8))
+        area = _lattice_areas(transform, crs, step, window)
     tick = 2.**(np.ceil(np.log2(about))-26)
     return np.round(area/tick)*tick

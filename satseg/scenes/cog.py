@@ -32,7 +32,8 @@ def _plan_overviews(height, width):
 def _open(path, mode='r', **profile):
     "A GeoTIFF."
     rasterio = need('rasterio', 'geo')
-    options = dict(GDAL_CACHEMAX=16_000_000, GDAL_OVR_CHUNK_MAX_SIZE='2000000', GDAL_PAM_ENABLED='NO', GDAL_NUM_THREADS='1')
+    options = dict(GDAL_CACHEMAX=16_000_000, GDAL_OVR_CHUNK_MAX_SIZE='2000000',
+                   GDAL_PAM_ENABLED='NO', GDAL_NUM_THREADS='1')
     with warnings.catch_warnings(), rasterio.Env(**options):
         warnings.simplefilter('ignore', rasterio.errors.NotGeoreferencedWarning)
         try:
@@ -47,11 +48,14 @@ def _fill(dataset, parts):
     for window,a in parts:
         a = np.ascontiguousarray(a if a.ndim == 3 else a[None])
         if a.shape != (dataset.count,*window[2:]) or a.dtype != dataset.dtypes[0]:
-            raise BadInput(f'window {window}: expected {dataset.count} band(s) of {dataset.dtypes[0]}, got {a.dtype} of shape {a.shape}')
+            wanted = f'{dataset.count} band(s) of {dataset.dtypes[0]}'
+            raise BadInput('', f'window {window}', wanted, f'{a.dtype} of shape {a.shape}')
         dataset.write(a, window=_window(window))
         sums[tuple(window)] = zlib.crc32(a)
     missing = dataset.height*dataset.width - sum(h*w for _,_,h,w in sums)
-    if missing: raise BadInput(f'expected parts that tile the map, {missing:,} pixels are missing: give each tile once')
+    if missing:
+        raise BadInput(f'expected parts that tile the map, {missing:,} pixels are missing',
+                       hint='give each tile once')
     return sums
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #1f20cb1a
@@ -62,11 +66,13 @@ def _check_tiles(dataset):
         for level,f in enumerate([1,*dataset.overviews(1)]):
             place = dict(dm='TIFF', bidx=1, **(dict(ovr=level-1) if level else {}))
             for y,x in np.ndindex(-(-dataset.height//(f*th)), -(-dataset.width//(f*tw))):
-                start,n = (dataset.get_tag_item(f'BLOCK_{o}_{x}_{y}', **place) for o in ('OFFSET','SIZE'))
+                start,n = (dataset.get_tag_item(f'BLOCK_{o}_{x}_{y}', **place)
+                           for o in ('OFFSET','SIZE'))
                 try:
                     file.seek(int(start))
                     zlib.decompress(file.read(int(n)))
-                except (TypeError,zlib.error): raise OSError('a tile is damaged, or not there') from None
+                except (TypeError,zlib.error):
+                    raise OSError('a tile is damaged, or not there') from None
 
 def _check_map(path, sums, n):
     "OSError if a map is not made of the parts of these checksums, or has not `n` overviews."
@@ -74,12 +80,13 @@ def _check_map(path, sums, n):
         if len(dataset.overviews(1)) != n: raise OSError('overviews are lost')
         _check_tiles(dataset)
         for window,crc in sums.items():
-            if zlib.crc32(dataset.read(window=_window(window))) != crc: raise OSError(f'window {window} cannot be read back')
+            if zlib.crc32(dataset.read(window=_window(window))) != crc:
+                raise OSError(f'window {window} cannot be read back')
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #027c4b62
 def write_cog(
     path:str|Path, # The map
-    parts, # Iterable of ((row, col, height, width), array (h,w) or (bands,h,w)) that tile the map; best in reading order
+    parts, # Iterable of ((row, col, height, width), array (h,w) or (bands,h,w)) that tile the map
     height:int, # Pixels of the map
     width:int,
     count:int=1, # Bands
@@ -90,32 +97,37 @@ def write_cog(
     colours=None, # (r,g,b) 0-255 of each class id: becomes the colour table; for one band of uint8
     descriptions=(), # Names of the bands
     tags=None, # Name -> value, in words
-    resampling:str='mode', # Of the overviews: `mode` for classes, `average` for probabilities, `nearest`
-    scale:float=None, # What is meant is the stored value times this, such as 1/250 for probabilities; None: as stored
+    resampling:str='mode', # Of the overviews: `mode` for classes, `average` for probabilities
+    scale:float=None, # What is meant is the stored value times this, such as 1/250
 ):
-    "Write a cloud-optimised GeoTIFF that appears whole or not at all, in memory that does not depend on its size."
+    "Write a cloud-optimised GeoTIFF of any size in little memory; it appears whole or not at all."
     path,(tile,factors) = Path(path),_plan_overviews(height, width)
     squeeze = dict(compress='DEFLATE', bigtiff='IF_SAFER')
-    profile = dict(squeeze, height=height, width=width, count=count, dtype=dtype, crs=crs, nodata=nodata, tiled=True, zlevel=1,
-                   blockxsize=tile, blockysize=tile, interleave='band', photometric='MINISBLACK')
+    profile = dict(squeeze, height=height, width=width, count=count, dtype=dtype, crs=crs,
+                   nodata=nodata, tiled=True, zlevel=1, blockxsize=tile, blockysize=tile,
+                   interleave='band', photometric='MINISBLACK')
     if transform is not None and not transform.is_identity: profile['transform'] = transform
     try:
         with atomic_files(path) as tmp:
             plain = tmp/'plain.tif'
             with _open(plain, 'w', **profile) as dataset:
-                if colours: dataset.write_colormap(1, {i: tuple(int(v) for v in c) for i,c in enumerate(colours)})
+                if colours: dataset.write_colormap(1, dict(enumerate(map(tuple, colours))))
                 for i,name in enumerate(descriptions, 1): dataset.set_band_description(i, str(name))
                 if scale: dataset.scales = [scale]*count
                 dataset.update_tags(**{k: str(v) for k,v in (tags or {}).items()})
                 sums = _fill(dataset, parts)
             with _open(plain, 'r+') as dataset:
-                if factors: dataset.build_overviews(factors, need('rasterio.enums', 'geo').Resampling[resampling])
+                vote = need('rasterio.enums', 'geo').Resampling[resampling]
+                if factors: dataset.build_overviews(factors, vote)
             with _open(plain) as dataset:
-                need('rasterio.shutil', 'geo').copy(dataset, tmp/path.name, driver='COG', blocksize=tile, overviews='FORCE_USE_EXISTING',
-                                                    predictor='NO' if resampling == 'mode' else 'YES', **squeeze)
+                need('rasterio.shutil', 'geo').copy(
+                    dataset, tmp/path.name, driver='COG', blocksize=tile,
+                    overviews='FORCE_USE_EXISTING', **squeeze,
+                    predictor='NO' if resampling == 'mode' else 'YES')
             _check_map(tmp/path.name, sums, len(factors))
     except OSError as e:
-        raise BadInput(f'{path}: cannot be written ({reason(e)}): make room or name another place; --resume goes on') from None
+        raise BadInput(f'cannot be written ({reason(e)})', path,
+                       hint='make room or name another place; --resume goes on') from None
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #636069cf
 def verify_finished(

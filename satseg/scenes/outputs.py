@@ -34,8 +34,9 @@ def area_table(
     "Pixels, shares and areas of the classes."
     def row(name, n, share, m2=None):
         sizes = dict(area_m2=(1,2), ha=(1e4,4), km2=(1e6,6)) if areas is not None else {}
-        ground = {k: None if m2 is None else round(m2/unit, digits) for k,(unit,digits) in sizes.items()}
-        return {'class':name, 'pixels':int(n), 'share':share if share is None else round(share, 6), **ground}
+        def cut(v, digits): return None if v is None else round(v, digits)
+        ground = {k: cut(m2 and m2/unit, digits) for k,(unit,digits) in sizes.items()}
+        return {'class':name, 'pixels':int(n), 'share':cut(share, 6), **ground}
     total,m2s = int(sum(pixels)),[None]*len(classes) if areas is None else [float(o) for o in areas]
     rows = [row(name, n, n/total if total else 0., m2) for name,n,m2 in zip(classes, pixels, m2s)]
     whole = row('all classes', total, float(total > 0), None if areas is None else sum(m2s))
@@ -52,10 +53,11 @@ def map_files(
     "Which files a scene gets."
     res = dict(polygons=f'{name}_polygons.{suffix}') if plan['polygons'] else {}
     res.update({o: f'{name}_{o}.tif' for o in _EXTRA if plan[o]})
-    return {**res, 'areas': f'{name}_areas.csv', 'style': f'{name}_classes.qml', 'classes': f'{name}_classes.tif'}
+    res.update(areas=f'{name}_areas.csv', style=f'{name}_classes.qml', classes=f'{name}_classes.tif')
+    return res
 
 def _stale_names(name, names):
-    "What earlier runs may have left under this name: the class map, first of all, and files that this run does not write."
+    "What earlier runs may have left: the class map, first of all, and what this run does not write."
     others = [f'{name}_polygons.{o}' for o in FORMATS]+[f'{name}_{o}.tif' for o in _EXTRA]
     return [names['classes'], *(o for o in others if o not in names.values())]
 
@@ -68,9 +70,10 @@ def model_tags(
     "What a map says about its origin."
     from satseg import __version__
     names = {f'CLASS_{i}': o for i,o in enumerate(output_classes(info))}
-    return dict(SATSEG_PLAN=plan_id(made), SATSEG_VERSION=__version__, MODEL=Path(model).name, MODEL_SHA256=made['model'],
-                MODEL_BANDS=','.join(info.bands), MODEL_TRAINED_ON=info.trained_on or 'not said',
-                THRESHOLD='most probable class' if made['threshold'] is None else made['threshold'], **names)
+    threshold = 'most probable class' if made['threshold'] is None else made['threshold']
+    return dict(SATSEG_PLAN=plan_id(made), SATSEG_VERSION=__version__, MODEL=Path(model).name,
+                MODEL_SHA256=made['model'], MODEL_BANDS=','.join(info.bands), THRESHOLD=threshold,
+                MODEL_TRAINED_ON=info.trained_on or 'not said', **names)
 
 def _hashes(folder, names):
     "SHA-256 of all files but the class map, as text."
@@ -98,7 +101,8 @@ def _sum_areas(store, plan, scene, classes):
     for _,d in _read_tiles(store, plan, 'map'):
         counts += d['counts']
         areas += d.get('areas', 0)
-    return area_table(classes, counts, areas if scene.crs else None, scene.height*scene.width-int(counts.sum()))
+    empty = scene.height*scene.width-int(counts.sum())
+    return area_table(classes, counts, areas if scene.crs else None, empty)
 
 def _merge_shapes(store, plan, scene, info, memory, counts):
     "The polygons of all tiles."
@@ -138,15 +142,20 @@ def write_outputs(
         write_csv(tmp/names['areas'], rows)
         (tmp/names['style']).write_text(qgis_style(classes, colours), encoding='utf-8')
         if plan['polygons']:
-            found = write_polygons(tmp/names['polygons'], _merge_shapes(store, plan, scene, info, memory, counts),
-                                   classes, colours, scene.transform, scene.crs, min_area, simplify, tags)
-        for layer in (o for o in _EXTRA if plan[o]):
-            shown = [classes[1]] if info.arguments.get('n_out', 1) == 1 else info.classes
-            bands = [f'probability of {o}' for o in shown] if layer == 'probabilities' else [plan[layer]]
-            save(layer, layer, (len(bands),) if layer == 'probabilities' else (), descriptions=bands,
+            shapes = _merge_shapes(store, plan, scene, info, memory, counts)
+            found = write_polygons(tmp/names['polygons'], shapes, classes, colours, scene.transform,
+                                   scene.crs, min_area, simplify, tags)
+        shown = [classes[1]] if info.arguments.get('n_out', 1) == 1 else info.classes
+        bands = dict(probabilities=[f'probability of {o}' for o in shown], uncertainty=[plan['uncertainty']])
+        for o in (o for o in _EXTRA if plan[o]):
+            save(o, o, (len(shown),) if o == 'probabilities' else (), descriptions=bands[o],
                  scale=1/STEPS, resampling='average', tags=tags)
-        save('classes', colours=colours, descriptions=['class'], tags=dict(tags, SATSEG_FILES=_hashes(tmp, names)))
+        tags = dict(tags, SATSEG_FILES=_hashes(tmp, names))
+        save('classes', colours=colours, descriptions=['class'], tags=tags)
         for o in _stale_names(scene.name, names): (folder/o).unlink(missing_ok=True)
     if counts['uncut']:
-        found['remarks'].append(f'{counts["uncut"]:,} connected parts are too large to be cut into objects within --memory')
-    return paths, format_table([{k: f'{v:.0f}' if k == 'area_m2' and v is not None else v for k,v in o.items()} for o in rows]), found
+        found['remarks'].append(f'{counts["uncut"]:,} connected parts are too large to be cut '
+                                'into objects within --memory')
+    for o in rows:
+        if o.get('area_m2') is not None: o['area_m2'] = f'{o["area_m2"]:.0f}'
+    return paths, format_table(rows), found

@@ -16,11 +16,11 @@ from ..data.instances import instances_from_probabilities, label_components
 from ..data.polygons import build_polygons, outline_corners, trace_outlines
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #5e5d6031
-_PART = np.dtype([('class_id',np.uint8), ('pixels',np.int64), ('area',np.float64), ('score',np.float64)])
+_PART = np.dtype([('class_id','u1'), ('pixels','i8'), ('area','f8'), ('score','f8')])
 _SCORE = 2**20
 
 def _measure_parts(parts, classes, areas, score):
-    "Table `_PART` of the parts 1..n of an array (h,w); `classes` and `areas` are (h,w), or what numpy makes it of."
+    "Table `_PART` of the parts 1..n of an array (h,w)."
     n,flat = parts.max(initial=0)+1,parts.ravel()
     table = np.zeros(n, _PART)
     table['class_id'][parts] = classes
@@ -44,7 +44,7 @@ def _find_open(parts, tile, shape):
     return number, {k: number[o] for k,o in zip(_SIDES, sides)}
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #4aa7b604
-_CORNER = np.dtype([('part',np.int32), ('at',np.int64), ('turn',np.int8)])
+_CORNER = np.dtype([('part','i4'), ('at','i8'), ('turn','i1')])
 
 def _trace_window(corners, window):
     "Outlines as of `trace_outlines`, in pixels of the scene."
@@ -97,13 +97,13 @@ class Shape(NamedTuple):
 def _build_shapes(parts, xy, rings, polygons):
     "Table and outlines of parts as `Shape`s."
     order = np.lexsort(xy[rings[polygons[:-1]]].T)
-    rows = parts[order].tolist()
-    for (class_id,pixels,area,score),polygon in zip(rows, build_polygons(xy, rings, polygons)[order]):
+    outlines = build_polygons(xy, rings, polygons)[order]
+    for (class_id,pixels,area,score),polygon in zip(parts[order].tolist(), outlines):
         yield Shape(class_id, polygon, pixels, area, score/pixels/_SCORE)
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #6d455c18
 def _group_parts(n, seams, class_id):
-    "Number of groups, and the group of each of `n` parts; each seam is two arrays of parts, from 1 on."
+    "Number of groups, and the group of each of `n` parts; a seam is two arrays of parts from 1 on."
     a,b = (np.concatenate(o) for o in zip(*seams))
     both = (a > 0)&(b > 0)
     a,b = a[both]-1,b[both]-1
@@ -113,7 +113,7 @@ def _group_parts(n, seams, class_id):
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #41175782
 def _split_tables(tables, stays, number):
-    "Rows of parts that stay (a list of tables), and of parts that leave (one table); `number` has the parts' new numbers."
+    "Rows of parts that stay (tables) and that leave (one table), by the parts' new numbers."
     held,done = [],[]
     for o in tables:
         stay = stays[o['part']]
@@ -124,7 +124,7 @@ def _split_tables(tables, stays, number):
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #4285f440
 def _close_row(parts, seams, below, held):
-    "Join the parts of a row of tiles: parts that stay open, and what is kept of them; complete parts, and what is kept of these."
+    "Join the parts of a row: open parts, and what is kept of them; complete ones, and the same."
     n,group = _group_parts(len(parts), seams, parts['class_id'])
     whole = np.zeros(n, _PART)
     whole['class_id'][group] = parts['class_id']
@@ -134,11 +134,12 @@ def _close_row(parts, seams, below, held):
     number = np.where(stays, stays.cumsum(), (~stays).cumsum())-1
     below[on] = number[group[below[on]-1]]+1
     split = {k: _split_tables(o, stays[group], number[group]) for k,o in held.items()}
-    return whole[stays], {k: o for k,(o,_) in split.items()}, whole[~stays], {k: o for k,(_,o) in split.items()}
+    held,done = ({k: o[i] for k,o in split.items()} for i in (0,1))
+    return whole[stays], held, whole[~stays], done
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #42399534
 def _drop_rows(tables, pixels, most):
-    "Forget rows of tables if there are more than `most`; `pixels` of each part are as many as it had rows."
+    "Forget rows of tables if there are more than `most`; a part had as many as it has `pixels`."
     if sum(map(len, tables)) <= most: return tables
     sizes = sum(np.bincount(o['part'], minlength=len(pixels)) for o in tables)
     sizes[sizes < pixels] = 0
@@ -150,8 +151,9 @@ def _drop_rows(tables, pixels, most):
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #01f024b3
 def _join_tiles(tile_of, layout, finish, kept):
-    """`Shape`s of tiles in reading order, and after each row of tiles those that crossed seams: `finish` makes them of a table of complete
-    parts and of {name: table} kept of these; `kept` has the names of these tables, and how many rows of each may be kept of open parts."""
+    """`Shape`s of tiles in reading order, and after each row of tiles those that crossed seams.
+    `finish` makes them of a table of complete parts and of {name: table} kept of these;
+    `kept` has the names of such tables, and how many rows of each may be kept of open parts."""
     across,above = len(layout.cols)-1,np.zeros(layout.width, int)
     opened,held = np.zeros(0, _PART),{k: [] for k in kept}
     for first in range(0, len(layout), across):
@@ -181,13 +183,13 @@ def _trace_parts(parts, corners, width):
 def merge_polygons(
     tile_of, # Function: number of a tile -> its `tile_polygons`
     layout, # `Layout` of the tiles, or anything with width, cols and len()
-): # Iterator of `Shape`: finished ones of each tile, and after each row of tiles those that crossed seams, by first pixel
+): # Iterator of `Shape`: finished ones of each tile; after each row those that crossed seams
     "All polygons of a scene."
     def finish(parts, kept): return _trace_parts(parts, kept['corners'], layout.width)
     return _join_tiles(tile_of, layout, finish, dict(corners=np.inf))
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #acb93773
-_PIXEL = np.dtype([('part',np.int32), ('at',np.int64), ('inside',np.float32), ('border',np.float32)])
+_PIXEL = np.dtype([('part','i4'), ('at','i8'), ('inside','f4'), ('border','f4')])
 
 def tile_instances(
     probs:np.ndarray, # (3,h,w) float32 background, inside, border: 0 to 1
@@ -215,7 +217,7 @@ def tile_instances(
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #d488a4a1
 def _pick_canvases(box):
-    "Small boxes (n,4) of first row and column, last row and column, that lie near each other, and each large one: lists of places in `box`."
+    "Places of small boxes (n,4) that lie near each other, and of each large one."
     place = box[:,:2]//768 @ [2**32,1]
     large = np.flatnonzero((box[:,2:]-box[:,:2] > 256).any(1))
     place[large] = -1-large
@@ -242,9 +244,9 @@ def merge_instances(
     tile_of, # Function: number of a tile -> its `tile_instances`
     layout, # `Layout` of the tiles
     areas, # Function: window -> its `pixel_areas`
-    max_pixels:int=8_000_000, # Of a blob's bounding box; a larger one is not cut, for that takes 100 bytes a pixel
-    max_open:int=16_000_000, # Pixels kept of open blobs, 20 bytes each; the largest are not cut if there are more
-    counts:dict=None, # Its entry `uncut` is raised by the number of blobs that were too large to cut
+    max_pixels:int=8_000_000, # Of a blob's bounding box, 100 bytes each; a larger one is not cut
+    max_open:int=16_000_000, # Pixels kept of open blobs, 60 bytes each; the largest go first
+    counts:dict=None, # Its entry `uncut` is raised by the number of blobs that were not cut
     **cut, # threshold, seed, min_seed, min_area as in `tile_instances`
 ): # Iterator of `Shape` of class 1; the score is the mean of inside + border
     "All objects of a scene."
@@ -252,14 +254,15 @@ def merge_instances(
     counts.setdefault('uncut', 0)
     def finish(parts, kept):
         corners,pixels = kept['corners'],kept['pixels']
-        row,col = np.divmod(corners['at'], layout.width+1)
-        box = np.full((len(parts),4), -1)
-        np.maximum.at(box, corners['part'], np.stack([layout.height-row,layout.width-col,row,col], 1))
-        box[:,:2] = [layout.height,layout.width]-box[:,:2]
+        at = np.stack(np.divmod(corners['at'], layout.width+1), 1)
+        box = np.full((len(parts),4), -2**62) # First row and column, last row and column
+        np.maximum.at(box, corners['part'], np.concatenate([-at,at], 1))
+        box[:,:2] *= -1
         sizes = np.bincount(pixels['part'], minlength=len(parts))
         small = ((box[:,2:]-box[:,:2]).prod(1) <= max_pixels)&(sizes == parts['pixels'])
         counts['uncut'] += int((~small).sum())
-        own = np.split(pixels[np.argsort(pixels['part'], kind='stable')], sizes.cumsum()[:-1])
-        yield from _cut_blobs([own[i] for i in np.flatnonzero(small)], box[small], layout.width, areas, cut)
+        blobs = np.split(pixels[np.argsort(pixels['part'], kind='stable')], sizes.cumsum()[:-1])
+        blobs = [blobs[i] for i in np.flatnonzero(small)]
+        yield from _cut_blobs(blobs, box[small], layout.width, areas, cut)
         yield from _trace_parts(parts[~small], corners[~small[corners['part']]], layout.width)
     return _join_tiles(tile_of, layout, finish, dict(corners=np.inf, pixels=max_open))

@@ -23,19 +23,24 @@ def _element(tag, *children, **attributes):
 def _palette(classes, colours):
     "How the pixels of a map are painted."
     shown = shown_classes(classes, colours)
-    entries = [_element('paletteEntry', value=i, color='#%02x%02x%02x' % tuple(c), alpha=255 if i in shown else 0, label=o)
-               for i,(o,c) in enumerate(zip(classes, colours))]
+    def entry(i, name, rgb):
+        return _element('paletteEntry', value=i, color='#%02x%02x%02x' % tuple(rgb),
+                        alpha=255*(i in shown), label=name)
+    entries = [entry(i, *o) for i,o in enumerate(zip(classes, colours))]
     clear = _element('pixelListEntry', min=IGNORE, max=IGNORE, percentTransparent=100)
     transparency = _element('rasterTransparency', _element('singleValuePixelList', clear))
-    return _element('pipe', _element('rasterrenderer', transparency, _element('colorPalette', *entries),
-                                     type='paletted', band=1, opacity=1, alphaBand=-1, nodataColor=''))
+    painter = _element('rasterrenderer', transparency, _element('colorPalette', *entries),
+                       type='paletted', band=1, opacity=1, alphaBand=-1, nodataColor='')
+    return _element('pipe', painter)
 
 def _symbol(i, colour):
     "How the polygons of class `i` are painted."
     fill,edge = (','.join(str(int(o*f)) for o in colour) for f in (1,.6))
-    options = dict(color=f'{fill},160', outline_color=f'{edge},255', outline_width=.2, style='solid', outline_style='solid')
+    options = dict(color=f'{fill},160', style='solid',
+                   outline_color=f'{edge},255', outline_width=.2, outline_style='solid')
     options = [_element('Option', name=k, type='QString', value=o) for k,o in options.items()]
-    layer = _element('layer', _element('Option', *options, type='Map'), **{'class':'SimpleFill', 'enabled':1, 'pass':0})
+    layer = _element('layer', _element('Option', *options, type='Map'),
+                     **{'class':'SimpleFill', 'enabled':1, 'pass':0})
     return _element('symbol', layer, name=i, type='fill', alpha=1, clip_to_extent=1)
 
 # %% ../../nbs/6_scenes/33_styles.ipynb #0ff13b54
@@ -48,10 +53,12 @@ def qgis_style(
     colours = list(colours) or class_colours(len(classes))
     if polygons:
         symbols = [_symbol(*o) for o in enumerate(colours[:len(classes)])]
-        names = [_element('category', value=i, symbol=i, label=o, type='integer', render='true') for i,o in enumerate(classes)]
-        painter = _element('renderer-v2', _element('categories', *names), _element('symbols', *symbols),
-                           type='categorizedSymbol', attr='class_id')
+        names = [_element('category', value=i, symbol=i, label=o, type='integer', render='true')
+                 for i,o in enumerate(classes)]
+        parts = _element('categories', *names),_element('symbols', *symbols)
+        painter = _element('renderer-v2', *parts, type='categorizedSymbol', attr='class_id')
     else: painter = _palette(classes, colours)
     root = _element('qgis', painter, version='3.28', styleCategories='Symbology')
     ElementTree.indent(root)
-    return f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n{ElementTree.tostring(root, 'unicode')}\n"
+    head = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
+    return f"{head}\n{ElementTree.tostring(root, 'unicode')}\n"
