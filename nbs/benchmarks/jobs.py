@@ -30,7 +30,7 @@ from satseg.models.unet import pad_to_multiple
 from satseg.models.model_file import load_model
 from satseg.models.predict import predict
 from satseg.learn.recipes import override, read_recipe
-from satseg.learn.datasets import prepare_data, split_chips
+from satseg.learn.preparation import prepare_data, split_chips
 from satseg.learn.run import run_recipe
 
 RECIPES = Path(__file__).resolve().parent.parent/'recipes'

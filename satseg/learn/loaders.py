@@ -7,26 +7,25 @@ __all__ = ['ChipDataset', 'ChipLoader', 'WeightedChipLoader', 'chip_loaders', 'A
 
 # %% ../../nbs/5_learn/50_loaders.ipynb #6ac9ea16
 import math
+import warnings
 
 import numpy as np
 import torch
-from fastai.callback.core import Callback
-from fastai.callback.data import WeightedDL
-from fastai.callback.schedule import lr_find
-from fastai.data.core import DataLoaders, TfmdDL
-from fastai.torch_core import default_device
-from fastcore.basics import patch
 
 from ..core.errors import BadInput
 from ..core.display import IGNORE, escape_math, paint, shown_classes
 from ..data.bands import true_colour
 from ..data.chips import Chips
 from ..models.statistics import BandStats, normalise
-from .datasets import measure_chips
+from .preparation import measure_chips
 
-# %% ../../nbs/5_learn/50_loaders.ipynb #a31db647
-from warnings import filterwarnings
-filterwarnings('ignore', '`torch.jit', FutureWarning) # fastai 2.8 calls it at import: two lines on stderr that no user can mend
+with warnings.catch_warnings(): # fastai 2.8 calls torch.jit at import
+    warnings.filterwarnings('ignore', '`torch.jit', FutureWarning)
+    from fastai.callback.core import Callback
+    from fastai.callback.data import WeightedDL
+    from fastai.data.core import DataLoaders, TfmdDL
+    from fastai.torch_core import default_device, show_images
+    from fastcore.basics import patch
 
 # %% ../../nbs/5_learn/50_loaders.ipynb #46b8572c
 class ChipDataset:
@@ -35,74 +34,93 @@ class ChipDataset:
         chips:Chips, # With masks
         stats:BandStats, # Of the training part
     ):
-        if not chips.has_masks: raise BadInput('expected chips with masks to train on, got chips without; give a mask to every entry')
+        if not chips.has_masks: raise BadInput('expected chips with masks to train on, got none')
         self.chips,self.stats = chips,stats
 
     def __len__(self): return len(self.chips)
 
     def __getitem__(self, i):
         chip = self.chips[i]
-        return torch.from_numpy(normalise(chip.image, self.stats)).float(), torch.from_numpy(np.asarray(chip.mask, dtype=np.int64))
-
-# %% ../../nbs/5_learn/50_loaders.ipynb #b92925b9
-def _grid(n, across, nrows, ncols, figsize, size=2.3):
-    "A figure, and axes for `n` rows of `across` pictures, as many beside each other as fastai would put there."
-    import matplotlib.pyplot as plt
-    nrows = nrows or (math.ceil(n/ncols) if ncols else max(int(math.sqrt(n)), 1))
-    ncols = ncols or math.ceil(n/nrows)
-    fig,axs = plt.subplots(nrows, ncols*across, figsize=figsize or (ncols*across*size, nrows*size+.5), squeeze=False, layout='constrained')
-    for ax in axs.flat: ax.set_axis_off()
-    return fig,list(axs.flat)
-
-def _there(yes, names): return f'{"" if yes else "no "}{escape_math(" or ".join(names[1:]))}'
-
-def _answer(out, targ, names, threshold):
-    "Logits (C,H,W) of a chip as class ids (H,W), and titles for truth and answer; of a presence classifier (1,1,1) ids are None."
-    if out.shape != (1,1,1): return ((out[0].sigmoid() >= threshold) if len(out) == 1 else out.argmax(0)).numpy(),('truth','prediction')
-    prob = float(out.sigmoid())
-    return None,(f'truth: {_there(((targ > 0) & (targ != IGNORE)).any(), names)}', f'{_there(prob >= threshold, names)} ({prob:.2f})')
+        image = torch.from_numpy(normalise(chip.image, self.stats)).float()
+        return image,torch.from_numpy(chip.mask.astype(np.int64))
 
 # %% ../../nbs/5_learn/50_loaders.ipynb #c4d93ec3
 class ChipLoader(TfmdDL):
     "fastai's `TfmdDL` over a `ChipDataset`, with pictures."
-    def _draw(self, axs, x, masks, titles):
-        "One chip as often as there are masks (None: nothing is painted)."
-        chips,stats = self.dataset.chips,self.dataset.stats
-        std,mean = (torch.tensor(o, dtype=torch.float32)[:,None,None] for o in (stats.std, stats.mean))
-        rgb,colours = true_colour((x.cpu()*std + mean).numpy(), chips.bands),{i: c for i,(_,c) in self._shown().items()}
-        for ax,mask,title in zip(axs, masks, titles):
-            ax.imshow(rgb if mask is None else paint(rgb, mask, colours), interpolation='nearest')
-            ax.set_title(title, fontsize=9)
-
-    def _shown(self): return shown_classes(self.dataset.chips.classes, self.dataset.chips.colours)
-
-    def _legend(self, fig):
+    def _show(self, xs, masks, titles, nrows=None, **kwargs):
+        "Draw normalised chips (B,C,H,W), each with a mask (None: no mask) painted over it."
+        import matplotlib.pyplot as plt
         from matplotlib.patches import Patch
-        handles = [Patch(color=np.array(c)/255, label=escape_math(o)) for o,c in self._shown().values()]
-        fig.legend(handles=handles, loc='outside lower center', ncols=4, fontsize=8, frameon=False)
+        chips,stats = self.dataset.chips,self.dataset.stats
+        std,mean = (np.reshape(o, (-1,1,1)) for o in (stats.std, stats.mean))
+        shown = shown_classes(chips.classes, chips.colours)
+        colours = {i: c for i,(_,c) in shown.items()}
+        rgbs = [true_colour(x*std + mean, chips.bands) for x in xs.cpu().numpy()]
+        pictures = [o if m is None else paint(o, np.asarray(m), colours) for o,m in zip(rgbs, masks)]
+        nrows = nrows or math.isqrt(len(pictures))
+        show_images(pictures, nrows, titles=titles, layout='constrained', **kwargs)
+        handles = [Patch(color=np.array(c)/255, label=escape_math(name)) for name,c in shown.values()]
+        plt.gcf().legend(handles=handles, loc='outside lower center', ncols=4, frameon=False)
+
+    def _word(self, mask):
+        "Whether a mask has an object, such as 'no ship'."
+        names = escape_math(" or ".join(self.dataset.chips.classes[1:]))
+        return names if ((mask > 0) & (mask != IGNORE)).any() else f'no {names}'
+
+class WeightedChipLoader(ChipLoader, WeightedDL): "A `ChipLoader` that takes some chips more often."
+
+# %% ../../nbs/5_learn/50_loaders.ipynb #6912b287
+def _check_parts(train, valid, bs, stats, weights):
+    "Raise `BadInput` unless the arguments of `chip_loaders` fit each other; reads no chip."
+    for what in ('bands','classes'):
+        a,b = getattr(train, what),getattr(valid, what)
+        if a != b: raise BadInput(f'expected the same {what} in train and valid, got {a} and {b}')
+    if not (len(train) and len(valid) and bs >= 1):
+        raise BadInput('expected chips in train and valid, and a batch size of 1 or more, '
+                       f'got {len(train)}, {len(valid)} and {bs}')
+    if stats and tuple(stats.bands) != train.bands:
+        raise BadInput(f'expected statistics of the bands {train.bands}, got {stats.bands}')
+    if weights is not None and len(weights) != len(train):
+        raise BadInput(f'expected {len(train)} weights, one per chip, got {len(weights)}')
+
+def chip_loaders(
+    train:Chips, # What the net learns from
+    valid:Chips, # What epoch and threshold are chosen on, never the test
+    bs:int=8, # Chips in a batch
+    stats:BandStats|None=None, # Normalisation; None: that of `train`
+    weights:np.ndarray|None=None, # See `oversampling_weights`; None: every chip once an epoch
+    device:str|torch.device|None=None, # None: the GPU if there is one
+    measured:tuple|None=None, # `ChipStatistics` of train and valid; None: `measure_chips`
+)->DataLoaders: # Of `ChipLoader`s; `measured` is kept in it
+    "fastai `DataLoaders` for two parts of a set of chips."
+    _check_parts(train, valid, bs, stats, weights)
+    measured = measured or (measure_chips(train), measure_chips(valid))
+    shapes = np.unique(np.concatenate([o.shapes for o in measured]), axis=0)
+    if len(shapes) > 1: raise BadInput(f'expected chips of one shape, got {shapes.tolist()}: cut them')
+    stats = stats or measured[0].band_stats
+    kw = dict(shuffle=True, bs=min(bs, len(train)), drop_last=len(train) > bs, num_workers=0)
+    if weights is None: first = ChipLoader(ChipDataset(train, stats), **kw)
+    else: first = WeightedChipLoader(ChipDataset(train, stats), wgts=weights, **kw)
+    second = ChipLoader(ChipDataset(valid, stats), bs=bs, num_workers=0)
+    res = DataLoaders(first, second, device=device or default_device())
+    res.measured = measured
+    return res
 
 # %% ../../nbs/5_learn/50_loaders.ipynb #4d990512
 @patch
 def show_batch(self:ChipLoader,
     b=None, # Batch: images (B,C,H,W) and masks (B,H,W); None takes one
     max_n:int=9, # Chips at most
-    ctxs=None, # matplotlib axes, one per chip; None makes a figure
-    show:bool=True, # False: only give what fastai would draw
     unique:bool=False, # One chip, again and again: with `augment`, in all its forms
     augment=None, # An `Augment`: chips as the net meets them; None: as they are
-    nrows:int|None=None, ncols:int|None=None, figsize=None, # Of the figure, in pictures and in inches
+    **kwargs # For the figure: nrows, ncols, figsize
 ):
     "Chips of a batch, with their classes painted over them."
     if unique: b = self.do_batch([self.do_item(self.get_idxs()[0])]*max_n)
-    elif b is None: b = self.one_batch()
-    if not show: return self._pre_show_batch(b, max_n=max_n)
-    xb,yb = augment(*b) if augment else b
-    n = min(len(xb), max_n)
-    fig,axs = (None,list(ctxs)) if ctxs is not None else _grid(n, 1, nrows, ncols, figsize)
-    names = self.dataset.chips.classes
-    for ax,x,y in zip(axs, xb[:n], yb.cpu().numpy()):
-        self._draw([ax], x, [y], [_there((y == 1).any(), names) if len(names) == 2 else ''])
-    if fig: self._legend(fig)
+    xs,ys = augment(*(b or self.one_batch())) if augment else b or self.one_batch()
+    masks = list(ys[:max_n].cpu().numpy())
+    words = len(self.dataset.chips.classes) == 2
+    self._show(xs[:max_n], masks, [self._word(o) if words else '' for o in masks], **kwargs)
 
 # %% ../../nbs/5_learn/50_loaders.ipynb #b7b5dc57
 @patch
@@ -110,74 +128,37 @@ def show_results(self:ChipLoader,
     b, # Batch: images (B,C,H,W) and masks (B,H,W)
     out, # Logits (B,C,H,W); of a presence classifier (B,1,1,1)
     max_n:int=9, # Chips at most
-    ctxs=None, # matplotlib axes, two per chip; None makes a figure
     threshold:float=.5, # For one logit
-    nrows:int|None=None, ncols:int|None=None, figsize=None, # Of the figure, in pairs of pictures and in inches
+    nrows:int|None=None, figsize=None, # Of the figure
     **kwargs # Others of fastai's count for nothing here
 ):
-    "Truth and prediction side by side."
-    xb,yb = b
-    n = min(len(xb), max_n)
-    fig,axs = (None,list(ctxs)) if ctxs is not None else _grid(n, 2, nrows, ncols, figsize)
-    for i,(x,y,o) in enumerate(zip(xb[:n], yb.cpu().numpy(), out.float().cpu())):
-        mask,titles = _answer(o, y, self.dataset.chips.classes, threshold)
-        self._draw(axs[2*i:2*i+2], x, [y, mask], titles)
-    if fig: self._legend(fig)
-
-class WeightedChipLoader(ChipLoader, WeightedDL): "A `ChipLoader` that takes some chips more often."
-
-# %% ../../nbs/5_learn/50_loaders.ipynb #1f4b7c20
-def _check_loaders(train, valid, bs, stats, weights):
-    "Raise `BadInput` unless the arguments of `chip_loaders` fit each other; reads no chip."
-    for what in ('bands','classes'):
-        a,b = getattr(train, what),getattr(valid, what)
-        if a != b:
-            raise BadInput(f'expected the same {what} in train and valid, got {",".join(a)} and {",".join(b)}; '
-                           'name or choose them alike when loading')
-    if not (len(train) and len(valid) and bs >= 1):
-        raise BadInput(f'expected chips in train and valid, and a batch size of 1 or more, got {len(train)}, {len(valid)} and {bs}')
-    if stats and tuple(stats.bands) != train.bands:
-        raise BadInput(f'expected statistics of the bands {",".join(train.bands)}, got {",".join(stats.bands)}; fit them with band_stats')
-    if weights is not None and len(weights) != len(train):
-        raise BadInput(f'expected {len(train)} weights, one per chip, got {len(weights)}')
-
-# %% ../../nbs/5_learn/50_loaders.ipynb #6912b287
-def chip_loaders(
-    train:Chips, # What the net learns from
-    valid:Chips, # What epoch and threshold are chosen on: cut from the training part, never the test
-    bs:int=8, # Chips in a batch
-    stats:BandStats|None=None, # Normalisation; None: that of `train`
-    weights:np.ndarray|None=None, # See `oversampling_weights`; None: every chip once an epoch
-    device:str|torch.device|None=None, # None: the GPU if there is one
-    measured:tuple|None=None, # `ChipStatistics` of both; None: `measure_chips`
-)->DataLoaders: # Of `ChipLoader`s: batches of (B,C,H,W) float32 and (B,H,W) int64
-    "fastai `DataLoaders` for two parts of a set of chips."
-    _check_loaders(train, valid, bs, stats, weights)
-    measured = measured or (measure_chips(train), measure_chips(valid))
-    shapes = {shape for o in measured for shape in o.shapes}
-    if len(shapes) > 1: raise BadInput(f'expected chips of one shape to train on, got {sorted(shapes)}; cut them to one size first')
-    stats = stats or measured[0].band_stats
-    kw = dict(shuffle=True, bs=min(bs, len(train)), drop_last=len(train) > bs, num_workers=0)
-    ds = ChipDataset(train, stats)
-    tdl = ChipLoader(ds, **kw) if weights is None else WeightedChipLoader(ds, wgts=weights, **kw)
-    return DataLoaders(tdl, ChipLoader(ChipDataset(valid, stats), bs=bs, num_workers=0), device=device or default_device())
+    "Mask and prediction of each chip side by side."
+    xs,ys,out = b[0][:max_n],b[1][:max_n].cpu(),out[:max_n].float().cpu()
+    ids = out[:,0].sigmoid() >= threshold if out.shape[1] == 1 else out.argmax(1)
+    masks,titles = [],[]
+    for mask,pred,o in zip(ys, ids, out):
+        presence = o.shape == (1,1,1)
+        masks += [mask, None if presence else pred]
+        titles += ([f'mask: {self._word(mask)}', f'{self._word(pred)} ({o.sigmoid().item():.2f})']
+                   if presence else ['mask','prediction'])
+    self._show(xs.repeat_interleave(2, 0), masks, titles, nrows or len(xs), figsize=figsize)
 
 # %% ../../nbs/5_learn/50_loaders.ipynb #70064ed4
 class AugmentBatch(Callback):
     "Pass every training batch through `augment(xb, yb)`."
     def __init__(self, augment): self.augment = augment
     def before_batch(self):
-        if self.training: self.learn.xb,self.learn.yb = (tuple([o] for o in self.augment(self.x, self.y)))
+        if self.training: self.learn.xb,self.learn.yb = ((o,) for o in self.augment(self.x, self.y))
 
 # %% ../../nbs/5_learn/50_loaders.ipynb #a37255cc
 def has_object(
     yb:torch.Tensor, # (B,H,W) class ids
-)->torch.Tensor: # (B,1,1) int64: 1 where any pixel is of an object, else 0; 255 where less than half is known
+)->torch.Tensor: # (B,1,1) int64: 1 where any pixel is of an object, else 0; 255: too little is known
     "Masks as answers for whole chips."
     known = (yb != IGNORE).flatten(1)
     found = (known & (yb > 0).flatten(1)).any(1)
     unsure = ~found & (known.float().mean(1) < .5)
-    return found.long().where(~unsure, torch.full_like(found.long(), IGNORE))[:,None,None]
+    return found.long().masked_fill(unsure, IGNORE)[:,None,None]
 
 class ChipTarget(Callback):
     "Train a classifier on masks."

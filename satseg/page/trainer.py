@@ -19,8 +19,8 @@ from ..evaluation.plots import plot_chips
 from ..evaluation.evaluate import chip_row
 from ..evaluation.report import figure_png
 from ..learn.recipes import Recipe, override, read_recipe
-from ..learn.datasets import class_counts
-from ..learn.run_settings import check_run
+from ..learn.preparation import measure_chips
+from ..learn.run import check_run
 from .status import Worker, complaint
 
 # %% ../../nbs/7_page/50_trainer.ipynb #3f27fee6
@@ -29,7 +29,7 @@ def telling_chips(
     n:int=3, # As many at most
 )->list: # Their numbers, the most telling first
     "The chips that show most classes most evenly, of different groups first."
-    counts = class_counts(chips)
+    counts = measure_chips(chips).counts
     share = counts/np.maximum(counts.sum(1, keepdims=True), 1)
     entropy = -(share*np.log(np.maximum(share, 1e-12))).sum(1)
     order,seen = np.argsort(-entropy, kind='stable').tolist(),set()
@@ -179,9 +179,9 @@ def _stopped(self:Trainer): return not self._wanted()
 @patch
 def _find(self:Trainer, recipe, data):
     "The curve; None after a stop."
-    from satseg.learn.callbacks import ProgressCallback
+    from satseg.learn.callbacks import EventCallback
     from satseg.learn.run import find_lr
-    self.curve = find_lr(recipe, data, cbs=[ProgressCallback(self._told)], stop=self._stopped)
+    self.curve = find_lr(recipe, data, cbs=[EventCallback(self._told)], stop=self._stopped)
     if self.curve is None:
         self.words = 'stopped while looking for a learning rate; nothing was written'
     else:
@@ -208,10 +208,10 @@ def _train(self:Trainer, recipe, data, resume, overwrite):
     if plan.lr == 'find' and not (plan.lr_grid or resume):
         if not self._find(recipe, data): return
         recipe = override(recipe, lr=float(f'{self.curve["lr"]:.2g}'))
-    from satseg.learn.callbacks import ProgressCallback
+    from satseg.learn.callbacks import EventCallback
     from satseg.learn.run import run_recipe
     self.result = run_recipe(recipe, data, self.out, resume, overwrite, quiet=True,
-                             cbs=[ProgressCallback(self._told)], stop=self._stopped)
+                             cbs=[EventCallback(self._told)], stop=self._stopped)
     if not self.result.get('model'): # Nothing to keep
         self.share = 0.
         if not there and self.out.is_dir() and not any(self.out.iterdir()): self.out.rmdir()
@@ -266,7 +266,7 @@ def _progress(self:Trainer, event, learn):
 # %% ../../nbs/7_page/50_trainer.ipynb #e4a7c305
 @patch
 def _told(self:Trainer, event, learn):
-    "What `training.ProgressCallback` tells, in the thread."
+    "What `training.EventCallback` tells, in the thread."
     if event == 'lr_find':
         self.words = f'looking for a learning rate: batch {learn.train_iter} of at most 100'
         self.share = learn.train_iter/100
