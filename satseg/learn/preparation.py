@@ -18,7 +18,8 @@ import numpy as np
 
 from ..core.errors import BadInput
 from ..core.display import IGNORE
-from ..data.chips import Cache, Chips
+from ..data.arrays import Cache
+from ..data.chips import Chips
 from ..data.splits import split_groups
 from ..data.instances import border_mask
 from ..data.datasets import load_dataset

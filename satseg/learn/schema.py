@@ -6,17 +6,16 @@
 __all__ = ['Text', 'Seed', 'Rate', 'WEIGHT_ARGUMENTS', 'DIHEDRAL', 'Section', 'Data', 'Split', 'Target', 'Model', 'Loss',
            'Augmentation', 'Sampling', 'Training', 'Logging', 'Recipe', 'did_you_mean', 'broken_rule']
 
-# %% ../../nbs/5_learn/25_schema.ipynb #66037e9d
+# %% ../../nbs/5_learn/25_schema.ipynb #9ec22168
 import difflib
-import inspect
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..data.datasets import KINDS
+from ..data.datasets import FORMATS, format_options
 from ..models.model_info import TASKS
 
-# %% ../../nbs/5_learn/25_schema.ipynb #594eac3c
+# %% ../../nbs/5_learn/25_schema.ipynb #2d7a833d
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Rate = Annotated[float, Field(gt=0, le=100)]
@@ -25,10 +24,10 @@ class Section(BaseModel):
     "A part of a recipe: no other keys, and numbers are finite."
     model_config = ConfigDict(extra='forbid', allow_inf_nan=False, protected_namespaces=())
 
-# %% ../../nbs/5_learn/25_schema.ipynb #8f9ff0af
+# %% ../../nbs/5_learn/25_schema.ipynb #c0544c33
 class Data(Section):
     "Which chips."
-    kind:Literal[(None, *KINDS)] = None # Format, a key of `KINDS`; null: recognised
+    kind:Literal[(None, *FORMATS)] = None # Format, a key of `FORMATS`; null: recognised
     bands:list[Text]|None = Field(None, min_length=1) # In the order the net takes them; null: all
     classes:list[Text]|None = Field(None, min_length=2) # In the order of their ids
     options:dict[str,Any] = {} # More arguments of the reader
@@ -45,7 +44,7 @@ class Split(Section):
     valid:float = Field(.15, ge=0, le=.9) # Of the rest, to choose epoch and threshold on; 0: none
     seed:Seed = 0 # Same seed, same split
 
-# %% ../../nbs/5_learn/25_schema.ipynb #f91fd0bd
+# %% ../../nbs/5_learn/25_schema.ipynb #b4171b37
 _LOSS_ARGUMENTS = dict(auto=(), dice=('smooth',), focal=('gamma','alpha'), bce=('pos_weight',),
                        bce_dice=('bce','dice','pos_weight'), cross_entropy=('weight',),
                        combined=('dice','focal','gamma','alpha'))
@@ -55,7 +54,7 @@ _MODEL_ARGUMENTS = dict(UNet=('widths','dropout','norm'), DeepLabV3=('backbone',
                         EncoderUNet=('encoder','widths','detail','dropout','norm'),
                         Classifier=('encoder','widths','dropout','norm'))
 
-# %% ../../nbs/5_learn/25_schema.ipynb #e6a1b018
+# %% ../../nbs/5_learn/25_schema.ipynb #70f62d8e
 class Target(Section):
     "What the net is to answer."
     kind:Literal['mask','borders','presence'] = 'mask' # Classes; objects and borders; any object?
@@ -76,7 +75,7 @@ class Loss(Section):
     arguments:dict[str,Any] = {} # gamma, smooth...: those of the loss
     class_weights:Literal[None,'balanced','sqrt']|list[Annotated[float, Field(ge=0)]] = None
 
-# %% ../../nbs/5_learn/25_schema.ipynb #dda15c8f
+# %% ../../nbs/5_learn/25_schema.ipynb #300a9947
 DIHEDRAL = dict(all=tuple(range(8)), hflip=(0,4), none=())
 
 class Augmentation(Section):
@@ -91,7 +90,7 @@ class Sampling(Section):
     oversample:float = Field(0, ge=0, le=1) # 1: in proportion to what chips hold of rare classes
     keep_empty:float = Field(1, ge=0, le=1) # Share of the nearly empty chips that stay
 
-# %% ../../nbs/5_learn/25_schema.ipynb #5fe94e46
+# %% ../../nbs/5_learn/25_schema.ipynb #69d058e3
 class Training(Section):
     "How the weights are found."
     optimiser:Literal['adam','adamw','sgd','rmsprop'] = 'adamw'
@@ -114,7 +113,7 @@ class Logging(Section):
     wandb:bool = False # To Weights & Biases, unless WANDB_MODE=offline
     project:Text = 'satseg' # Its name there
 
-# %% ../../nbs/5_learn/25_schema.ipynb #5ea26359
+# %% ../../nbs/5_learn/25_schema.ipynb #7966d09b
 class Recipe(Section):
     "All decisions of a training run."
     name:Text = 'run' # One word or two
@@ -130,7 +129,7 @@ class Recipe(Section):
     training:Training = Training()
     logging:Logging = Logging()
 
-# %% ../../nbs/5_learn/25_schema.ipynb #4906c029
+# %% ../../nbs/5_learn/25_schema.ipynb #ee047a2b
 def _rules(r):
     "Decisions of a recipe that exclude each other: broken, path, advice."
     t,m,n = r.training,r.model,len(r.data.classes or ())
@@ -156,7 +155,7 @@ def _rules(r):
     yield m.pretrained and not encoder, 'model.pretrained', f'{m.architecture} has none: say false'
     yield low > high, 'augmentation.random_scale', 'expected the smaller number first'
 
-# %% ../../nbs/5_learn/25_schema.ipynb #c86e4f28
+# %% ../../nbs/5_learn/25_schema.ipynb #6722e5b2
 def did_you_mean(word, words):
     "': did you mean x?', or ': known are x, y' (the first twelve)."
     found = difflib.get_close_matches(str(word).lower(), words, 1, .5)
@@ -166,11 +165,11 @@ def broken_rule(
     r:Recipe, # Whose values are right, one by one
 )->tuple|None: # Path and advice
     "The first decision that does not go with the others."
-    reader = inspect.signature(KINDS[r.data.kind]).parameters if r.data.kind else r.data.options
+    options = list(format_options(r.data.kind) if r.data.kind else r.data.options)
     for path,given,known in (('loss.arguments', r.loss.arguments, _LOSS_ARGUMENTS[r.loss.name]),
                              ('model.arguments', r.model.arguments,
                               _MODEL_ARGUMENTS[r.model.architecture]),
-                             ('data.options', r.data.options, list(reader))):
+                             ('data.options', r.data.options, options)):
         for o in given:
             if o not in known: return f'{path}.{o}',f'unknown argument{did_you_mean(o, known)}'
     return next(((path, advice) for broken,path,advice in _rules(r) if broken), None)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from satseg.core.errors import BadInput
-from satseg.data.chips import Cache, Chips
+from satseg.data.arrays import Cache
+from satseg.data.chips import Chips
 from satseg.data.synthetic import sample_chips
 from satseg.learn import preparation
 from satseg.learn import run as run_module
