@@ -25,10 +25,11 @@ from .coco import draw_objects, scene_objects
 
 # %% ../../nbs/2_data/72_band_files.ipynb #0725aa12
 _LABELS = 'label','mask','labels','masks','gt'
+_SUFFIXES = *PICTURES,'.jp2'
 
 def _find_files(folder):
     "Names of a band -> file, and the mask's file or None."
-    files = [o for o in sorted(folder.iterdir()) if o.suffix.lower() in (*PICTURES,'.jp2')]
+    files = [o for o in sorted(folder.iterdir()) if o.suffix.lower() in _SUFFIXES]
     files = [o for o in files if not o.name.startswith('.')]
     labels = [o for o in files if o.stem.lower() in _LABELS]
     if len(labels) > 1:
@@ -53,7 +54,8 @@ def band_scenes(
     "Scenes of single-band files: the folder itself, or those in it."
     root = require_folder(path)
     def has_band(folder):
-        return any(BAND_FILE.search(o.stem) for o in folder.glob('*.*') if o.suffix.lower() in (*PICTURES,'.jp2'))
+        files = [o for o in folder.glob('*.*') if o.suffix.lower() in _SUFFIXES]
+        return any(BAND_FILE.search(o.stem) for o in files)
     return [o for o in (root, *sorted(root.iterdir())) if o.is_dir() and has_band(o)]
 
 # %% ../../nbs/2_data/72_band_files.ipynb #208af76a
@@ -85,11 +87,11 @@ def _read_label(path, grid):
         if r.count != 1: raise BadInput(f'{path}: expected one band, found {r.count}')
         placed = r.crs is not None and crs is not None
         if not placed and (r.height,r.width) != (h,w):
-            raise BadInput(f'{path}: {r.height} x {r.width} pixels without coordinates do not fit the '
-                           f'scene of {h} x {w}: save a GeoTIFF')
+            raise BadInput(f'{path}: {r.height} x {r.width} pixels without coordinates do not fit '
+                           f'the scene of {h} x {w}: save a GeoTIFF')
         if not placed: return r.read(1), r.read_masks(1) == 0, r.nodata
-        kw = dict(crs=crs, transform=transform, width=w, height=h, resampling=enums.Resampling.nearest)
-        with vrt.WarpedVRT(r, **kw, add_alpha=r.nodata is None) as v:
+        kw = dict(crs=crs, transform=transform, width=w, height=h, add_alpha=r.nodata is None)
+        with vrt.WarpedVRT(r, resampling=enums.Resampling.nearest, **kw) as v:
             return v.read(1), v.dataset_mask() == 0, r.nodata
 
 # %% ../../nbs/2_data/72_band_files.ipynb #9716f68e
@@ -102,7 +104,8 @@ def load_bands(
 )->dict[str,Chips]: # `all`, one chip per scene; `chips.cut(256)` makes windows
     "Chips of scenes with one file per band."
     folders = band_scenes(path)
-    if not folders: raise BadInput(f'{path}: expected B02.tif, B03.tif... in it or in its folders, found none')
+    if not folders:
+        raise BadInput(f'{path}: expected B02.tif, B03.tif..., or folders of them, found none')
     found = [_find_files(o) for o in folders]
     bands = tuple(bands or _common_bands([o for o,_ in found]))
     if not bands: raise BadInput(f'{path}: the {len(folders)} scenes have no band in common')

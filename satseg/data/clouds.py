@@ -28,7 +28,7 @@ def _read_mask(path, shadow_id):
     "Class ids of a one-hot mask (H,W,3): clear, cloud, shadow."
     a = np.asarray(open_npy(path, (3,)))
     if a.shape[2] != 3 or not ((a == 0)|(a == 1)).all():
-        raise BadInput(f'{path}: expected a mask (H,W,3) of 0 and 1, got {a.dtype} of shape {a.shape}')
+        raise BadInput(f'{path}: expected a mask (H,W,3) of 0 and 1, got shape {a.shape}')
     n = (a > 0).sum(-1)
     if (n > 1).any(): raise BadInput(f'{path}: {(n > 1).sum():,} pixels have more than one class')
     return np.where(n == 0, np.uint8(IGNORE), np.array([0, 1, shadow_id], np.uint8)[a.argmax(-1)])
@@ -44,7 +44,7 @@ def _read_lists(path):
     suffix = path.suffix.lower()
     if path.is_dir() or suffix == '.txt':
         files = sorted(path.glob('*.txt')) if path.is_dir() else [path]
-        return {o.stem: list(filter(None, map(str.strip, read_text(o).splitlines()))) for o in files}
+        return {o.stem: [n.strip() for n in read_text(o).splitlines() if n.strip()] for o in files}
     if suffix == '.json': return read_json(path)
     res = {}
     try: rows = list(csv.reader(read_text(path).splitlines()))
@@ -68,8 +68,9 @@ def read_split(
         raise BadInput(f'{where}: expected lists for train, val or test, found none')
     res,seen = {},{}
     for part,names in lists.items():
-        if str(part).lower() not in PARTS or not isinstance(names, (list,tuple)) or not all(isinstance(o, str) for o in names):
-            raise BadInput(f'{where}: expected lists of names for train, val or test, got {str(part)[:40]!r}')
+        texts = isinstance(names, (list,tuple)) and all(isinstance(o, str) for o in names)
+        if not texts or str(part).lower() not in PARTS:
+            raise BadInput(f'{where}: expected lists of names per part, got {part!r:.40}')
         for o in names:
             name = re.sub(r'\.(npy|jpe?g|png|tiff?)$', '', re.split(r'[\\/]', o)[-1])
             if name in seen:
@@ -100,20 +101,23 @@ def load_clouds(
     found = [o.stem for o in sorted(require_folder(root/'subscenes').glob('*.npy'))]
     if not found: raise BadInput(f'{root/"subscenes"}: expected .npy files, found none')
     labelled = (root/'masks').is_dir()
-    if labelled: check_partners(root, image=found, mask=[o.stem for o in sorted((root/'masks').glob('*.npy'))])
+    masks = [o.stem for o in sorted((root/'masks').glob('*.npy'))]
+    if labelled: check_partners(root, image=found, mask=masks)
     parts = {'all': found} if split is None else read_split(split)
     if lack := [o for names in parts.values() for o in names if o not in set(found)]:
         raise BadInput(f'{split}: {len(lack):,} scenes are not in {root}: {few(lack)}')
     kw = dict(bands=tuple(bands or ('B04','B03','B02','B08')), classes=classes)
     shadow_id = shadow_ids[shadow] if labelled else None
-    return {part: _cloud_chips(root, names, all_bands, shadow_id, group, kw) for part,names in parts.items() if names}
+    return {part: _cloud_chips(root, names, all_bands, shadow_id, group, kw)
+            for part,names in parts.items() if names}
 
 def _cloud_chips(root, names, all_bands, shadow_id, group, kw):
     "Chips of some of the scenes."
     files = [root/'subscenes'/f'{o}.npy' for o in names]
     def read(i):
         a = open_npy(files[i], (3,))
-        return a[..., band_places(kw['bands'], all_band_names(a.shape[2], all_bands, files[i]), files[i])]
+        there = all_band_names(a.shape[2], all_bands, files[i])
+        return a[..., band_places(kw['bands'], there, files[i])]
     def mask(i): return _read_mask(root/'masks'/files[i].name, shadow_id)
     images = Cache(read, len(files), 5e8, lambda i: open_npy(files[i], (3,)).shape[:2])
     images[0] # If a band is not there, the error comes now

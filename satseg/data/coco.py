@@ -27,7 +27,7 @@ def _rows(data, key, file):
     "The list `key` of a COCO file; all but annotations have an id of their own."
     rows = data.get(key) if isinstance(data, dict) else None
     if not isinstance(rows, list):
-        raise BadInput(f'{file}: expected a COCO file (images, annotations, categories), found no list {key}')
+        raise BadInput(f'{file}: expected a COCO file, found no list {key}')
     seen = set()
     for i,o in enumerate(rows):
         where = f'{file}: {key}[{i}]'
@@ -47,12 +47,12 @@ def _check_outline(o, size, where):
     outline = o.get('segmentation')
     if isinstance(outline, dict):
         if outline.get('size') == size: return
-        raise BadInput(f'{where}: expected run lengths of size {size}, got {str(outline.get("size")):.40}')
+        raise BadInput(f'{where}: expected run lengths of size {size}, got {str(outline):.60}')
     if not isinstance(outline, list) or not outline:
-        raise BadInput(f'{where}: expected polygons or run lengths, got {str(outline):.40}')
-    for ring in outline:
-        if not _is_ring(ring): raise BadInput(f'{where}: expected polygons [x1,y1,x2,y2,x3,y3,...] of finite '
-                                              f'numbers, got {str(ring):.60}')
+        raise BadInput(f'{where}: expected polygons or run lengths, got {str(outline):.60}')
+    if not all(map(_is_ring, outline)):
+        raise BadInput(f'{where}: expected polygons [x1,y1,x2,y2,x3,y3,...] of finite numbers, '
+                       f'got {str(outline):.60}')
 
 # %% ../../nbs/2_data/60_coco.ipynb #c0a05385
 def draw_objects(
@@ -84,9 +84,9 @@ def scene_objects(
     shape:tuple, # (H,W)
 )->list: # As `draw_objects` takes them
     "Annotations of a scene; run lengths of another size belong to another scene."
-    rows = [(f'{file}: annotations[{i}]', o) for i,o in enumerate(_rows(read_json(file), 'annotations', file))]
+    rows = enumerate(_rows(read_json(file), 'annotations', file))
     def fits(o): return not isinstance(o, dict) or o.get('size') == list(shape)
-    rows = [(where, o) for where,o in rows if fits(o.get('segmentation'))]
+    rows = [(f'{file}: annotations[{i}]', o) for i,o in rows if fits(o.get('segmentation'))]
     for where,o in rows: _check_outline(o, list(shape), where)
     return rows
 
@@ -108,7 +108,7 @@ def _find_files(path):
     res = {}
     for part,f in files:
         if part in res:
-            raise BadInput(f'{path}: expected one JSON file per part, found {res[part].name} and {f.name}')
+            raise BadInput(f'{path}: one part for {res[part].name} and {f.name}: give one of them')
         res[part] = f
     return res
 
@@ -119,8 +119,9 @@ def recognise_coco(
 )->int: # 0 to 2
     "Is this a COCO file, or a folder with one?"
     if path.is_file(): return 2*(path.suffix.lower() == '.json')
-    if any(o.stem not in _TABLES for o in path.glob('*.json')) or (path/'annotations').is_dir(): return 2
-    return 2*any(o.is_dir() and o.name.lower() in PARTS and any(o.glob('*.json')) for o in path.iterdir())
+    parts = [o for o in path.iterdir() if o.is_dir() and o.name.lower() in PARTS]
+    files = [f for o in (path, *parts) for f in o.glob('*.json') if f.stem not in _TABLES]
+    return 2*(bool(files) or (path/'annotations').is_dir())
 
 # %% ../../nbs/2_data/60_coco.ipynb #80e5763e
 def _find_pictures(file, images):
@@ -141,7 +142,9 @@ def _find_pictures(file, images):
             raise BadInput(f'{where}: expected a picture of its own, {found} is that of '
                            f'images[{res.index(found)}] too')
         res.append(found)
-    if lack: raise BadInput(f'{file}: {len(lack):,} of {len(images):,} pictures are missing: {few(lack)}')
+    if lack:
+        n = f'{len(lack):,} of {len(images):,}'
+        raise BadInput(f'{file}: {n} pictures are missing: {few(lack)}')
     return res
 
 def _find_objects(file, data, images, kinds, names):
@@ -151,7 +154,7 @@ def _find_objects(file, data, images, kinds, names):
         where = f'{file}: annotations[{i}]'
         at,kind = o.get('image_id'),o.get('category_id')
         if type(at) is not int or at not in images:
-            raise BadInput(f'{where}: expected the image_id of one of the images, got {str(at):.20}')
+            raise BadInput(f'{where}: expected the image_id of an image, got {str(at):.20}')
         if type(kind) is not int or kind not in kinds:
             raise BadInput(f'{where}: expected a known category_id, got {str(kind):.20}')
         if o.get('iscrowd') not in (None,0,1):
@@ -173,10 +176,10 @@ def _read_part(file, data, classes, crowd, **options):
     def draw(i): # Nothing is drawn at the size that a file promises before its picture has it
         got = pictures[i].shape[:2]
         if got == shapes[i]: return draw_objects(objects[i], got)
-        raise BadInput(f'{file}: images[{i}]: {shapes[i]} as height and width and its picture {got} '
-                       'differ in size')
+        raise BadInput(f'{file}: images[{i}]: {shapes[i]} and its picture {got} differ in size')
     drawn = Cache(draw, len(files), 5e8)
-    unknown = [crowd == 'ignore' and sum(bool(o.get('iscrowd')) for _,o in rows) for rows in objects]
+    unknown = [sum(bool(o.get('iscrowd')) for _,o in rows) for rows in objects]
+    if crowd == 'object': unknown = [0]*len(files)
     def mask(i):
         ids = [IGNORE if k < unknown[i] else classes.index(kinds[o['category_id']])
                for k,(_,o) in enumerate(objects[i])]
@@ -185,17 +188,18 @@ def _read_part(file, data, classes, crowd, **options):
     names = [Path(o['file_name']).stem for o in images.values()]
     if len(set(names)) < len(names):
         names = [str(Path(o['file_name']).with_suffix('')) for o in images.values()]
-    return dict(images=pictures, masks=Cache(mask, len(files), 0), bands=bands, classes=classes, names=names,
-                source=file, has_ignore=True, objects=Cache(instances, len(files), 0))
+    return dict(images=pictures, masks=Cache(mask, len(files), 0), bands=bands, classes=classes,
+                names=names, source=file, has_ignore=True, objects=Cache(instances, len(files), 0))
 
 def _class_names(files, data):
     "Names of all categories, in the order of their ids."
     kinds = {}
     for part,file in files.items():
         for o in _rows(data[part], 'categories', file):
-            if not isinstance(o.get('name'), str) or kinds.setdefault(o['id'], o['name']) != o['name']:
-                raise BadInput(f'{file}: category {o["id"]}: expected one name, the same in all files, '
-                               f'got {str(o.get("name")):.40}')
+            name = o.get('name')
+            if not isinstance(name, str) or kinds.setdefault(o['id'], name) != name:
+                raise BadInput(f'{file}: category {o["id"]}: expected one name in all files, '
+                               f'got {str(name):.40}')
     return list(dict.fromkeys(kinds[i] for i in sorted(kinds)))
 
 # %% ../../nbs/2_data/60_coco.ipynb #716850f1
@@ -204,11 +208,12 @@ def load_coco(
     bands=None, # Names of the bands wanted; all unless given
     classes=None, # Background first, then categories; others become background. All unless given
     all_bands=None, # Names of the bands in the pictures; R,G,B for three
-    crowd:str='ignore', # Regions with iscrowd: 'ignore' (255), or 'object' where every object is marked so
+    crowd:str='ignore', # Rows with iscrowd: 'ignore' (255), or 'object' if all objects have it
     group=None, # See `name_groups`
 )->dict[str,Chips]: # `train`, `val`, `test`, or `all`; with objects
     "Chips of COCO files."
-    if crowd not in ('ignore','object'): raise BadInput(f"crowd: expected 'ignore' or 'object', got {crowd!r}")
+    if crowd not in ('ignore','object'):
+        raise BadInput(f"crowd: expected 'ignore' or 'object', got {crowd!r}")
     files = _find_files(Path(path))
     data = {part: read_json(file) for part,file in files.items()}
     names = _class_names(files, data)

@@ -24,13 +24,14 @@ from .band_files import band_grids, band_scenes, load_bands, recognise_bands
 # %% ../../nbs/2_data/76_datasets.ipynb #a6e2c61b
 def _find_pickles(path):
     "Pickles in a folder, or the file itself."
-    return [o for o in ([path] if path.is_file() else sorted(path.iterdir())) if o.suffix.lower() in ('.pickle','.pkl')]
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    return [o for o in files if o.suffix.lower() in ('.pickle','.pkl')]
 
 def _load_pickle(path, bands=None, classes=None, has_ignore=False):
     "`load_pickle`; a folder means the one pickle in it."
     path = Path(path)
     found = _find_pickles(path) if path.is_dir() else [path]
-    if len(found) != 1: raise BadInput(f'{path}: expected one pickle, found {len(found)}: give the file itself')
+    if len(found) != 1: raise BadInput(f'{path}: expected one pickle, found {len(found)}')
     return load_pickle(found[0], bands, classes, has_ignore)
 
 class Format(NamedTuple):
@@ -43,7 +44,7 @@ FORMATS = dict(
     clouds=Format(recognise_clouds, load_clouds),
     ships=Format(recognise_ships, load_ships),
     geotiffs=Format(recognise_geotiffs, load_geotiffs),
-    folders=Format(recognise_folders, load_folders), # Before bands: a cell of a grid may be called B1
+    folders=Format(recognise_folders, load_folders), # Before bands: a grid may have a cell B1
     bands=Format(recognise_bands, load_bands),
     coco=Format(recognise_coco, load_coco))
 
@@ -53,14 +54,14 @@ def kind_of(
 )->str: # A key of `FORMATS`
     "The format of the dataset that lies there."
     path = Path(path)
-    if not path.exists(): raise BadInput(f'{path}: expected a dataset, found no such file or folder')
+    if not path.exists(): raise BadInput(f'{path}: expected a dataset, found no such file')
     found = {k: o.recognise(path) for k,o in FORMATS.items()}
     best = max(found, key=found.get)
     if found[best]: return best
     what = 'a folder' if path.is_dir() else 'a file'
     hint = '' if path.is_dir() else ', or give a single image to satseg-scene'
-    raise BadInput(f'{path}: expected a dataset ({", ".join(FORMATS)}), found {what} of another kind: '
-                   f'say which with kind= (--kind){hint}')
+    raise BadInput(f'{path}: expected a dataset ({", ".join(FORMATS)}), found {what} of another '
+                   f'kind: say which with kind= (--kind){hint}')
 
 def format_options(
     kind:str, # A key of `FORMATS`
@@ -75,7 +76,8 @@ def _check_word(what, word, known):
     if word in known: return
     near = difflib.get_close_matches(str(word), known, 1)
     hint = f'did you mean {near[0]}?' if near else ''
-    raise BadInput(where=what, expected=f'one of {", ".join(known)}', got=f'{str(word)[:40]!r}', hint=hint)
+    expected = f'one of {", ".join(known)}'
+    raise BadInput(where=what, expected=expected, got=f'{str(word)[:40]!r}', hint=hint)
 
 def load_dataset(
     path:str|Path, # File or folder of any format
@@ -91,10 +93,11 @@ def load_dataset(
         known = format_options(kind)
         if 'has_ignore' in options and 'has_ignore' not in known:
             if options.pop('has_ignore'):
-                raise BadInput(f'has_ignore (--ignore): {kind} says itself which pixels are unknown: leave it out')
+                raise BadInput(f'has_ignore (--ignore): {kind} says itself what is unknown')
         for o in options: _check_word(f'option of {kind}', o, known)
         return FORMATS[kind].load(path, bands=bands, classes=classes, **options)
-    except OSError as e: raise BadInput(f'{e.filename or path}: cannot be read ({e.strerror})') from None
+    except OSError as e:
+        raise BadInput(f'{e.filename or path}: cannot be read ({e.strerror})') from None
 
 # %% ../../nbs/2_data/76_datasets.ipynb #789bb82f
 def chip_places(
@@ -106,5 +109,6 @@ def chip_places(
     "Where the chips of a dataset lie."
     places = []
     if kind == 'geotiffs': places = geotiff_grids(path, labels)
-    if kind == 'bands': places = [(o.transform, o.crs) for o in band_grids(band_scenes(path), bands)]
-    return {i: dict(crs=crs, transform=transform) for i,(transform,crs) in enumerate(places) if crs is not None}
+    if kind == 'bands':
+        places = [(o.transform, o.crs) for o in band_grids(band_scenes(path), bands)]
+    return {i: dict(crs=crs, transform=t) for i,(t,crs) in enumerate(places) if crs is not None}

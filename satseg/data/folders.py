@@ -31,18 +31,14 @@ MASK_FOLDERS = 'masks','mask','labels','label','gt_masks','gt','annotations'
 PARTS = dict(train_val_set='all', tain_val_set='all', train='train', training='train', val='val',
              valid='val', validation='val', test_set='test', test='test') # Folder -> part
 
-def require_folder(
-    path:str|Path, # Anything
-)->Path:
+def require_folder(path:str|Path)->Path:
     "`path`, if it is a folder."
     path = Path(path)
     if path.is_dir(): return path
     found = 'a file' if path.is_file() else 'nothing'
     raise BadInput(f'{path}: expected a folder, found {found}')
 
-def find_subfolder(
-    root:Path, names, # A folder; names in small letters
-)->Path|None:
+def find_subfolder(root:Path, names)->Path|None:
     "The folder in `root` with one of `names`, in small or capital letters."
     folders = [o for o in sorted(root.iterdir()) if o.is_dir()]
     return next((o for n in names for o in folders if o.name.lower() == n), None)
@@ -66,7 +62,7 @@ def _named_pictures(folder):
         if o.name.startswith('.') or o.suffix.lower() not in PICTURES: continue
         stem = unicodedata.normalize('NFC', o.stem) # macOS writes accents apart
         if stem in res:
-            raise BadInput(f'{folder}: expected one picture per name, found {res[stem].name} and {o.name}')
+            raise BadInput(f'{folder}: one name for {res[stem].name} and {o.name}: remove one')
         res[stem] = o
     if not res: raise BadInput(f'{folder}: expected pictures ({" ".join(PICTURES)}), found none')
     return res
@@ -77,7 +73,7 @@ def _part_folders(root):
     for o in sorted(root.iterdir()):
         part = PARTS.get(o.name.lower()) if o.is_dir() else None
         if part in res:
-            raise BadInput(f'{root}: expected one folder per part, found {res[part].name} and {o.name}')
+            raise BadInput(f'{root}: one part for {res[part].name} and {o.name}: merge or move one')
         if part: res[part] = o
     return {k: res[k] for k in ('all','train','val','test') if k in res} or {'all': root}
 
@@ -111,7 +107,7 @@ def _parse_colour(o, where):
     if isinstance(o, str) and re.fullmatch('#[0-9a-fA-F]{6}', o): return tuple(bytes.fromhex(o[1:]))
     numbers = isinstance(o, (list,tuple)) and [v for v in o if type(v) is int and 0 <= v <= 255]
     if numbers and len(numbers) == len(o) == 3: return tuple(o)
-    raise BadInput(f'{where}: expected a colour like "#6EC1E4" or [110,193,228], got {str(o)[:40]!r}')
+    raise BadInput(f'{where}: expected a colour like "#6EC1E4" or [110,193,228], got {o!r:.40}')
 
 def _class_colours(table, names, keys, where):
     "One colour per class out of a list, or of a dict by any of the class's `keys`; None without."
@@ -120,16 +116,15 @@ def _class_colours(table, names, keys, where):
     res = []
     for name,key in zip(names, keys):
         found = [table[k] for k in key if k in table]
-        if not found: raise BadInput(f'{where}: expected a colour for every class, found none for {name}')
+        if not found:
+            raise BadInput(f'{where}: expected a colour for every class, found none for {name}')
         res.append(_parse_colour(found[0], where))
     return res
 
 # %% ../../nbs/2_data/52_folders.ipynb #637cc85c
 def white_rule(
-    files:list, # All masks of the dataset; the list may grow until the rule is asked
-    classes, # Names
-    has_ignore:bool, # Whether 255 is unknown in any case
-    where, # For the warning
+    files:list, classes, # All masks of the dataset; names
+    has_ignore:bool, where, # Whether 255 is unknown in any case; for the warning
 ): # A function: () -> bool
     "Is 255 the class 1? Decided by all masks together, when it is first asked."
     @cache
@@ -147,13 +142,14 @@ def white_rule(
 class _Masks:
     "What stored ids and colours mean: classes, their colours, and how to read a mask."
     def __init__(self, root, classes, colours, ignore, tolerance, ignore_colours, kind, has_ignore):
-        table,where = (colours,'colours=') if colours else _read_table(root, 'colours.json', 'colors.json')
+        table,where = colours,'colours='
+        if not colours: table,where = _read_table(root, 'colours.json', 'colors.json')
         stored = _read_mapping(root)
-        if isinstance(table, dict) and stored is None and not classes: classes = list(map(str, table))
+        if isinstance(table, dict) and not stored and not classes: classes = list(map(str, table))
         names = list(classes or (stored or {0: 'background', 1: 'building'}).values())
         ids = list(stored or range(len(names)))
         if len(names) != len(ids):
-            raise BadInput(f'{root}: expected {len(ids)} classes as in label_mapping.json, got {len(names)}')
+            raise BadInput(f'{root}: expected {len(ids)} classes, got {len(names)}')
         if lack := [o for o in ignore if o not in names]:
             raise BadInput(f'ignore: expected some of {",".join(names)}, got {few(lack)}')
         if kind not in (None,'ids','255','colours'):
@@ -177,15 +173,16 @@ class _Masks:
     def read(self, path):
         "The mask in `path` as class ids (H,W) uint8, 255 = ignore."
         a,palette = read_picture(path)
-        if a.ndim == 3 and (a.shape[2] == 1 or self.table is None and (a[...,:1] == a).all()): a = a[...,0]
+        grey = a.ndim == 3 and (a.shape[2] == 1 or self.table is None and (a[...,:1] == a).all())
+        if grey: a = a[...,0]
         lossy = path.suffix.lower() in ('.jpg','.jpeg')
         painted = a.ndim == 3 or palette is not None and self.table is not None
         kind = self.kind or ('colours' if painted else '255' if lossy else 'ids')
         try:
             if kind == 'colours': return self.from_colours(a, palette)
-            if a.ndim == 3: raise BadInput(f'expected one id per pixel, got {a.shape[2]} channels: give colours=')
-            if kind == '255' or self.kind is None and (a == 255).any() and self.is_white(): return self.from_white(a)
-            return self.from_ids(a)
+            if a.ndim == 3: raise BadInput(f'expected ids, got {a.shape[2]} bands: give colours=')
+            white = self.kind is None and (a == 255).any() and self.is_white()
+            return self.from_white(a) if white or kind == '255' else self.from_ids(a)
         except BadInput as e: raise e.at(path) from None
 
 # %% ../../nbs/2_data/52_folders.ipynb #52d8d731
@@ -194,7 +191,7 @@ def from_ids(self:_Masks, a):
     "A mask of stored ids."
     values = np.unique(a)
     if not np.isfinite(values).all():
-        raise BadInput(f'{(~np.isfinite(a)).sum():,} pixels are NaN or infinite: expected class ids')
+        raise BadInput(f'{(~np.isfinite(a)).sum():,} pixels are NaN or infinite: expected ids')
     bad = [v for v in values.tolist() if v != int(v) or not 0 <= v < 65536 or self.ids[int(v)] < 0]
     if bad:
         raise BadInput(f'{np.isin(a, bad).sum():,} pixels hold {few(bad)}: expected ids of '
@@ -205,9 +202,9 @@ def from_ids(self:_Masks, a):
 def from_white(self:_Masks, a):
     "A mask of 0 and 255, perhaps bent by JPEG."
     if len(self.classes) != 2:
-        raise BadInput(f'expected ids of {len(self.classes)} classes, got a lossy grey mask: save it as png')
+        raise BadInput(f'expected ids of {len(self.classes)} classes, got a lossy mask: use png')
     n = ((a > self.tolerance) & (a < 255-self.tolerance)).sum()
-    if n: raise BadInput(f'{n:,} pixels are neither 0 nor 255 (+-{self.tolerance:g}): raise tolerance')
+    if n: raise BadInput(f'{n:,} pixels are neither 0 nor 255 (+-{self.tolerance:g})')
     return (a > 127).astype(np.uint8)
 
 @patch
@@ -220,16 +217,16 @@ def from_colours(self:_Masks, a, palette):
         raise BadInput(f'expected a painted mask (H,W,3) uint8, got {a.dtype} of shape {a.shape}')
     if self.table is None:
         k = 1 + max(a.shape)//256 # A look is enough
-        shown = few('#%02X%02X%02X' % tuple(o) for o in np.unique(a[::k,::k,:3].reshape(-1, 3), axis=0))
-        raise BadInput(f'painted with colours such as {shown}: say in colours.json or with colours= '
-                       'which class each is')
+        seen = np.unique(a[::k,::k,:3].reshape(-1, 3), axis=0)
+        shown = few('#%02X%02X%02X' % tuple(o) for o in seen)
+        raise BadInput(f'painted with {shown}: give their classes in colours.json or colours=')
     return self.place[colours_to_ids(a[...,:3], self.table, self.tolerance, self.unknown)]
 
 # %% ../../nbs/2_data/52_folders.ipynb #f6096f19
 def load_folders(
     path:str|Path, # Folder with IMAGES and MASKS, with parts around them, or with pictures alone
     bands=None, # Names of the bands wanted; all unless given
-    classes=None, # Names in the order of the ids; of label_mapping.json or colours.json unless given
+    classes=None, # Names in the order of the ids; label_mapping.json or colours.json unless given
     all_bands=None, # Names of the bands in the files; R,G,B for three
     colours=None, # Colour of each class: list, or dict by name or id; colours.json unless given
     tolerance:float=32, # How far a mask's colour may be from its class, and a grey from 0 or 255
@@ -242,17 +239,19 @@ def load_folders(
 )->dict[str,Chips]: # `all`, or the parts that the folders name
     "Chips of image and mask folders, paired by name."
     root = require_folder(path)
-    reader = _Masks(root, classes, colours, ignore, tolerance, ignore_colours, mask_kind, has_ignore)
+    reader = _Masks(root, classes, colours, ignore, tolerance, ignore_colours, mask_kind,
+                    has_ignore)
     res = {}
     for part,folder in _part_folders(root).items():
         images = _named_pictures(find_subfolder(folder, IMAGE_FOLDERS) or folder)
         there = require_folder(root/masks) if masks else find_subfolder(folder, MASK_FOLDERS)
         pictures,names = lazy_pictures(list(images.values()), bands, all_bands)
         groups = name_groups(images, group)
-        if group is None and folder != root: # A name in two parts is other ground, but for map tiles
+        if group is None and folder != root: # One name in two parts: other ground, but for tiles
             groups = [g if map_tile(n) else f'{folder.name}/{g}' for g,n in zip(groups, images)]
-        kw = dict(names=images, source=folder, has_ignore=True, groups=groups, colours=reader.colours)
-        res[part] = Chips(pictures, _read_masks(reader, there, images), names, reader.classes, **kw)
+        there = _read_masks(reader, there, images)
+        res[part] = Chips(pictures, there, names, reader.classes, images, folder, True, groups,
+                          colours=reader.colours)
     return res
 
 def _read_masks(reader, folder, images):
@@ -272,4 +271,5 @@ def recognise_folders(
     if not path.is_dir(): return 0
     if find_subfolder(path, MASK_FOLDERS) and find_subfolder(path, IMAGE_FOLDERS): return 2
     pictures = [*path.glob('*.*'), *path.glob('[iI][mM]*/*.*')]
-    return int(bool(find_subfolder(path, PARTS)) or any(o.suffix.lower() in PICTURES for o in pictures))
+    if any(o.suffix.lower() in PICTURES for o in pictures): return 1
+    return int(find_subfolder(path, PARTS) is not None)

@@ -34,21 +34,21 @@ def _find_layer(path):
     "Name of the one layer of polygons of a GeoPackage."
     uri = f'{path.absolute().as_uri()}?mode=ro&immutable=1'
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
-        tables = db.execute("select type, name, sql from sqlite_master where type in ('table','view')")
-        for kind,name,sql in tables:
-            computed = r'CREATE\s+VIRTUAL(?!.*\bUSING\s+"?rtree\b)|\bAS\s*\('
-            if kind == 'view' or re.search(computed, sql or '', re.I | re.S):
+        computed = r'CREATE\s+VIRTUAL(?!.*\bUSING\s+"?rtree\b)|\bAS\s*\('
+        for kind,name,sql in db.execute('select type, name, sql from sqlite_master'):
+            if kind == 'view' or kind == 'table' and re.search(computed, sql or '', re.I | re.S):
                 raise BadInput(f'{path}: expected plain tables, {name!r} is computed')
-        layers = [o for o, in db.execute("select table_name from gpkg_contents where data_type = 'features'")]
+        layers = db.execute("select table_name from gpkg_contents where data_type = 'features'")
+        layers = [o for o, in layers]
     if len(layers) == 1: return layers[0]
-    raise BadInput(f'{path}: expected one layer, found {few(layers) or "none"}: save the one wanted alone')
+    raise BadInput(f'{path}: expected one layer, found {few(layers) or "none"}: save one alone')
 
 def _read_vectors(path):
     "A GeoDataFrame out of a GeoJSON, GeoPackage or shapefile."
     geopandas = need('geopandas', 'geo')
-    if not path.is_file(): raise BadInput(f'{path}: expected a GeoJSON or GeoPackage, found no such file')
-    if (n := path.stat().st_size) > MAX_BYTES:
-        raise BadInput(f'{path}: {n:,} bytes are more than {MAX_BYTES:,}: cut it to the area')
+    if not path.is_file(): raise BadInput(f'{path}: expected outlines, found no such file')
+    if path.stat().st_size > MAX_BYTES:
+        raise BadInput(f'{path}: is larger than {MAX_BYTES:,} bytes: cut it to the area')
     with path.open('rb') as f: head = f.read(64).removeprefix(b'\xef\xbb\xbf')
     suffix = path.suffix.lower()
     start = _VECTORS.get(suffix)
@@ -62,7 +62,7 @@ def _read_vectors(path):
             name = f'GeoJSON:{path}' if start == b'{' else path
             return geopandas.read_file(name, engine='pyogrio', layer=layer)
     except BadInput: raise
-    except Exception as e: raise BadInput(f'{path}: damaged, or no outlines ({reason(e)})') from None
+    except Exception as e: raise BadInput(f'{path}: damaged, no outlines ({reason(e)})') from None
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #b8da77b6
 def read_outlines(
@@ -75,7 +75,7 @@ def read_outlines(
     if not hasattr(frame, 'geometry') or not len(frame):
         raise BadInput(f'{path}: expected polygons, found none')
     if frame.crs is None:
-        raise BadInput(f'{path}: expected a coordinate system, found none: set it (geopandas set_crs)')
+        raise BadInput(f'{path}: expected a coordinate system, found none (set_crs)')
     geoms = np.array(frame.geometry.array, object)
     types = [getattr(o, 'geom_type', 'empty') for o in geoms]
     bad = [f'{i} ({o})' for i,o in enumerate(types) if o not in ('Polygon','MultiPolygon')]
@@ -126,8 +126,9 @@ def _block_groups(grids, shapes, names, block):
     "Square blocks of `block` x `block` chips; the names where a chip lies nowhere."
     if any(t is None for t,_ in grids): return name_groups(names)
     xy = np.array([_apply(t, w/2, h/2) for (t,_),(h,w) in zip(grids, shapes)])
-    sizes = [max(abs(t.a*w)+abs(t.b*h), abs(t.d*w)+abs(t.e*h)) for (t,_),(h,w) in zip(grids, shapes)]
-    size = float(np.median(sizes))
+    spans = [np.abs([[t.a*w, t.b*h], [t.d*w, t.e*h]]).sum(1).max()
+             for (t,_),(h,w) in zip(grids, shapes)]
+    size = float(np.median(spans))
     corner = xy[:,0].min()-size/2, xy[:,1].max()+size/2 # Of the first chip
     cells = ((xy-corner)*(1,-1)//(size*block)).astype(int).tolist()
     zones = sorted({str(crs) for _,crs in grids})
@@ -140,9 +141,11 @@ def _find_files(path, labels):
         labels = labels or path.name
         path = path.parent
     root = require_folder(path)
-    found = [root/labels] if labels else [o for o in sorted(root.iterdir()) if o.suffix in _VECTORS and o.suffix != '.json']
+    found = [o for o in sorted(root.iterdir()) if o.suffix in ('.geojson','.gpkg','.shp')]
+    if labels: found = [root/labels]
     if len(found) > 1:
-        raise BadInput(f'{root}: expected one file of outlines, found {few(o.name for o in found)}: say labels=')
+        names = few(o.name for o in found)
+        raise BadInput(f'{root}: expected one file of outlines, found {names}: say labels=')
     folder = find_subfolder(root, ('images','chips','image')) or root
     files = [o for o in sorted(folder.iterdir()) if o.suffix.lower() in ('.tif','.tiff','.jp2')]
     files = [o for o in files if not o.name.startswith('.')]
@@ -187,7 +190,8 @@ def _read_masks(files, grids, shapes, outlines, column, classes, n):
     if column and not set(classes[1:]) & set(found):
         raise BadInput(f'{outlines}: expected some of {few(classes[1:])} in the column {column}, '
                        f'found {few(sorted(set(found)))}')
-    ids = np.array([classes.index(o) if o in classes else 0 for o in found] if column else [1]*len(found))
+    place = {o: i for i,o in enumerate(classes)} if column else {None: 1}
+    ids = np.array([place.get(o, 0) for o in found])
     ground = _Ground(geoms[ids > 0], crs)
     class_of = np.array([0, *ids[ids > 0]], np.uint8)
     if not any(len(ground.find(s, *g)[0]) for s,g in zip(shapes, grids)):
@@ -205,7 +209,7 @@ def _read_masks(files, grids, shapes, outlines, column, classes, n):
 def load_geotiffs(
     path:str|Path, # Folder with images/*.tif (or *.tif) and perhaps one .geojson, .gpkg or .shp
     bands=None, # Names of the bands wanted; all unless given
-    classes=None, # Background and the class of the outlines; with `column`: its values, in this order
+    classes=None, # Background, and the class of the outlines; with `column` its values
     all_bands=None, # Names of the bands in the files; R,G,B for three
     labels:str=None, # File of the outlines, if there are several
     column:str=None, # Property that holds the class; one class for all unless given
@@ -220,7 +224,7 @@ def load_geotiffs(
         with open_raster(o) as r:
             grids.append(georeference(r, o))
             shapes.append((r.height,r.width))
-    groups = _block_groups(grids, shapes, names, block) if group is None else name_groups(names, group)
+    groups = name_groups(names, group) if group else _block_groups(grids, shapes, names, block)
     images,bands = lazy_pictures(files, bands, all_bands)
     kw = dict(names=names, source=path, has_ignore=True, groups=groups)
     if outlines is None:
@@ -239,4 +243,5 @@ def recognise_geotiffs(
     if path.is_file(): return 2*(path.suffix.lower() in ('.geojson','.gpkg','.shp'))
     if any(recognise_geotiffs(o) for o in path.iterdir() if o.is_file()): return 2
     files = [*path.glob('*.*'), *path.glob('[iI][mM]*/*.*')]
-    return int({o.suffix.lower() for o in files} & set(PICTURES) in ({'.tif'}, {'.tiff'}, {'.tif','.tiff'}))
+    found = {o.suffix.lower() for o in files} & set(PICTURES)
+    return int(bool(found) and found <= {'.tif','.tiff'})

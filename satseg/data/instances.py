@@ -38,7 +38,7 @@ def label_components(
 
 # %% ../../nbs/2_data/36_instances.ipynb #46436467
 def _gaps(ids, reach):
-    "(H,W) bool: background between two objects, each within `reach` pixels, in a row or in a column."
+    "(H,W) bool: background between two objects within `reach` pixels, in a row or a column."
     pad = np.pad(ids, reach)
     h,w = ids.shape
     res = np.zeros(ids.shape, bool)

@@ -63,7 +63,7 @@ def trace_outlines(
     twin = np.diff(own, prepend=-1) == 0
     ids,at,turns = ids[new[own]],at[new[own]],turns[own]
     row,col = np.divmod(at, width)
-    upright = np.lexsort((twin ^ (turns == 2), row, col, ids)).reshape(-1,2) # Which of two turns goes up
+    upright = np.lexsort((twin ^ (turns == 2), row, col, ids)).reshape(-1,2) # Which turn goes up
     other = np.empty(len(own), int)
     other[upright] = upright[:,::-1]
     start = np.arange(0, len(own), 2)+(turns[::2] < 0) # Level edges: entries 0 and 1, 2 and 3 ...
@@ -84,7 +84,8 @@ def build_polygons(
     "Traced outlines as shapely knows them."
     shapely = need('shapely', 'geo')
     if len(polygons) < 2: return np.array([], object)
-    return shapely.from_ragged_array(shapely.GeometryType.POLYGON, np.asarray(xy, float), (rings,polygons))
+    kind = shapely.GeometryType.POLYGON
+    return shapely.from_ragged_array(kind, np.asarray(xy, float), (rings,polygons))
 
 # %% ../../nbs/2_data/40_polygons.ipynb #acf234fc
 def _simplify(polys, tolerance):
@@ -130,7 +131,7 @@ def polygon_array(
     shapely = need('shapely', 'geo')
     for i,o in enumerate(polygons):
         if not isinstance(o, (shapely.Polygon,shapely.MultiPolygon)):
-            raise BadInput(f'polygon {i}: expected a shapely Polygon or MultiPolygon, got {str(o):.60}')
+            raise BadInput(f'polygon {i}: expected a shapely Polygon, got {str(o):.60}')
     return np.array([*polygons,None], object)[:-1] # The None keeps numpy from looking inside
 
 # %% ../../nbs/2_data/40_polygons.ipynb #1e70640a

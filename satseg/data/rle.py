@@ -99,7 +99,7 @@ def coco_rle_decode(
         text = need('pycocotools.mask', 'geo').frPyObjects(rle, h, w)['counts']
     if isinstance(text, bytes): text = text.decode('latin1')
     if not isinstance(text, str) or not _COCO_TEXT.fullmatch(text):
-        raise BadInput(f'expected counts (a list, or characters 0 to o), got {text!r:.30}: cut off?')
+        raise BadInput(f'expected counts (a list, or characters 0 to o), got {text!r:.30}: cut off')
     mask = _decode_counts(text, h, w)
     if mask is None or _decode_counts(text, h*w-1, 1) is not None:
         raise BadInput(f'expected counts that add up to the {h*w:,} pixels of size {[h,w]}')

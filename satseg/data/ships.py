@@ -39,10 +39,12 @@ def _find_files(path, images):
     tables = [path] if path.is_file() else [o for o in sorted(root.glob('*.csv')) if _is_table(o)]
     if len(tables) > 1: tables = [o for o in tables if o.name.startswith('train')] or tables
     if len(tables) > 1:
-        raise BadInput(f'{path}: expected one CSV of ships, found {few(o.name for o in tables)}: give the file')
-    folder = root/images if images else find_subfolder(root, ('train_v2','train',*IMAGE_FOLDERS)) or root
-    test = None if images else find_subfolder(root, ('test_v2','test'))
-    return tables[0] if tables else None, require_folder(folder), test
+        names = few(o.name for o in tables)
+        raise BadInput(f'{path}: expected one CSV of ships, found {names}: give the file')
+    table = tables[0] if tables else None
+    if images: return table,require_folder(root/images),None
+    folder = find_subfolder(root, ('train_v2','train',*IMAGE_FOLDERS)) or root
+    return table,folder,find_subfolder(root, ('test_v2','test'))
 
 def _find_pictures(folder):
     "File name -> picture."
@@ -62,7 +64,8 @@ def load_ships(
     "Chips of the ship challenge."
     classes = tuple(classes or ('background','ship'))
     if len(classes) != 2: raise BadInput(f'classes: expected two names, got {",".join(classes)}')
-    if missing not in ('error','skip'): raise BadInput(f"missing: expected 'error' or 'skip', got {missing!r}")
+    if missing not in ('error','skip'):
+        raise BadInput(f"missing: expected 'error' or 'skip', got {missing!r}")
     table,folder,test = _find_files(Path(path), images)
     found = _find_pictures(folder)
     if not found: raise BadInput(f'{folder}: expected pictures, found none')
@@ -86,5 +89,6 @@ def _labelled_chips(pictures, rows, table, group, kw):
     def draw(i): return ship_instances(rows[names[i]], pictures[i].shape[:2], table, overlap=True)
     objects = Cache(draw, len(names), 5e8)
     masks = Cache(lambda i: (objects[i] > 0).astype(np.uint8), len(names), 0)
-    groups = overlap_groups(find_overlaps(pictures), names) if group == 'overlap' else name_groups(names, group)
+    if group == 'overlap': groups = overlap_groups(find_overlaps(pictures), names)
+    else: groups = name_groups(names, group)
     return Chips(pictures, masks, groups=groups, objects=objects, **kw)

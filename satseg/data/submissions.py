@@ -155,7 +155,8 @@ def _lists(text):
                    f'got {text!r:.60}{hint}')
 
 def _is_point(o):
-    return isinstance(o, list) and len(o) == 2 and all(type(v) in (int,float) and abs(v) < 1e9 for v in o)
+    def number(v): return type(v) in (int,float) and abs(v) < 1e9
+    return isinstance(o, list) and len(o) == 2 and all(map(number, o))
 
 def _polygon(points, shape):
     "The polygon that was read from a file, every rule checked; `shape` (H,W) or None limits it."
@@ -171,15 +172,17 @@ def _polygon(points, shape):
         raise BadInput(f'expected coordinates of 0 to {w} (x) and 0 to {h} (y), '
                        f'got {xy.min(0).tolist()} to {xy.max(0).tolist()}')
     poly = shapely.Polygon(xy)
-    if not poly.is_valid: raise BadInput(f'{shapely.is_valid_reason(poly)}: crosses its own outline')
+    if not poly.is_valid: raise BadInput(f'{shapely.is_valid_reason(poly)}: it crosses itself')
     return poly
 
 # %% ../../nbs/2_data/44_submissions.ipynb #e8542c3c
+def _repeated(name, row): return f'image {name!r:.60} has a row already (row {row})'
+
 def _read_buildings(path, shape=None):
     "Polygons by image, the first row of each image, and problems, one line each."
     images,seen,bad = {},{},[]
     for row,name,text in _rows(path, 'buildings'):
-        if name in seen: bad.append(f'row {row}: image {name!r:.60} has a row already (row {seen[name]})')
+        if name in seen: bad.append(f'row {row}: {_repeated(name, seen[name])}')
         seen.setdefault(name, row)
         polygons = images.setdefault(name, [])
         try: lists = _lists(text)
@@ -203,17 +206,18 @@ def read_building_csv(
 def _check_ships(path, shape=None):
     "Nothing, the first row of each image, and problems, one line each."
     images = {}
-    for row,name,text in _rows(path, 'ships'): images.setdefault(name, []).append(ShipRow(row, text))
+    for row,name,text in _rows(path, 'ships'):
+        images.setdefault(name, []).append(ShipRow(row, text))
     bad = []
     for name,ships in images.items():
         if len(ships) > 1 and not all(o.runs.strip() for o in ships):
-            bad.append(f'row {ships[1].row}: image {name!r:.60} has a row already '
-                       f'(row {ships[0].row}), and one of them has no ship')
+            repeated = _repeated(name, ships[0].row)
+            bad.append(f'row {ships[1].row}: {repeated}, and one of them has no ship')
         bad += _draw_ships(ships, shape or (768,768))[1]
     return None,{name: o[0].row for name,o in images.items()},bad
 
 def _unlisted(seen, ids):
-    "Problems of a file with the images `seen` (name -> row), where those in the file `ids` were asked for."
+    "Problems of a file with the images `seen` (name -> row), where `ids` lists those asked for."
     names = {fields[0] for row,fields in _lines(ids) if row > 1 and fields}
     strange = [f'row {row}: image {name!r:.60} was not asked for'
                for name,row in seen.items() if name not in names]
@@ -232,11 +236,13 @@ def validate(
         if o is not None and not Path(o).is_file():
             found = 'a folder' if Path(o).is_dir() else 'no such file'
             raise BadInput(f'{o}: expected a CSV file, found {found}')
-    if kind not in (None,*COLUMNS): raise BadInput(f'kind: expected ships or buildings, got {kind!r:.60}')
+    if kind not in (None,*COLUMNS):
+        raise BadInput(f'kind: expected ships or buildings, got {kind!r:.60}')
     try:
         header = tuple(next(_lines(path), (1,()))[1])
         if kind is None: kind = {v: k for k,v in COLUMNS.items()}.get(header)
-        if kind is None: return [f'row 1: expected the header of ships or buildings, got {",".join(header)!r:.60}']
+        if kind is None:
+            return [f'row 1: expected the header of ships or buildings, got {str(header):.60}']
         _,seen,bad = (_check_ships if kind == 'ships' else _read_buildings)(path, shape)
     except BadInput as e: return [str(e).removeprefix(f'{path}: ')]
     bad.sort(key=lambda o: int(o.split(':')[0][4:]))

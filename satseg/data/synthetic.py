@@ -17,136 +17,10 @@ from .arrays import Cache
 from .chips import Chips
 from .pickles import save_pickle
 from .landscape import (
-    BUILDING, CLOUD, CROP_COLOURS, FIELD, HALL_COLOURS, ROAD, ROOF_COLOURS, SATURATED,
-    SCENE_CLASSES, SHADOW, SHIP, WATER, hash_ids, noise, paint_fields, paint_forest, paint_road,
-    paint_water, rectangle_pixels, road_path, rotate_coordinates, settlement_density,
-    settlement_sites, shore_distance)
-
-# %% ../../nbs/2_data/84_synthetic.ipynb #77de17ed
-def _streets(rng, site):
-    "Streets of the village `site` (row, column, pixels), each (n,3) as from `road_path`."
-    n = site[2]/9 # Houses
-    out = []
-    heading = rng.random()*2*math.pi
-    start = None
-    for k in range(1+int(n/9)):
-        m = int(rng.uniform(.5, 1.6)*2*(3+min(n,9)*2))+2 # Points, half a pixel apart
-        a = heading + rng.normal(0, .06, m).cumsum()
-        pts = np.c_[np.sin(a), np.cos(a)].cumsum(0)*.5
-        pts += site[:2]-pts[m//2] if start is None else start
-        out.append(np.c_[pts, a])
-        old = out[rng.integers(len(out))]
-        corner = old[rng.integers(len(old))]
-        heading = corner[2] + rng.choice((-1,1))*rng.normal(math.pi/2, .35)
-        start = corner[:2]
-    return out
-
-# %% ../../nbs/2_data/84_synthetic.ipynb #8e5a654c
-def _paint_houses(rng, img, cls, pts, shore):
-    "Paint houses with yards on both sides of the streets `pts` (n,3)."
-    pts = np.repeat(pts[rng.integers(6)::6], 2, 0) # One per six points and side
-    pts = pts[rng.random(len(pts)) < .55]
-    n = len(pts)
-    side = rng.choice((-1,1), n)*rng.uniform(1.5, 5, n)
-    y,x = pts[:,0]+np.cos(pts[:,2])*side, pts[:,1]-np.sin(pts[:,2])*side
-    pts = np.c_[y, x, pts[:,2]+rng.normal(0, .15, n)]
-    size = rng.uniform(.9, 2.1, (2,n))
-    yards = np.float32([1060,990,850])*rng.normal(1, .07, (n,1)).astype(np.float32)
-    roofs = ROOF_COLOURS[rng.integers(0, len(ROOF_COLOURS), n)]
-    roofs = roofs*rng.normal(1.05, .13, (n,1)).astype(np.float32)
-    for (length,width),colours in ((size+rng.uniform(.6, 2.6, (2,n)), yards), (size, roofs)):
-        at,i = rectangle_pixels(pts, length, width, cls.shape)
-        ok = (cls.ravel()[at] != ROAD) & (shore.ravel()[at] < -1)
-        img.reshape(-1,3)[at[ok]] = colours[i[ok]]
-        cls.ravel()[at[ok]] = BUILDING
-
-# %% ../../nbs/2_data/84_synthetic.ipynb #7fcfdc33
-def _paint_town(rng, img, cls, site, shore):
-    "Paint a town of about `site[2]` pixels."
-    r = math.sqrt(site[2]/math.pi)*1.08
-    low = np.maximum((site[:2]-2.3*r).astype(int), 0)
-    win = tuple(slice(a, int(c+2.3*r)) for a,c in zip(low, site[:2]))
-    shape = cls[win].shape
-    u,v = rotate_coordinates(shape, rng.random()*math.pi, site[:2]-low)
-    edge = r*(1+noise(rng, shape, r*1.2+4, 4)*1.2)
-    inside = (edge - np.hypot(u, v*np.float32(rng.uniform(.8, 1.6))) > 0) & (shore[win] < -1)
-    u,v = u+noise(rng, shape, 25, 2)*5,v+noise(rng, shape, 25, 2)*5
-    su,sv = rng.uniform(8, 12),rng.uniform(9, 18)
-    road = ((u%su) < 1.1) | ((v%sv) < 1.1)
-    block = hash_ids(np.floor(u/su), np.floor(v/sv))
-    district = noise(rng, shape, 22, 2)
-    park = (block < 60) & (district < .1)
-    colour = _town_colours(rng, u, v, block, district > .3)
-    colour[road] = (1150,1110,1030)
-    built = inside & (~park | road)
-    img[win][built] = colour[built]
-    cls[win][built] = np.where(road, ROAD, BUILDING)[built]
-    img[win][inside & ~built] = CROP_COLOURS[1]
-    cls[win][inside & ~built] = FIELD
-
-def _town_colours(rng, u, v, block, hall):
-    "Colours (H,W,3) of roofs and gardens and, where `hall`, of large roofs."
-    lot = hash_ids(block, np.floor(u/2.4), np.floor(v/2.9))
-    roof = rng.random((1024,1)) < .55
-    roofs = ROOF_COLOURS[rng.integers(0, len(ROOF_COLOURS), 1024)]*rng.normal(1, .13, (1024,1))
-    gardens = np.float32([1040,980,800])*rng.normal(1, .08, (1024,1))
-    homes = np.where(roof, roofs, gardens).astype(np.float32)
-    works = HALL_COLOURS[rng.integers(0, len(HALL_COLOURS), 1024)]*rng.normal(1, .1, (1024,1))
-    place = hash_ids(block, np.floor(u/6), np.floor(v/4.5))
-    return np.where(hall[...,None], works.astype(np.float32)[place], homes[lot])
-
-# %% ../../nbs/2_data/84_synthetic.ipynb #c6ab176a
-def _network(rng, sites, shape):
-    "Roads that join every site to the nearest one before it, and some to the scene's edge."
-    out = []
-    for i,site in enumerate(sites):
-        d = np.hypot(*(sites[:i,:2]-site[:2]).T)
-        if i: out.append(road_path(rng, site[:2], sites[d.argmin(),:2]))
-        if i < 2 or i < 12 and rng.random() < .15:
-            side,t = rng.integers(4),rng.random()
-            h,w = shape
-            end = [(-2,t*w), (h+2,t*w), (t*h,-2), (t*h,w+2)][side]
-            out.append(road_path(rng, site[:2], end))
-    return out
-
-# %% ../../nbs/2_data/84_synthetic.ipynb #236931be
-def _paint_quarry(rng, img, cls, shore):
-    "Paint a bright, rough hole in the ground."
-    u,v = rotate_coordinates(cls.shape, rng.random()*math.pi, rng.random(2)*cls.shape)
-    edge = rng.uniform(4, 12)*(1+noise(rng, cls.shape, 12, 3))
-    pit = (edge - np.hypot(u, v*1.4) > 0) & (shore < -2)
-    rough = 1.15 + noise(rng, cls.shape, 5, 2)*.7
-    img[pit] = (np.float32([1500,1520,1530])*rough[...,None])[pit]
-    cls[pit] = BUILDING
-
-def _roadside(rng, pts, near):
-    "Stretches of road, twelve points each, that a settlement has grown along."
-    pts = pts[:len(pts)//12*12].reshape(-1, 12, 3)
-    y,x = (np.clip(pts[:,0,k], 0, n-1).astype(int) for k,n in enumerate(near.shape))
-    return pts[near[y,x]**2 > rng.random(len(pts))].reshape(-1, 3)
-
-# %% ../../nbs/2_data/84_synthetic.ipynb #236931c0
-def _paint_motorway(rng, img, cls, shore):
-    "Paint a wide, nearly straight road across the scene."
-    (h,w),(s,t) = cls.shape,rng.random(2)
-    ends = ((s*h,-2), (t*h,w+2)) if rng.random() < .5 else ((-2,s*w), (h+2,t*w))
-    paint_road(rng, img, cls, road_path(rng, *ends, bend=1.5), shore, 3, (1170,1110,990))
-
-def _paint_settlements(rng, img, cls, sites, shore, near):
-    "Paint towns, villages, the roads between them, at times a motorway and a quarry."
-    towns = sites[:,2] > 900
-    for site in sites[towns]: _paint_town(rng, img, cls, site, shore)
-    roads = _network(rng, sites, cls.shape)
-    lanes = [o for site in sites[~towns] for o in _streets(rng, site)]
-    if rng.random() < .2: _paint_quarry(rng, img, cls, shore)
-    for pts in roads:
-        width = rng.uniform(.4, 1.2)
-        colour = np.float32([1250,1185,1045])*rng.uniform(.9, 1.08)
-        paint_road(rng, img, cls, pts, shore, width, colour)
-    if lanes: paint_road(rng, img, cls, np.concatenate(lanes), shore, .6, (1140,1075,930))
-    if lanes: _paint_houses(rng, img, cls, np.concatenate(lanes), shore)
-    if roads: _paint_houses(rng, img, cls, _roadside(rng, np.concatenate(roads), near), shore)
-    if rng.random() < .2: _paint_motorway(rng, img, cls, shore)
+    CLOUD, SATURATED, SCENE_CLASSES, SHADOW, SHIP, WATER, noise, paint_fields, paint_forest,
+    paint_water, shore_distance)
+from .settlements import (
+    paint_settlements, rectangle_pixels, settlement_density, settlement_sites)
 
 # %% ../../nbs/2_data/84_synthetic.ipynb #5f14390c
 def _paint_ships(rng, img, cls, shore):
@@ -242,7 +116,7 @@ def paint_landscape(
     img *= (1+shade*.025)[...,None]
     paint_forest(rng, img, cls, rng.uniform(.2, .85)*(1-.6*crops), near*.8, shade)
     paint_water(rng, img, cls, shore)
-    if settled: _paint_settlements(rng, img, cls, sites, shore, near)
+    if settled: paint_settlements(rng, img, cls, sites, shore, near)
     return img,cls,shore,sun
 
 # %% ../../nbs/2_data/84_synthetic.ipynb #6396a2cb

@@ -8,7 +8,8 @@ import pytest
 from satseg.core.errors import BadInput
 from satseg.data.splits import split_groups
 from satseg.data.datasets import kind_of, load_dataset
-from satseg.data.sample_datasets import CLOUD_BANDS, LANDCOVER, SAMPLES, sample_clouds, sample_footprints, sample_landcover, sample_ships, write_sample_dataset
+from satseg.data.sample_datasets import SAMPLES, write_sample_dataset
+from satseg.data.samples import CLOUD_BANDS, LANDCOVER, sample_clouds, sample_footprints, sample_landcover, sample_ships
 from satseg.data.instances import label_components
 
 PAINTED = dict(footprints=sample_footprints, landcover=sample_landcover, ships=sample_ships, clouds=sample_clouds)

@@ -7,7 +7,8 @@ import pytest
 
 from satseg.core.errors import BadInput
 from satseg.data.pickles import load_pickle
-from satseg.data.landscape import BUILDING, CLOUD, FIELD, ROAD, SATURATED, SCENE_CLASSES, SHADOW, SHIP, WATER, noise, rectangle_pixels
+from satseg.data.landscape import BUILDING, CLOUD, FIELD, ROAD, SATURATED, SCENE_CLASSES, SHADOW, SHIP, WATER, noise
+from satseg.data.settlements import rectangle_pixels
 from satseg.data.synthetic import cloud_opacity, sample_chips, sample_scene, write_sample
 
 

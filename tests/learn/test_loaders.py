@@ -35,7 +35,7 @@ def shown(learn):
 
 
 def test_batches_and_results_are_drawn_for_every_kind_of_job():
-    from satseg.data.sample_datasets import sample_clouds, sample_landcover
+    from satseg.data.samples import sample_clouds, sample_landcover
     for chips,net in ((sample_chips(6, 32, 1), UNet(3, 1, (8,16))), (sample_landcover(6, 32), UNet(3, 6, (8,16))), (sample_clouds(6, 32), UNet(8, 3, (8,16)))):
         learn = segmentation_learner(chip_loaders(chips[:4], chips[4:], 4, device='cpu'), net, loss='bce_dice' if len(chips.classes) == 2 else 'combined')
         batch,results = shown(learn)
