@@ -6,38 +6,24 @@
 __all__ = ['main']
 
 # %% ../nbs/8_commands/30_scene.ipynb #73961861
-from .core.commands import command, number
-from .scenes.run import map_as_told
+from .core.commands import command
+from .core.errors import BadInput
+from .core.files import shipped
+from .scenes.options import map_options
+from .scenes.run import map_scenes
 
 # %% ../nbs/8_commands/30_scene.ipynb #8a359f37
 @command
+@map_options
 def main(
     scenes:list, # Rasters, folders of single bands, globs, text files with one scene per line, STAC JSON
-    model:str=None, # Model file: .pth as training writes it, or .onnx as satseg.export does; the one that comes with satseg unless given
+    model:str=None, # Model file, .pth or .onnx; the one that comes with satseg unless given
     out:str=None, # Folder to write to
-    bands:str=None, # Where the model's bands are: "B04=1,B03=2", "3,2,1", or names; found by name unless given
-    scale:str=None, # Readings are multiplied by this (one number, or one per band)
-    offset:str='auto', # Then this is added; auto: -1000 where a Sentinel-2 product's metadata ask for it (baseline 04.00)
-    nodata:str=None, # Value that means no data, or none; the file's own unless given
-    aoi:str=None, # Vector file: what lies outside becomes no data
-    threshold:number=None, # Building where probability >= threshold; the model file's own unless given
-    polygons:str='gpkg', # gpkg, geojson, parquet or none
-    polygon_classes:str=None, # Names with commas; all but the background unless given
-    min_area:number=0, # Square metres: smaller polygons are left out
-    simplify:number=0, # Metres that outlines may move
-    probabilities:bool=False, # Also write the probability of every class (uint8: 250 means 1)
-    uncertainty:str=None, # Also write how unsure the net is: entropy or margin (uint8: 250 means no idea)
-    memory:str=None, # For each process, such as 800MB; decides the size of the tiles. 1GB unless given
-    halo:str=None, # Pixels of margin, or full; what the net needs unless given
-    engine:str=None, # openvino, onnxruntime or torch; the fastest that is installed unless given
-    device:str=None, # cpu, cuda, cuda:1 or mps; the GPU unless given, if there is one
-    half:bool=False, # Half precision on a CPU too: faster where the CPU can, at the cost of small changes (chapter 22_engines)
-    workers:number=1, # Processes of this machine
-    scheduler:str=None, # Address of a Dask scheduler, such as tcp://10.0.0.1:8786
-    resume:bool=False, # Go on where an earlier run stopped; finished scenes are left alone
-    overwrite:bool=False, # Replace the files of an earlier run
-    dry_run:bool=False, # Only say tiles, memory and time
-    quiet:bool=False, # Errors, and what looks wrong, only
+    **kwargs
 ):
     "Map scenes of any size with a trained model: class map, polygons and areas."
-    return map_as_told(**locals())
+    res = map_scenes(scenes, model or str(shipped('unet_model.pth')), out, **kwargs)
+    failed = [o for o in res.values() if isinstance(o, Exception)]
+    if not failed: return res
+    raise BadInput(f'{len(failed)} of {len(res)} scenes failed, see above, '
+                   'the others are mapped; --resume tries them again')

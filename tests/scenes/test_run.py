@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from satseg import blocks as B, scene as S
 from satseg.core.errors import BadInput
 from satseg.models.engines import Engine, load_engine, window_size
 from satseg.core.files import bundled_file
@@ -18,7 +17,8 @@ from satseg.scenes.store import TileStore
 from satseg.data.rasters import CACHE
 from satseg.models.predict import class_ids, pixel_probabilities
 from satseg.data.synthetic import sample_scene
-from satseg.scenes.tiles import Layout
+from satseg.scenes import compute as C, executors as X, options, outputs, run as S
+from satseg.scenes.options import MapOptions
 from satseg.scenes.vector_files import FORMATS
 from test_engines import truth, write_net
 
@@ -126,7 +126,7 @@ def engine_of(home):
 
 def assembled(run):
     "Probabilities (K,H,W) of a run, block by block; NaN where no block answered."
-    maker,res = B.TileMaker(run.plan, run.scene, run.engine),None
+    maker,res = C.TileMaker(run.plan, run.scene, run.engine),None
     for i in range(len(run.layout)):
         p = maker.predict(i, maker.read(i))
         if p is None: continue
@@ -139,9 +139,9 @@ def assembled(run):
 
 def a_run(path, engine, model, size=None, halo=None, memory=2e9):
     "A run, its windows at most `size` pixels wide."
-    run = S.SceneRun(str(path), engine, str(model), memory, halo=halo, polygons=())
-    if size: run.plan['window_from_memory'],run.layout = size,None
-    run.layout = B.layout_of(run.plan)
+    run = S.SceneRun(str(path), engine, str(model), MapOptions(memory=memory, halo=halo, polygons='none'))
+    if size: run.plan['window_from_memory'] = size
+    run.layout = C.layout_of(run.plan)
     return run
 
 
@@ -242,13 +242,13 @@ def test_constant_in_constant_out(tmp_path, kind, shape):
         assert np.ptp(got) <= 1e-6 and abs(got.mean()-(.5 if kind == 'pooled' else engine.run(np.full((1, 3, 4, 4), 1000, np.float32)).mean())) < 1e-6
 
 
-@pytest.mark.parametrize('kind', B.UNCERTAINTY)
+@pytest.mark.parametrize('kind', C.UNCERTAINTY)
 def test_uncertainty_goes_from_0_to_1(kind):
     sure,torn = np.eye(3)[:, :, None],np.full((3, 1, 1), 1/3)
-    np.testing.assert_allclose(B.uncertainty(sure, kind), 0, atol=1e-9)
-    np.testing.assert_allclose(B.uncertainty(torn, kind), 1, atol=1e-9)
-    np.testing.assert_allclose(B.uncertainty(np.array([[0, .5, 1]]), kind), [[0, 1, 0]], atol=1e-9)
-    assert list(B.quantise(np.array([[0, .5, 1, 2, np.nan]]), np.array([[True]*4+[False]]))[0]) == [0, 125, 250, 250, 255]
+    np.testing.assert_allclose(C.uncertainty(sure, kind), 0, atol=1e-9)
+    np.testing.assert_allclose(C.uncertainty(torn, kind), 1, atol=1e-9)
+    np.testing.assert_allclose(C.uncertainty(np.array([[0, .5, 1]]), kind), [[0, 1, 0]], atol=1e-9)
+    assert list(C.quantise(np.array([[0, .5, 1, 2, np.nan]]), np.array([[True]*4+[False]]))[0]) == [0, 125, 250, 250, 255]
 
 
 # 2. From end to end
@@ -375,7 +375,7 @@ def test_all_outputs_agree(home, cli, scene, tmp_path, suffix, name):
     assert tags['MODEL_SHA256'] and tags['SATSEG_PLAN'] and tags['MODEL_BANDS'] == 'B02,B03,B04' and tags['CLASS_1'] == info.classes[1]
     assert len({table[i] for i in range(len(info.classes))}) == len(info.classes)
     want = truth(net, info, np.where(valid, a.astype(np.float32), np.float32(info.mean)[:,None,None]))
-    for layer,want in (('probabilities',want), ('uncertainty',B.uncertainty(want[0] if len(want) == 1 else want, 'margin')[None])):
+    for layer,want in (('probabilities',want), ('uncertainty',C.uncertainty(want[0] if len(want) == 1 else want, 'margin')[None])):
         with read(layer) as r:
             assert (r.crs,r.transform,r.nodata,r.scales[0],r.offsets[0]) == (rasterio.CRS.from_string(CRS),HERE,255,1/250,0) and r.count == len(want)
             got = r.read()
@@ -413,10 +413,10 @@ def test_objects_are_those_of_one_pass(scene, tmp_path, size):
     path,a,valid = scene
     (tmp_path/'m').write_bytes(b'')
     engine = Objects()
-    run = S.SceneRun(str(path), engine, str(tmp_path/'m'), 2e9)
+    run = S.SceneRun(str(path), engine, str(tmp_path/'m'), MapOptions(memory=2e9))
     run.plan['window_from_memory'] = size
-    run.layout = B.layout_of(run.plan)
-    S.map_scene(run, tmp_path/'o', {}, say=lambda o: None)
+    run.layout = C.layout_of(run.plan)
+    S.map_scene(run, tmp_path/'o', say=lambda o: None)
     want = find_objects(np.where(valid, engine.run(a[None].astype(np.float32))[0], 0), engine.info)
     shapes = geopandas.read_file(tmp_path/'o'/'s_polygons.gpkg')
     assert len(shapes) == want.max() > 20
@@ -512,9 +512,9 @@ def test_a_name_that_begins_with_a_dash(home, cli, scene, tmp_path):
 
 def test_a_missing_package_is_named_before_anything_is_computed(home, cli, scene, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'pyogrio', None)
-    monkeypatch.setattr(S, 'find_spec', lambda name: name != 'pyogrio')
+    monkeypatch.setattr(options, 'find_spec', lambda name: name != 'pyogrio')
     status,out,err = cli('s.tif', *small(home), '--out', 'o')
-    assert status == 2 and 'pyogrio' in err and 'satseg[geo]' in err and not (tmp_path/'o').exists()
+    assert status == 2 and 'pyogrio' in err and '[geo]' in err and not (tmp_path/'o').exists()
 
 
 # 3. Broken off and continued
@@ -546,7 +546,7 @@ class Die:
             TileStore.add = torn
         elif self.where == 'rename': os.replace = before(os.replace)
         elif self.where == 'end': TileStore.remove = die
-        else: setattr(S, self.where, before(getattr(S, self.where)))
+        else: setattr(outputs, self.where, before(getattr(outputs, self.where)))
 
 
 def child(kw, die=None):
@@ -559,7 +559,7 @@ def child(kw, die=None):
 def spawn():
     "Start `child` in a clean process."
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['satseg.scene', 'openvino', 'rasterio', 'pyogrio', 'shapely', 'hypothesis', 'pytest'])
+    context.set_forkserver_preload(['satseg.scenes.run', 'openvino', 'rasterio', 'pyogrio', 'shapely', 'hypothesis', 'pytest'])
     def start(kw, die=None):
         kw = {k: v for k,v in kw.items() if k != 'say'}
         p = context.Process(target=child, args=(kw, die))
@@ -627,8 +627,8 @@ def half_done(home, scene, out, n=5, **kw):
 def test_only_what_is_missing(home, unbroken, tmp_path, monkeypatch):
     scene,want = unbroken
     half_done(home, scene, tmp_path/'o', 5)
-    read,seen = B.TileMaker.read,[]
-    monkeypatch.setattr(B.TileMaker, 'read', lambda self, i: seen.append(i) or read(self, i))
+    read,seen = C.TileMaker.read,[]
+    monkeypatch.setattr(C.TileMaker, 'read', lambda self, i: seen.append(i) or read(self, i))
     S.map_scenes(**arguments(home, scene, tmp_path/'o', resume=True))
     assert len(set(seen)) == len(seen) and min(seen) == 5 and stored(tmp_path/'o') == want
 
@@ -800,10 +800,10 @@ def test_workers_end_with_their_master(home, unbroken, tmp_path, spawn):
 def test_workers_that_always_die_or_refuse(monkeypatch):
     import ctypes
     from satseg.core.errors import need
-    monkeypatch.setattr(B, 'compute_tile', ctypes.string_at)  # Reads the memory at 1
-    with pytest.raises(BadInput, match='3 times worker processes died.*--resume goes on'): [*B.compute_in_processes(1, [1, 2, 3], 2)]
-    monkeypatch.setattr(B, 'compute_tile', need)
-    with pytest.raises(BadInput, match='expected the package no_such_package'): [*B.compute_in_processes('no_such_package', [1, 2], 1)]
+    monkeypatch.setattr(X, 'compute_tile', ctypes.string_at)  # Reads the memory at 1
+    with pytest.raises(BadInput, match='3 times worker processes died.*--resume goes on'): [*X.compute_in_processes(1, [1, 2, 3], 2)]
+    monkeypatch.setattr(X, 'compute_tile', need)
+    with pytest.raises(BadInput, match='expected the package no_such_package'): [*X.compute_in_processes('no_such_package', [1, 2], 1)]
 
 
 @pytest.mark.parametrize('limit,opened', [(2e9, 2), (None, 6), (1.5e9, 6)])
@@ -813,24 +813,24 @@ def test_a_worker_shared_by_two_runs_keeps_both_open_if_memory_allows(monkeypatc
         def __init__(self, job): self.scene = self; made.append(job['n'])
         def close(self): closed.append(1)
         def read(self, i): return None
-        def predict_tile(self, i, read): return None
+        def predict(self, i, read): return None
         def finish(self, i, valid, probs): return i
-    monkeypatch.setattr(B, 'open_maker', lambda job, threads: Maker(job))
-    monkeypatch.setattr(B, '_dask_worker', lambda: (1, limit))
+    monkeypatch.setattr(X, 'open_maker', lambda job, threads: Maker(job))
+    monkeypatch.setattr(X, '_dask_worker', lambda: (1, limit))
     for i in range(3):
-        for n in (0, 1): assert B.compute_tile(dict(n=n, memory=1e9), i) == i
-    assert len(made) == opened and len(made)-len(closed) == len(B._OPEN) == (2 if opened == 2 else 1)
-    B.close_makers(dict(n=0, memory=1e9))
-    assert [json.loads(o)['n'] for o in B._OPEN] == [1] # The end of one run leaves the other's alone
-    B.close_makers()
-    assert not B._OPEN and len(made) == len(closed)
+        for n in (0, 1): assert X.compute_tile(dict(n=n, memory=1e9), i) == i
+    assert len(made) == opened and len(made)-len(closed) == len(X._OPEN) == (2 if opened == 2 else 1)
+    X.close_makers(dict(n=0, memory=1e9))
+    assert [json.loads(o)['n'] for o in X._OPEN] == [1] # The end of one run leaves the other's alone
+    X.close_makers()
+    assert not X._OPEN and len(made) == len(closed)
 
 
 def test_a_scheduler_without_workers_says_so(capsys):
     class Nobody:
         def wait_for_workers(self, n, timeout): raise TimeoutError
     with pytest.raises(BadInput, match='no worker came within 60 s: start some with `dask worker tcp://h:1`'):
-        B._await_worker(Nobody(), 'tcp://h:1')
+        X._await_worker(Nobody(), 'tcp://h:1')
     assert 'tcp://h:1 has no workers yet' in capsys.readouterr().err
 
 
@@ -867,8 +867,9 @@ def test_cluster_gives_the_same_bytes_even_if_a_worker_is_lost(home, unbroken, t
 
 # 5. Memory
 
-PEAK = '''import sys, re, satseg.rasters; from satseg.scene import map_scenes
+PEAK = '''import sys, re, satseg.data.rasters
 if sys.argv[4]: satseg.data.rasters.CACHE = int(sys.argv[4])
+from satseg.scenes.run import map_scenes
 map_scenes(sys.argv[1], sys.argv[2], 'o', memory=float(sys.argv[3]), engine='openvino', overwrite=True, say=lambda *o: None)
 print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])'''
 

@@ -9,7 +9,7 @@ from satseg.core.errors import BadInput
 from satseg.data.bands import Band, aliases, landsat_bands, pick_bands
 from satseg.data.rasters import open_raster, sentinel2_offset
 from satseg.models.statistics import compare_statistics
-from satseg.scenes.sources import find_scenes, scene_names
+from satseg.scenes.sources import find_scenes
 from satseg.scenes.scene import open_scene
 
 rasterio = pytest.importorskip('rasterio')
@@ -39,6 +39,12 @@ def one_line(function, *contains):
     assert '\n' not in text and len(text) < 700, text
     for o in contains: assert o in text, text
     return text
+
+
+def found(sources): return [str(o) for o in find_scenes(sources)]
+
+
+def names_of(sources): return [o.name for o in find_scenes(sources)]
 
 
 def whole(scene, **kw): return scene.read((0, 0, scene.height, scene.width), **kw)
@@ -224,7 +230,7 @@ def web():
         do_HEAD = do_GET
         def log_message(self, *args): pass
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(.01,), daemon=True).start()
     yield f'http://127.0.0.1:{server.server_port}', asked
     server.shutdown()
 
@@ -322,22 +328,22 @@ def test_find_scenes(tmp_path, monkeypatch):
     for b in BGR: save(Path('one')/f'{b}.tif', numbers(4, 4))
     for i in '12': save(Path('many')/f'tile_B{i}.tif', numbers(3, 4, 4)) # No bands: cells of a grid
     Path('many/notes.doc').write_text('x')
-    assert find_scenes('one') == ['one'] and find_scenes(['one/B02.tif']) == ['one/B02.tif']
-    assert find_scenes(['many']) == find_scenes('many/*') == ['many/tile_B1.tif','many/tile_B2.tif']
-    assert find_scenes(['one/B04.tif,one/B02.tif']) == ['one/B04.tif,one/B02.tif']
+    assert found('one') == ['one'] and found(['one/B02.tif']) == ['one/B02.tif']
+    assert found(['many']) == found('many/*') == ['many/tile_B1.tif','many/tile_B2.tif']
+    assert found(['one/B04.tif,one/B02.tif']) == ['one/B04.tif,one/B02.tif']
     Path('sub').mkdir()
     Path('sub/list.txt').write_text('../one\n\n# no\n../many/tile_*.tif\n')
-    assert len(find_scenes('sub/list.txt')) == 3
-    assert find_scenes(['one','one','sub/list.txt']) == ['one', *find_scenes('sub/list.txt')[1:]] # However it is named
-    one_line(lambda: find_scenes([]), 'got none')
-    one_line(lambda: find_scenes('none*.tif'), 'found nothing')
+    assert len(found('sub/list.txt')) == 3
+    assert found(['one','one','sub/list.txt']) == ['one', *found('sub/list.txt')[1:]] # However it is named
+    one_line(lambda: found([]), 'got none')
+    one_line(lambda: found('none*.tif'), 'found nothing')
     Path('loop.txt').write_text('loop.txt\n')
-    one_line(lambda: find_scenes('loop.txt'), 'loop.txt: line 1: ', 'a list in a list')
+    one_line(lambda: found('loop.txt'), 'loop.txt: line 1: ', 'a list in a list')
     Path('bad.txt').write_text('one\nnowhere.tif\n')
-    assert find_scenes('bad.txt') == ['one','nowhere.tif'] # Its own turn says that it is missing; the others are mapped
+    assert found('bad.txt') == ['one','nowhere.tif'] # Its own turn says that it is missing; the others are mapped
     one_line(lambda: open_scene('nowhere.tif'), 'nowhere.tif: ')
     Path('empty').mkdir()
-    one_line(lambda: find_scenes('empty'), 'found none')
+    one_line(lambda: found('empty'), 'found none')
     one_line(lambda: open_scene('many'), 'expected one scene, found 2')
 
 
@@ -345,12 +351,12 @@ def test_names_are_safe_and_different(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for o in 'a','b': save(Path(o)/'scene.tif', numbers(4, 4))
     for b in BGR: save(Path('T32 ö')/f'{b}.tif', numbers(4, 4))
-    assert scene_names(['a/scene.tif','b/scene.tif']) == ['scene','scene-2']
-    assert scene_names(['T32 ö/B02.tif,T32 ö/B03.tif','T32 ö']) == ['T32_ö','T32_ö-2']
+    assert names_of(['a/scene.tif','b/scene.tif']) == ['scene','scene-2']
+    assert names_of(['T32 ö/B02.tif,T32 ö/B03.tif','T32 ö']) == ['T32_ö','T32_ö-2']
     Path('i.json').write_text(json.dumps(dict(type='Feature', id='../../etc/x', assets=dict(a=dict(href='a/scene.tif')))))
-    (found,) = find_scenes('i.json')
-    assert scene_names([found]) == ['etc_x'] and open_scene(found).spec['source'].endswith('i.json#../../etc/x')
-    assert open_scene(**open_scene(found, name='mine').spec).name == 'mine'
+    (one,) = find_scenes('i.json')
+    assert one.name == 'etc_x' and open_scene(one).spec['source'].endswith('i.json#../../etc/x')
+    assert open_scene(**open_scene(one, name='mine').spec).name == 'mine'
 
 
 def test_files_with_odd_names(tmp_path, monkeypatch):
@@ -783,7 +789,7 @@ def test_a_product_of_sentinel_2(tmp_path):
     assert x[:,0,1].tolist() == [0,500] and x[:,5,5].tolist() == [500,500] # 400 is cut off at 0, and valid
     assert ' '.join(scene.remarks).count('1000 subtracted') == 1 and any('MTD_MSIL2A.xml' in o[0] for o in scene.identity)
     assert whole(open_scene(source, ('B02',), s2_offset='no'))[0][0,5,5] == 1500 and 'left as they are' in open_scene(source, s2_offset='no').remarks[0]
-    assert find_scenes([root/'MTD_MSIL2A.xml']) == [str(root)]
+    assert found([root/'MTD_MSIL2A.xml']) == [str(root)]
     assert whole(open_scene(source, ('B02',), scale=.0001))[0][0,5,5] == pytest.approx(.05)
     one_line(lambda: open_scene(source, s2_offset='maybe'), 'auto, yes or no')
 
@@ -797,7 +803,7 @@ def test_baselines_and_offsets(tmp_path):
     one_line(lambda: first(mixed), 'expected one offset')
     (tmp_path/'e.SAFE').mkdir()
     for t in 'AB': safe(tmp_path/'e.SAFE', '', '02.00', f'L1C_{t}')
-    assert scene_names(find_scenes(tmp_path/'e.SAFE')) == ['L1C_A','L1C_B']
+    assert names_of(tmp_path/'e.SAFE') == ['L1C_A','L1C_B']
     stack = save(tmp_path/'S2B_MSIL2A_20230101T101311_N0509_R022_T32TQM.tif', np.full((2,2), 1500, np.uint16), names=('B02',))
     assert whole(open_scene(str(stack)))[0].max() == 500
     flat = save(tmp_path/'S2B_MSIL2A_20230101T101311_N0509_R022.tif', np.full((2,2), .2, np.float32), names=('B02',))
@@ -1001,7 +1007,7 @@ def test_real_scenes(real_data):
 
 def test_a_list_of_one_scene_that_is_not_there(tmp_path):
     (tmp_path/'notes.txt').write_text('hello')
-    one_line(lambda: open_scene(str(tmp_path/'notes.txt')), 'no such file (named in')
+    one_line(lambda: open_scene(str(tmp_path/'notes.txt')), 'no such file')
 
 
 # What belongs to the product, and what to the user
