@@ -127,8 +127,9 @@ def our_probabilities(scene, model, out, memory=1e9):
     from rasterio.windows import Window
     from satseg.models.engines import load_engine
     from satseg.scenes.compute import TileMaker
+    from satseg.scenes.options import MapOptions
     from satseg.scenes.run import SceneRun
-    one = SceneRun(str(scene), load_engine(str(model)), str(model), memory, polygons=())
+    one = SceneRun(str(scene), load_engine(str(model)), str(model), MapOptions(memory=memory, polygons='none'))
     maker = TileMaker(one.plan, one.scene, one.engine)
     profile = dict(driver='GTiff', height=one.scene.height, width=one.scene.width, count=1, dtype='float32', tiled=True, compress='lzw', nodata=np.nan,
                    crs=one.scene.crs, transform=one.scene.transform)

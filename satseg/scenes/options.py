@@ -15,8 +15,8 @@ from fastcore.meta import delegates
 
 from ..core.commands import number
 from ..core.errors import BadInput, need
+from .vector_files import FORMATS
 from .compute import UNCERTAINTY
-from .outputs import SUFFIXES
 
 # %% ../../nbs/6_scenes/62_options.ipynb #61616810
 def bytes_of(
@@ -97,7 +97,7 @@ def _check(o):
     def expect(name, fine, what):
         if fine: return
         raise BadInput(f'--{name.replace("_", "-")}: expected {what}, got {getattr(o, name)}')
-    expect('polygons', o.polygons in (*SUFFIXES,'none'), f'one of {", ".join(SUFFIXES)} or none')
+    expect('polygons', o.polygons in (*FORMATS,'none'), f'one of {", ".join(FORMATS)} or none')
     expect('uncertainty', o.uncertainty in (None, *UNCERTAINTY), ' or '.join(UNCERTAINTY))
     expect('workers', o.workers in range(1, 257), 'a number from 1 to 256')
     for name in 'min_area','simplify':

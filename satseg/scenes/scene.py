@@ -14,83 +14,42 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from ..core.errors import BadInput, few, need
-from ..data.bands import Band, aliases, pick_bands
+from ..core.errors import BadInput, few, need, reason
+from ..data.bands import aliases, pick_bands
 from satseg.data.rasters import (
-    CACHE, number_bytes, parse_nodata, open_raster, gdal_errors, product_metadata, reason, file_bands, gdal_settings,
+    CACHE, file_bands, gdal_errors, gdal_settings, number_bytes, open_raster, parse_nodata,
     sentinel2_offset)
 from ..data.grids import ArrayBands, RasterBands, array_bands
 from ..data.geotiffs import read_outlines
-from .sources import (
-    _parse, band_files, find_scenes, scene_names, stac_bands, stac_items)
-
-# %% ../../nbs/6_scenes/10_scene.ipynb #2cbe0ddd
-def _around(grid, crs):
-    "The scene's ground in another system as a shapely geometry, a tenth larger."
-    shapely,warp = need('shapely', 'geo'),need('rasterio.warp', 'geo')
-    corners = [grid.transform*o for o in ((0,0),(grid.width,0),(0,grid.height),(grid.width,grid.height))]
-    xs,ys = zip(*corners)
-    left,low,right,high = warp.transform_bounds(grid.crs, crs, min(xs), min(ys), max(xs), max(ys), densify_pts=51)
-    dx,dy = (abs(right-left) or 1)/10,(abs(high-low) or 1)/10
-    if left <= right: return shapely.box(left-dx, low-dy, right+dx, high+dy)
-    return shapely.box(left-1, low-dy, 180, high+dy) | shapely.box(-180, low-dy, right+1, high+dy) # Across the date line
-
-def _turns(geoms): return np.concatenate([need('shapely', 'geo').transform(geoms, lambda xy: xy + [o,0]) for o in (-360,0,360)])
-
-def _polygons(path, grid):
-    "Polygons of a vector file in pixels of the scene."
-    shapely,(geoms,_,crs) = need('shapely', 'geo'),read_outlines(Path(path), None)
-    if grid.crs is None: raise BadInput(f'{path}: cannot be laid on a scene without coordinates: save the scene as GeoTIFF')
-    try:
-        if crs.is_geographic: geoms = _turns(geoms) # East of 180 degrees is west of -180
-        near = _around(grid, crs.to_wkt())
-        left,low,right,high = near.bounds
-        geoms = shapely.segmentize(shapely.intersection(geoms, near), max(right-left, high-low)/500)
-        geoms = np.array(need('geopandas', 'geo').GeoSeries(geoms, crs=crs).to_crs(grid.crs.to_wkt()).array, object)
-        if grid.crs.is_geographic and not crs.is_geographic: geoms = _turns(geoms)
-        t = ~grid.transform
-        geoms = shapely.transform(geoms, lambda xy: np.stack([t.a*xy[:,0]+t.b*xy[:,1]+t.c, t.d*xy[:,0]+t.e*xy[:,1]+t.f], 1))
-        geoms = shapely.intersection(shapely.make_valid(geoms), shapely.box(0, 0, grid.width, grid.height))
-    except Exception as e: raise BadInput(f'{path}: cannot be brought into the coordinates of the scene ({reason(e)})') from None
-    geoms = shapely.get_parts(shapely.get_parts(geoms)) # make_valid may give collections of MultiPolygons and lines
-    return geoms[(shapely.get_type_id(geoms) == 3) & (shapely.area(geoms) > 0)]
-
-# %% ../../nbs/6_scenes/10_scene.ipynb #f1e6c242
-class _Area:
-    "Polygons in pixels of the scene."
-    def __init__(self, path, grid):
-        shapely,geoms = need('shapely', 'geo'),_polygons(path, grid)
-        if not len(geoms): raise BadInput(f'{path}: expected an area on the scene, it lies elsewhere: is its coordinate system right?')
-        shapely.prepare(geoms)
-        self.geoms,self.tree,self.bounds = geoms,shapely.STRtree(geoms),shapely.total_bounds(geoms)
-
-    def near(self, window):
-        "Polygons that touch a window."
-        row,col,h,w = window
-        return self.geoms[self.tree.query(need('shapely', 'geo').box(col, row, col+w, row+h), 'intersects')]
-
-    def mask(self, window):
-        "(h,w) bool: pixels whose centre lies in the area."
-        row,col,h,w = window
-        geoms = self.near(window)
-        if not len(geoms): return np.zeros((h,w), bool)
-        features,affine = need('rasterio.features', 'geo'),need('affine', 'geo')
-        return features.rasterize(geoms, (h,w), transform=affine.Affine.translation(col, row), dtype='uint8') != 0
+from .sources import SceneSource, find_scenes, stac_bands
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #9b13f02f
 class Scene:
-    "A raster of any size: readings of the bands wanted, window by window. Made by `open_scene`; used by one thread at a time."
-    def __init__(self, reader, bands, area, scale, offset, shift, spec, remarks, files):
-        self._reader,self.bands,self._area,self._scale,self._offset,self._shift = reader,bands,area,scale,offset,shift
+    "A raster of any size: readings of its bands, window by window; used by one thread at a time."
+    def __init__(self,
+        reader, # Open files on one grid, see `data.grids`
+        bands:tuple, # Names
+        spec:dict, # Arguments of `open_scene` that open it again, from any folder
+        files:list, # All that decides what is read
+        area=None, # Area of interest
+        shift:float=0, # Added to readings as stored, which are cut off at 0 then
+        scale=None, # (C,) or None: factors after that
+        offset=None, # (C,) or None: what is added in the end
+        remarks:list=(), # Lines for the user
+    ):
         self.crs,self.transform,self.height,self.width = reader.grid
-        self.name,self.source,self.spec,self.remarks,self._files = spec['name'],spec['source'],spec,remarks,[*reader.files, *files]
+        self.name,self.source,self.bands = spec['name'],spec['source'],bands
+        self.spec,self.remarks = spec,list(remarks)
         self.dtype = str(np.result_type(*reader.dtypes)) # As stored
         self.cache_bytes = CACHE # May be raised to what `cache_for` says
+        self._reader,self._area,self._files = reader,area,files
+        self._shift,self._scale,self._offset = shift,scale,offset
 
     @property
     def identity(self):
         "Path, bytes and time (ns) of every file: plain lists."
-        stats = [(o, os.stat(o)) for o in sorted(set(map(os.path.abspath, self._files))) if os.path.exists(o)]
+        paths = sorted(set(map(os.path.abspath, self._files)))
+        stats = [(o, os.stat(o)) for o in paths if os.path.exists(o)]
         return [[o, s.st_size, s.st_mtime_ns] for o,s in stats]
 
     def close(self):
@@ -113,145 +72,218 @@ def read(self:Scene,
     fill=None, # (C,) readings where nothing is valid; 0 unless given
 )->tuple: # (C,h,w) float32 readings; (h,w) bool, where all bands are valid
     "Readings of a window."
-    row,col,h,w = map(int, window)
+    row,col,h,w = window = tuple(map(int, window))
     if min(row, col) < 0 or min(h, w) < 1 or row+h > self.height or col+w > self.width:
-        raise BadInput(f'{self.source}: expected a window inside {self.height} x {self.width} pixels, got {tuple(window)}')
+        raise BadInput(f'{self.source}: expected a window inside {self.height} x {self.width} '
+                       f'pixels, got {window}')
     x = np.empty((len(self.bands),h,w), np.float32)
     with gdal_settings(self.cache_bytes), np.errstate(over='ignore', invalid='ignore'):
-        ok = self._reader.read(x, (row,col,h,w))
+        ok = self._reader.read(x, window)
         if self._shift: np.maximum(np.add(x, self._shift, out=x), 0, out=x)
         if self._scale is not None: x *= np.float32(self._scale)[:,None,None]
         if self._offset is not None: x += np.float32(self._offset)[:,None,None]
-    if self._scale is not None or any(o.kind == 'f' for o in self._reader.dtypes): ok &= np.isfinite(x).all(0)
-    if self._area is not None: ok &= self._area.mask((row,col,h,w))
+    if self._scale is not None or any(o.kind == 'f' for o in self._reader.dtypes):
+        ok &= np.isfinite(x).all(0)
+    if self._area is not None: ok &= self._area.mask(window)
     if not ok.all(): x[:, ~ok] = 0 if fill is None else np.asarray(fill, np.float32)[:,None]
     return x,ok
 
-# %% ../../nbs/6_scenes/10_scene.ipynb #92b32942
 @patch
 def cache_for(self:Scene,
-    height:int, # Pixels of a row of blocks, margin included
+    height:int, # Pixels of a row of tiles, margin included
 )->int: # Bytes
-    "What `cache_bytes` must be so that no piece is decoded twice while a row of blocks is read from left to right."
+    "What `cache_bytes` must be so that no piece is decoded twice in a row of tiles."
     res = CACHE//4
     for p in self._reader.parts:
-        (h,w),r = p.data.block_shapes[p.indexes[0]-1],self._reader.open[p.path]
+        h,w = p.data.block_shapes[p.indexes[0]-1]
+        r = self._reader.open[p.path]
         n = r.count if r.profile.get('interleave') == 'pixel' else len(p.indexes)
-        wide = min(self.width, 2*w) # Tiles are needed again by the next block only, strips by all blocks of the row
+        wide = min(self.width, 2*w) # Tiles of a file are needed by the next tile, strips by the row
         res += min(height//h+2, -(-self.height//h))*h*wide*n*number_bytes(r)
     return res
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #0c6b2f17
-def _contents(paths, item, n):
-    "Bands in a source, axis of an array (None: no array), colours of a picture, properties of a STAC item."
-    path,res = paths[0],[]
-    if item is not None:
-        about = stac_items(path)[item]
-        return stac_bands(path, about),None,'',about.get('properties')
-    if path.is_dir():
-        return [Band(os.path.abspath(o), 1, names) for names,o in band_files(path).items()],None,'',None
-    if path.suffix.lower() == '.npy' and len(paths) == 1: return *array_bands(path, n),'',None
-    for o in paths:
+def _contents(source, n):
+    "`Band`s of a source, axis of an array (None: no array), colours of a picture."
+    path,res,picture = source.paths[0],[],''
+    if source.item: return stac_bands(path, source.item),None,''
+    if source.bands: return list(source.bands),None,''
+    if path.suffix.lower() == '.npy' and len(source.paths) == 1: return *array_bands(path, n),''
+    for o in source.paths:
         with gdal_errors(o), open_raster(o, True) as r:
             found = file_bands(o, r)
-            picture = ''.join(c.name[0].upper() for c in r.colorinterp[:3] if c.name in ('red','green','blue'))
-            if len(paths) > 1 or len(set(picture)) < 3: picture = ''
-        if len(paths) > 1 and len(found) == 1 and not found[0].names:
+            picture = ''.join(c.name[0].upper() for c in r.colorinterp[:3] if c.name in _COLOURS)
+        if len(source.paths) > 1 and len(found) == 1 and not found[0].names:
             found = [found[0]._replace(names=aliases(o.stem, None, True) or (o.stem,))]
         res += found
-    return res,None,picture,None
+    return res,None,picture if len(source.paths) == 1 and len(set(picture)) == 3 else ''
 
-# %% ../../nbs/6_scenes/10_scene.ipynb #79883230
+_COLOURS = 'red','green','blue'
+
 def _numbers(value, n, what):
     "(n,) array of one number or n; None for None."
     if value is None: return None
     try: a = np.atleast_1d(np.asarray(value, float))
     except (TypeError,ValueError): a = np.empty(0)
-    if a.shape not in {(1,),(n,)} or not np.isfinite(a).all():
-        raise BadInput(f'{what}: expected a number{f" or {n}, one per band" if n > 1 else ""}, got {str(value)[:60]}')
-    return np.broadcast_to(a, n)
+    if a.shape in {(1,),(n,)} and np.isfinite(a).all(): return np.broadcast_to(a, n)
+    many = f' or {n}, one per band' if n > 1 else ''
+    raise BadInput(f'{what}: expected a number{many}, got {str(value)[:60]}')
 
-# %% ../../nbs/6_scenes/10_scene.ipynb #92d21ccb
+# %% ../../nbs/6_scenes/10_scene.ipynb #7ab820fb
 def _file_remarks(reader, own, scaled):
     "What the files say that is not done, or cannot be."
     res = []
     for p in reader.parts:
         r,name = reader.open[p.path],Path(p.path).name
         pairs = {(r.scales[i-1],r.offsets[i-1]) for i in p.indexes} - {(1,0)}
-        for scale,offset in sorted(pairs)*(not scaled):
-            res.append(f'{name}: has scale {scale:g} and offset {offset:g}, not applied: chips are read as stored; --scale {scale:g} '
-                       f'--offset {offset:g} applies them')
-        if reader.grid.crs is None and r.gcps[0]: res.append(f'{name}: ground control points are not used: warp it first')
-        if own not in (None,'none') and np.isfinite(own) and None in p.nodata and p.data is r:
+        res += [f'{name}: has scale {k:g} and offset {b:g}, not applied: chips are read as stored; '
+                f'--scale {k:g} --offset {b:g} applies them' for k,b in sorted(pairs)*(not scaled)]
+        if reader.grid.crs is None and r.gcps[0]:
+            res.append(f'{name}: ground control points are not used: warp it first')
+        finite = own not in (None,'none') and np.isfinite(own)
+        if finite and None in p.nodata and p.data is r:
             res.append(f'{name}: nodata {own:g} cannot occur in {r.dtypes[p.indexes[0]-1]}')
     return list(dict.fromkeys(res))
 
-def _shift(reader, files, props, choice, offset):
-    "What is added to the readings, is this a Sentinel-2 product as delivered, remarks."
-    if choice not in ('auto','yes','no'): raise BadInput(f's2_offset: expected auto, yes or no, got {str(choice)[:20]!r}')
+# %% ../../nbs/6_scenes/10_scene.ipynb #92d21ccb
+def _sentinel2(files, props, raw, choice, offset):
+    "What is added to the readings; is this a product as delivered; its metadata file; remarks."
+    if choice not in ('auto','yes','no'):
+        raise BadInput(f's2_offset: expected auto, yes or no, got {str(choice)[:20]!r}')
     shift,why,product = sentinel2_offset(files, props)
     props = props if isinstance(props, dict) else {}
-    platform = ' '.join(str(props.get(k)) for k in ('platform','constellation'))
-    parts = ' '.join(part for p in files for part in Path(p).parts) # Folders may be called anything: only a product's name counts
-    named = re.search(r'\bsentinel-2', platform, re.I) or re.search(r'(?<![^\W_])S2[A-D]_MSI', parts)
-    raw = all(o.kind in 'iu' and o.itemsize > 1 for o in reader.dtypes)
-    known = raw and bool(why or product or named)
-    if choice == 'yes': return -1000,known,['s2 offset as asked for: 1000 subtracted, cut off at 0']
-    if not shift: return 0,known,[]
-    done = '--offset is what is done about it' if np.any(offset) else 'left as they are'
-    if choice == 'no' or offset is not None: return 0,known,[f's2 {why}: readings are {-shift:g} too high, {done}']
-    if not raw: return 0,known,[f's2 {why}: nothing subtracted, these are no readings as delivered ({reader.dtypes[0]})']
-    return shift,known,[f's2 {why}: {-shift:g} subtracted, cut off at 0 (--offset 0 leaves it)']
-
-# %% ../../nbs/6_scenes/10_scene.ipynb #b8780bd4
-def _reader(chosen, axis, nodata, aoi, *product):
-    "Reader of the bands, area of interest, what is added to the readings, remarks; closed again if one of them cannot be had."
-    reader = RasterBands(chosen, nodata) if axis is None else ArrayBands(chosen, axis, nodata)
-    try:
-        shift,known,said = _shift(reader, *product)
-        if known and axis is None and nodata is None and not reader.has_nodata: # JPEG 2000 does not say so
-            reader.divide(0)
-            said = [*said, 's2: 0 is nodata']
-        return reader,aoi and _Area(aoi, reader.grid),shift,said
-    except BaseException:
-        reader.close()
-        raise
+    platform = f'{props.get("platform")} {props.get("constellation")}'
+    parts = ' '.join(part for p in files for part in Path(p).parts) # Folders may be called anything
+    named = re.search(r'(?<![^\W_])S2[A-D]_MSI', parts)
+    named = named or re.search(r'\bsentinel-2', platform, re.I)
+    if choice == 'yes': shift,text = -1000,'as asked for: 1000 subtracted, cut off at 0'
+    elif choice == 'no' or offset is not None:
+        done = '--offset is what is done about it' if np.any(offset) else 'left as they are'
+        text = f'readings are {-shift:g} too high, {done}'
+    elif not raw: text = 'nothing subtracted, these are no readings as delivered'
+    else: text = f'{-shift:g} subtracted, cut off at 0 (--offset 0 leaves it)'
+    remarks = [f's2 {why}: {text}' if choice != 'yes' else f's2 offset {text}']*bool(shift)
+    done = choice == 'yes' or choice == 'auto' and offset is None and raw
+    return shift*done,raw and bool(why or product or named),product,remarks
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #3620a52e
 def open_scene(
-    source, # One of `find_scenes`
+    source, # A `SceneSource`, or what `find_scenes` takes for one
     bands=None, # Names wanted, in order: the model's; all bands unless given
     band_map=None, # Name wanted -> number (from 1) or name in the file, where the user says so
     scale=None, # Reading = stored * scale + offset; a number, or one per band
     offset=None, # See `scale`
-    nodata=None, # Stored value that means "no data"; the file's own unless given, 'none': every value is valid
+    nodata=None, # Stored value that means "no data"; the file's own unless given; 'none': no value
     aoi=None, # Vector file of the area of interest, in any coordinate system
-    s2_offset:str='auto', # 'auto': 1000 is taken off where the Sentinel-2 product says so and no `offset` is given; 'yes', 'no'
-    name:str=None, # For output files; from the source unless given (see `scene_names`)
+    s2_offset:str='auto', # 1000 is taken off: 'auto' where a Sentinel-2 product says so, 'yes', 'no'
+    name:str=None, # For output files; from the source unless given
 )->Scene:
     "A scene, ready to be read."
-    found,nodata = find_scenes([source]),parse_nodata(nodata)
-    if len(found) != 1: raise BadInput(f'{source}: expected one scene, found {len(found)}: {few(found)}')
-    paths,item = _parse(found[0])
-    if not paths: raise BadInput(f'{found[0]}: expected a scene, found no such file (named in {source})')
-    here = ','.join(map(os.path.abspath, paths)) + (f'#{item}' if item is not None else '')
-    have,axis,picture,props = _contents(paths, item, len(bands) if bands else None)
-    chosen,names,remarks = pick_bands(have, bands, band_map, picture, found[0])
-    factors = [_numbers(o, len(names), k) for o,k in ((scale,'scale'),(offset,'offset'))]
-    files = [*paths, *dict.fromkeys(b.path for b in chosen)]
-    reader,area,shift,said = _reader(chosen, axis, nodata, aoi, files, props, s2_offset, offset)
-    beside = [*filter(None, (aoi, item and paths[0], next(filter(None, map(product_metadata, files)), None)))]
-    if aoi: beside += [Path(aoi).with_suffix(o) for o in ('.shx','.dbf','.prj','.cpg')]
-    spec = dict(source=here, bands=bands and list(bands), band_map=band_map and dict(band_map), s2_offset=s2_offset,
-                scale=None if scale is None else factors[0].tolist(), offset=None if offset is None else factors[1].tolist(),
-                nodata='nan' if nodata != nodata else nodata, aoi=aoi and os.path.abspath(aoi), name=name or scene_names(found)[0])
+    if not isinstance(source, SceneSource):
+        found = find_scenes([source])
+        if len(found) != 1:
+            raise BadInput(f'{source}: expected one scene, found {len(found)}: '
+                           f'{few(list(map(str, found)))}')
+        [source] = found
+    nodata = parse_nodata(nodata)
+    have,axis,picture = _contents(source, len(bands) if bands else None)
+    chosen,names,remarks = pick_bands(have, bands, band_map, picture, str(source))
+    factors = {k: _numbers(v, len(names), k) for k,v in dict(scale=scale, offset=offset).items()}
+    spec = dict(source=source.absolute(), bands=bands and list(bands), s2_offset=s2_offset,
+                band_map=band_map and dict(band_map), nodata='nan' if nodata != nodata else nodata,
+                aoi=aoi and os.path.abspath(aoi), name=name or source.name,
+                **{k: None if v is None else v.tolist() for k,v in factors.items()})
+    files = [*source.paths, *dict.fromkeys(b.path for b in chosen)]
+    reader = RasterBands(chosen, nodata) if axis is None else ArrayBands(chosen, axis, nodata)
+    try:
+        raw = all(o.kind in 'iu' and o.itemsize > 1 for o in reader.dtypes)
+        props = source.item and source.item.get('properties')
+        shift,known,product,said = _sentinel2(files, props, raw, s2_offset, offset)
+        if known and axis is None and nodata is None and not reader.has_nodata:
+            reader.divide(0)
+            said = [*said, 's2: 0 is nodata']
+        area = _Area(aoi, reader.grid) if aoi else None
+    except BaseException:
+        reader.close()
+        raise
+    files = [o for o in (*files, *reader.files, product, aoi) if o]
+    if aoi: files += [Path(aoi).with_suffix(o) for o in ('.shx','.dbf','.prj','.cpg')]
     remarks += said + _file_remarks(reader, nodata, scale is not None or offset is not None)
-    return Scene(reader, names, area, *factors, shift, spec, remarks, beside)
+    return Scene(reader, names, spec, files, area, shift, **factors, remarks=remarks)
+
+# %% ../../nbs/6_scenes/10_scene.ipynb #2cbe0ddd
+def _around(grid, crs):
+    "The scene's ground in another system as a shapely geometry, a tenth larger."
+    shapely,warp = need('shapely', 'geo'),need('rasterio.warp', 'geo')
+    corners = [grid.transform*(x,y) for x in (0,grid.width) for y in (0,grid.height)]
+    xs,ys = zip(*corners)
+    box = warp.transform_bounds(grid.crs, crs, min(xs), min(ys), max(xs), max(ys), densify_pts=51)
+    left,low,right,high = box
+    dx,dy = ((abs(b-a) or 1)/10 for a,b in ((left,right),(low,high)))
+    if left <= right: return shapely.box(left-dx, low-dy, right+dx, high+dy)
+    west = shapely.box(-180, low-dy, right+1, high+dy) # Across the date line
+    return shapely.box(left-1, low-dy, 180, high+dy) | west
+
+def _turns(geoms):
+    "The same places one turn around the Earth further west and east: 190 degrees is -170."
+    shapely = need('shapely', 'geo')
+    return np.concatenate([shapely.transform(geoms, lambda xy: xy+[o,0]) for o in (-360,0,360)])
+
+def _polygons(path, grid):
+    "Polygons of a vector file in pixels of the scene."
+    shapely,(geoms,_,crs) = need('shapely', 'geo'),read_outlines(Path(path), None)
+    if grid.crs is None:
+        raise BadInput(f'{path}: cannot be laid on a scene without coordinates: '
+                       'save the scene as GeoTIFF')
+    try:
+        if crs.is_geographic: geoms = _turns(geoms)
+        near = _around(grid, crs.to_wkt())
+        left,low,right,high = near.bounds
+        geoms = shapely.intersection(geoms, near)
+        geoms = shapely.segmentize(geoms, max(right-left, high-low)/500)
+        frame = need('geopandas', 'geo').GeoSeries(geoms, crs=crs).to_crs(grid.crs.to_wkt())
+        geoms = np.array(frame.array, object)
+        if grid.crs.is_geographic and not crs.is_geographic: geoms = _turns(geoms)
+        a,b,c,d,e,f = (~grid.transform)[:6]
+        geoms = shapely.transform(geoms, lambda xy: xy @ [[a,d],[b,e]] + [c,f])
+        geoms = shapely.make_valid(geoms)
+        geoms = shapely.intersection(geoms, shapely.box(0, 0, grid.width, grid.height))
+    except Exception as e:
+        raise BadInput(f'{path}: cannot be brought into the coordinates of the scene ({reason(e)})') from None
+    geoms = shapely.get_parts(shapely.get_parts(geoms)) # Of collections that make_valid gives
+    return geoms[(shapely.get_type_id(geoms) == 3) & (shapely.area(geoms) > 0)]
+
+# %% ../../nbs/6_scenes/10_scene.ipynb #f1e6c242
+class _Area:
+    "Polygons in pixels of the scene."
+    def __init__(self, path, grid):
+        shapely,geoms = need('shapely', 'geo'),_polygons(path, grid)
+        if not len(geoms):
+            raise BadInput(f'{path}: expected an area on the scene, it lies elsewhere: '
+                           'is its coordinate system right?')
+        shapely.prepare(geoms)
+        self.geoms,self.tree,self.bounds = geoms,shapely.STRtree(geoms),shapely.total_bounds(geoms)
+
+    def near(self, window):
+        "Polygons that touch a window."
+        row,col,h,w = window
+        box = need('shapely', 'geo').box(col, row, col+w, row+h)
+        return self.geoms[self.tree.query(box, 'intersects')]
+
+    def mask(self, window):
+        "(h,w) bool: pixels whose centre lies in the area."
+        row,col,h,w = window
+        geoms = self.near(window)
+        if not len(geoms): return np.zeros((h,w), bool)
+        place = need('affine', 'geo').Affine.translation(col, row)
+        features = need('rasterio.features', 'geo')
+        return features.rasterize(geoms, (h,w), transform=place, dtype='uint8') != 0
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #6550b766
 def _places(start, end, k, size):
     "First pixels of `k` windows spread from `start` to `end`."
-    return sorted({int(o) for o in np.linspace(start, max(end-size, start), k+2)[1:-1]}) if end-start > size else [start]
+    if end-start <= size: return [start]
+    return sorted({int(o) for o in np.linspace(start, end-size, k+2)[1:-1]})
 
 @patch
 def statistics(self:Scene,
@@ -262,14 +294,15 @@ def statistics(self:Scene,
     x0,y0,x1,y1 = (0,0,self.width,self.height) if self._area is None else self._area.bounds
     top,left,bottom,right = math.floor(y0),math.floor(x0),math.ceil(y1),math.ceil(x1)
     k = min(max(round(math.sqrt(n*(bottom-top)/(right-left))), 1), n)
+    wins = [(row, col, min(size, bottom-row), min(size, right-col))
+            for row in _places(top, bottom, k, size)
+            for col in _places(left, right, max(round(n/k), 1), size)]
     seen,count,sums,squares = 0,0,0.,0.
-    for row in _places(top, bottom, k, size):
-        for col in _places(left, right, max(round(n/k), 1), size):
-            window = row,col,min(size, bottom-row),min(size, right-col)
-            if not self.wanted(window): continue
-            x,ok = self.read(window)
-            x = x[:,ok].astype(float)
-            seen,count,sums,squares = seen+ok.size,count+x.shape[1],sums+x.sum(1),squares+(x**2).sum(1)
-    if not count: return np.full(len(self.bands), np.nan),np.full(len(self.bands), np.nan),0.
+    for window in filter(self.wanted, wins):
+        x,ok = self.read(window)
+        x = x[:,ok].astype(float)
+        seen,count = seen+ok.size,count+x.shape[1]
+        sums,squares = sums+x.sum(1),squares+(x**2).sum(1)
+    if not count: return *np.full((2,len(self.bands)), np.nan),0.
     mean = sums/count
     return mean,np.sqrt(np.maximum(squares/count-mean**2, 0)),count/seen
