@@ -25,10 +25,11 @@ def main(
     overwrite:bool=False, # Replace the run in --out
     quiet:bool=False, # Print nothing but errors
 ):
-    "Train as a recipe says: read, split, train, judge, report."
+    "Train as a recipe says: read, split, train, take the scores, report."
     read_recipe(recipe)
-    if not (data and out): raise BadInput('expected --data PATH (or --data sample) and --out FOLDER: what to learn from, where to write')
+    if not (data and out): raise BadInput('expected --data PATH (or --data sample) and --out FOLDER')
     try: return run_recipe(recipe, data, out, resume, overwrite, quiet, **parse_overrides(set))
     except KeyboardInterrupt:
-        if (Path(out)/'checkpoint.pth').exists(): print(f'satseg: {out} keeps what was done; go on with --resume', file=sys.stderr)
+        if (Path(out)/'checkpoint.pth').exists():
+            print(f'satseg: {out} keeps what was done; go on with --resume', file=sys.stderr)
         raise

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, reason
 from ..core.files import atomic_file
 from ..evaluation.metrics import class_table, confusion, scores
 from .loaders import Callback, patch # First of fastai: see there
@@ -23,10 +23,11 @@ from fastai.callback.fp16 import AMPMode, GradScaler, MixedPrecision
 from fastai.callback.progress import CSVLogger
 from fastai.callback.tracker import SaveModelCallback, TrackerCallback
 from fastai.learner import CancelEpochException, CancelFitException, Learner, Metric
+from fastai.torch_core import to_device
 
 # %% ../../nbs/5_learn/60_callbacks.ipynb #69952775
 class PooledMetric(Metric):
-    "A score of the pooled confusion matrix: foreground for one logit, the mean over several classes."
+    "A score of the pooled confusion matrix: of the foreground, or the mean over several classes."
     def __init__(self,
         score:str='iou', # 'iou', 'dice', 'precision', 'recall' or 'accuracy'
     ): self.score = score
@@ -62,7 +63,7 @@ def precision_callback(
     "fastai's mixed precision for `device`."
     cpu = torch.device(device).type == 'cpu'
     allowed = ('full','bf16') if cpu else ('full','half','bf16')
-    if precision not in allowed: raise BadInput(f'expected precision {allowed} on {device}, got {precision!r}')
+    if precision not in allowed: raise BadInput(f'expected precision {allowed}, got {precision!r}')
     if precision == 'full': return []
     mode = AMPMode.FP16 if precision == 'half' else AMPMode.BF16
     return [CPUMixedPrecision(mode) if cpu else MixedPrecision(mode)]
@@ -104,9 +105,9 @@ class SaveBest(SaveModelCallback):
 
     def after_fit(self, **kwargs):
         path = self.learn.path/self.learn.model_dir/f'{self.fname}.pth'
-        if self.learn.stopped and self.best == -float('inf'): return # Before the first epoch was over
+        if self.learn.stopped and np.isinf(self.best): return # Before the first epoch was over
         try: self.learn.model.load_state_dict(torch.load(path, 'cpu', weights_only=True))
-        except Exception as e: raise BadInput(f'{path}: expected the best weights of this run ({e})') from None
+        except Exception: raise BadInput(f'{path}: expected the best weights of this run') from None
 
 # %% ../../nbs/5_learn/60_callbacks.ipynb #9467ea53
 class Checkpoint(Callback):
@@ -149,16 +150,16 @@ def before_fit(self:Checkpoint):
         self.learn.model.load_state_dict(self.state['model'])
         opt.load_state_dict(self.state['opt'])
         for p in chain.from_iterable(opt.param_lists): # Moments go where the weights are
-            opt.state[p] = {k: v.to(p.device) if torch.is_tensor(v) else v for k,v in opt.state[p].items()}
+            opt.state[p] = {k: to_device(v, p.device) for k,v in opt.state[p].items()}
         for cb in self._trackers():
             kept = self.state['trackers'][cb.name]
             vars(cb).update({k: float(kept[k]) for k in ('best','wait') if k in kept})
         _set_random_state(self.state['random'], self.dls.train)
-    except Exception as e: raise BadInput(f'{self.path}: does not fit this run ({type(e).__name__})') from None
+    except Exception as e: raise BadInput(f'{self.path}: does not fit this run ({reason(e)})') from None
 
 @patch
 def after_fit(self:Checkpoint):
-    "After a stop the log ends with the last whole epoch: so do the weights, unless the best are kept."
+    "After a stop the weights are those of the last whole epoch, as the log, or the best."
     kept = any(isinstance(o, SaveBest) for o in self.learn.cbs)
     if self.learn.stopped and not kept and self.path.exists():
         self.learn.model.load_state_dict(read_checkpoint(self.path)['model'])
@@ -175,7 +176,7 @@ class RunLog(CSVLogger):
     "fastai's CSV log; a resumed run keeps the rows of finished epochs."
     def before_fit(self):
         path,first = self.path/self.fname,self.learn.first_epoch
-        rows = path.read_text(errors='replace').splitlines(True)[1:] if first and path.exists() else []
+        rows = path.read_text().splitlines(True) if first and path.exists() else []
         super().before_fit()
         self.file.writelines(o for o in rows if o.split(',')[0] in map(str, range(first)))
 
@@ -192,7 +193,7 @@ class StopCallback(Callback):
         raise CancelFitException
 
 class EventCallback(Callback):
-    "Call `on_event(event, learn)`: 'lr_find' after its batches; 'begin', 'batch', 'epoch', 'end' of `fit`."
+    "Call `on_event(event, learn)`: 'lr_find'; 'begin', 'batch', 'epoch' and 'end' of `fit`."
     order = Checkpoint.order + 10 # The epoch is in log and checkpoint
     def __init__(self,
         on_event, # Function of event and learner (`epoch`, `n_epoch`, `iter`, `n_iter`, `training`)

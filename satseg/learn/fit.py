@@ -111,13 +111,13 @@ def _checkpoint(learn, lr, resume, **chosen):
     "The `Checkpoint` of a run, every setting checked; an earlier one goes unless it is resumed."
     if chosen['epochs'] < 1: raise BadInput(f'expected 1 epoch or more, got {chosen["epochs"]}')
     if chosen['schedule'] not in SCHEDULES:
-        raise BadInput(f'expected a schedule out of {", ".join(SCHEDULES)}, got {chosen["schedule"]}')
+        raise BadInput(f'expected a schedule out of {SCHEDULES}, got {chosen["schedule"]!r}')
     path = learn.path/'checkpoint.pth'
     if not resume:
         for old in (path, learn.path/learn.model_dir/'best.pth'): old.unlink(missing_ok=True)
     res = Checkpoint(path, _settings(learn, **chosen), resume)
     res.lr = res.state['lr'] if res.state else lr
-    if lr not in (None, res.lr): raise BadInput(f'expected lr {res.lr} of the stopped run, got {lr}')
+    if lr not in (None, res.lr): raise BadInput(f'stopped with lr {res.lr}, got {lr}')
     return res
 
 # %% ../../nbs/5_learn/70_fit.ipynb #748ccf64
@@ -133,7 +133,7 @@ def model_info(
     "What prediction needs to know about a trained `model`."
     name = type(model).__name__
     classes,colours = list(chips.classes),[list(o) for o in chips.colours]
-    if name not in ARCHITECTURES: raise BadInput(f'{name}: expected a net out of {list(ARCHITECTURES)}')
+    if name not in ARCHITECTURES: raise BadInput(f'{name}: expected one of {list(ARCHITECTURES)}')
     if name == 'Classifier':
         objects = ' or '.join(classes[1:])
         classes,colours = [f'no {objects}', objects],colours[:2]

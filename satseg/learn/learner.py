@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OPTIMISERS', 'deterministic_cudnn', 'segmentation_learner', 'lr_curve', 'choose_threshold']
 
-# %% ../../nbs/5_learn/65_learner.ipynb #ad67d052
+# %% ../../nbs/5_learn/65_learner.ipynb #a7360e6d
 from functools import partial
 from pathlib import Path
 

@@ -56,10 +56,9 @@ class ChipLoader(TfmdDL):
         shown = shown_classes(chips.classes, chips.colours)
         colours = {i: c for i,(_,c) in shown.items()}
         rgbs = [true_colour(x*std + mean, chips.bands) for x in xs.cpu().numpy()]
-        pictures = [o if m is None else paint(o, np.asarray(m), colours) for o,m in zip(rgbs, masks)]
-        nrows = nrows or math.isqrt(len(pictures))
-        show_images(pictures, nrows, titles=titles, layout='constrained', **kwargs)
-        handles = [Patch(color=np.array(c)/255, label=escape_math(name)) for name,c in shown.values()]
+        rgbs = [o if m is None else paint(o, np.asarray(m), colours) for o,m in zip(rgbs, masks)]
+        show_images(rgbs, nrows or math.isqrt(len(rgbs)), titles=titles, layout='constrained', **kwargs)
+        handles = [Patch(color=np.array(c)/255, label=escape_math(o)) for o,c in shown.values()]
         plt.gcf().legend(handles=handles, loc='outside lower center', ncols=4, frameon=False)
 
     def _word(self, mask):
@@ -96,7 +95,7 @@ def chip_loaders(
     _check_parts(train, valid, bs, stats, weights)
     measured = measured or (measure_chips(train), measure_chips(valid))
     shapes = np.unique(np.concatenate([o.shapes for o in measured]), axis=0)
-    if len(shapes) > 1: raise BadInput(f'expected chips of one shape, got {shapes.tolist()}: cut them')
+    if len(shapes) > 1: raise BadInput(f'expected one shape of chips, got {shapes.tolist()}: cut them')
     stats = stats or measured[0].band_stats
     kw = dict(shuffle=True, bs=min(bs, len(train)), drop_last=len(train) > bs, num_workers=0)
     if weights is None: first = ChipLoader(ChipDataset(train, stats), **kw)
@@ -153,7 +152,7 @@ class AugmentBatch(Callback):
 # %% ../../nbs/5_learn/50_loaders.ipynb #a37255cc
 def has_object(
     yb:torch.Tensor, # (B,H,W) class ids
-)->torch.Tensor: # (B,1,1) int64: 1 where any pixel is of an object, else 0; 255: too little is known
+)->torch.Tensor: # (B,1,1) int64: 1 where any pixel is of an object, else 0; 255: unknown
     "Masks as answers for whole chips."
     known = (yb != IGNORE).flatten(1)
     found = (known & (yb > 0).flatten(1)).any(1)

@@ -17,75 +17,76 @@ from ..core.display import IGNORE
 # %% ../../nbs/5_learn/10_losses.ipynb #d4308879
 def labelled_pixels(
     logits:Tensor, # (B,1,H,W) or (B,C,H,W) of any float type, before the sigmoid or softmax
-    targ:Tensor, # (B,H,W) or (B,1,H,W) class ids, 255 is ignored
-)->tuple: # log probabilities (C,N) float32 (float64 stays), class ids (N,) int64; one logit counts as C=2
+    mask:Tensor, # (B,H,W) or (B,1,H,W) class ids, 255 is ignored
+)->tuple: # Log probabilities (C,N), one logit counts as C=2; class ids (N,) int64
     "The N pixels of a batch that have a label, as log probabilities and class ids."
-    logits, targ = logits.as_subclass(Tensor), targ.as_subclass(Tensor)  # fastai's image and mask types do not mix
-    if targ.ndim==4 and targ.shape[1]==1: targ = targ[:,0]
-    if logits.ndim!=4 or targ.shape!=logits[:,0].shape:
-        raise BadInput(f"expected logits (B,C,H,W) and a mask (B,H,W) of the same size, got {tuple(logits.shape)} and "
-                       f"{tuple(targ.shape)}: resize the mask (nearest) or drop its channel axis")
-    x,t = logits.movedim(1,0).flatten(1),targ.flatten()
-    keep = t!=IGNORE
+    logits,mask = (o.as_subclass(Tensor) for o in (logits, mask)) # fastai's types do not mix
+    if mask.ndim == 4 and mask.shape[1] == 1: mask = mask[:,0]
+    if logits.ndim != 4 or mask.shape != logits[:,0].shape:
+        raise BadInput('expected logits (B,C,H,W) and a mask (B,H,W) of the same size, got '
+                       f'{tuple(logits.shape)} and {tuple(mask.shape)}: resize the mask (nearest)')
+    x,t = logits.movedim(1, 0).flatten(1),mask.flatten()
+    keep = t != IGNORE
     if not keep.all(): x,t = x[:,keep],t[keep]
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    if len(x)==1: x = F.pad(x, (0,0,1,0))  # the background's logit of 0
+    if len(x) == 1: x = F.pad(x, (0,0,1,0)) # The background's logit of 0
     ids,n = t.long(),len(x)
-    if len(ids) and (ids.min()<0 or ids.max()>=n or (ids!=t).any()):
-        raise BadInput(f"expected whole class ids from 0 to {n-1} or {IGNORE} (ignore), got {t.min().item():g} to {t.max().item():g}: "
-                       f"map the mask to 0..{n-1} or give the model more classes")
+    if len(ids) and (ids.min() < 0 or ids.max() >= n or (ids != t).any()):
+        raise BadInput(f'expected whole class ids from 0 to {n-1} or {IGNORE} (ignore), got '
+                       f'{t.min().item():g} to {t.max().item():g}: give the model more classes')
     return x.log_softmax(0),ids
 
 # %% ../../nbs/5_learn/10_losses.ipynb #b1f5a833
-def _at_target(logp, ids):
-    "Log probability given to the true class of each pixel, (N,)."
+def _at_mask(logp, ids):
+    "Log probability given to the mask's class of each pixel, (N,)."
     return logp.gather(0, ids[None])[0]
 
 def _weights(weight, logp):
     "One weight per class as a tensor (C,), checked."
-    w,n = torch.as_tensor(weight, dtype=logp.dtype, device=logp.device),len(logp)
-    if w.shape!=(n,): raise BadInput(f"expected {n} class weights, one per class from 0 to {n-1}, got {w.tolist()}: give a list of {n} numbers")
-    return w
+    w = torch.as_tensor(weight, dtype=logp.dtype, device=logp.device)
+    if w.shape == (len(logp),): return w
+    raise BadInput(f'expected {len(logp)} class weights, one per class, got {w.tolist()}')
 
 def _mean(x):
     "Mean over pixels; 0, with a gradient of 0, when all are ignored."
-    return x.sum()/max(len(x),1)
+    return x.sum()/max(len(x), 1)
 
 # %% ../../nbs/5_learn/10_losses.ipynb #7f506eae
 def bce_loss(
     logits:Tensor, # (B,1,H,W), before the sigmoid
-    targ:Tensor, # (B,H,W), 0 or 1; 255 is ignored
-    pos_weight:float=1., # Factor on the foreground's part; background/foreground pixels balances the two
+    mask:Tensor, # (B,H,W), 0 or 1; 255 is ignored
+    pos_weight:float=1., # Factor on the foreground; background/foreground pixels balances the two
 )->Tensor: # Scalar, mean over the labelled pixels
     "Binary cross-entropy of one logit."
-    if logits.ndim==4 and logits.shape[1]!=1: raise BadInput(f"expected one logit (B,1,H,W), got {tuple(logits.shape)}: use cross_entropy_loss for several classes")
-    logp,ids = labelled_pixels(logits, targ)
-    return _mean(-_at_target(logp, ids)*_weights((1,pos_weight), logp)[ids])
+    if logits.ndim == 4 and logits.shape[1] != 1:
+        raise BadInput(f'expected one logit, got {tuple(logits.shape)}: use cross_entropy_loss')
+    logp,ids = labelled_pixels(logits, mask)
+    return _mean(-_at_mask(logp, ids)*_weights((1,pos_weight), logp)[ids])
 
 # %% ../../nbs/5_learn/10_losses.ipynb #4f7b7c7e
 def cross_entropy_loss(
     logits:Tensor, # (B,C,H,W), before the softmax; (B,1,H,W) counts as two classes
-    targ:Tensor, # (B,H,W) class ids; 255 is ignored
+    mask:Tensor, # (B,H,W) class ids; 255 is ignored
     weight=None, # One number per class; None: all 1
 )->Tensor: # Scalar, (weighted) mean over the labelled pixels
     "Cross-entropy of C classes."
-    logp,ids = labelled_pixels(logits, targ)
-    if weight is None: return _mean(-_at_target(logp, ids))
+    logp,ids = labelled_pixels(logits, mask)
+    if weight is None: return _mean(-_at_mask(logp, ids))
     w = _weights(weight, logp)[ids]
-    return (-_at_target(logp, ids)*w).sum()/w.sum().clamp(min=1e-12)
+    return (-_at_mask(logp, ids)*w).sum()/w.sum().clamp(min=1e-12)
 
 # %% ../../nbs/5_learn/10_losses.ipynb #54c8f4df
 def focal_loss(
     logits:Tensor, # (B,1,H,W) or (B,C,H,W), before the sigmoid or softmax
-    targ:Tensor, # (B,H,W) class ids; 255 is ignored
-    gamma:float=2., # How far easy pixels are turned down; 0 is cross-entropy, 2 is the paper's choice
+    mask:Tensor, # (B,H,W) class ids; 255 is ignored
+    gamma:float=2., # How far easy pixels are turned down; 0 is cross-entropy, the paper takes 2
     alpha=None, # Class weight: foreground's share 0..1, or one number per class; None: all 1
 )->Tensor: # Scalar, mean over the labelled pixels
     "Focal loss: cross-entropy that turns down the pixels that are already right."
-    if gamma<0: raise BadInput(f"expected gamma of 0 or more, got {gamma}: 0 is plain cross-entropy, 2 is usual")
-    logp,ids = labelled_pixels(logits, targ)
-    others = logp.scatter(0, ids[None], -torch.inf).logsumexp(0)  # log(1-p_t)
-    loss = -_at_target(logp, ids)*(gamma*others).exp()
+    if gamma < 0: raise BadInput(f'expected gamma of 0 or more, got {gamma}: 2 is usual')
+    logp,ids = labelled_pixels(logits, mask)
+    others = logp.scatter(0, ids[None], -torch.inf).logsumexp(0) # log(1-p_t)
+    loss = -_at_mask(logp, ids)*(gamma*others).exp()
     if alpha is None: return _mean(loss)
     if isinstance(alpha, (int,float)): alpha = (1-alpha,alpha)
     return _mean(loss*_weights(alpha, logp)[ids])
@@ -93,38 +94,39 @@ def focal_loss(
 # %% ../../nbs/5_learn/10_losses.ipynb #73105aba
 def dice_loss(
     logits:Tensor, # (B,1,H,W) or (B,C,H,W), before the sigmoid or softmax
-    targ:Tensor, # (B,H,W) class ids; 255 is ignored
+    mask:Tensor, # (B,H,W) class ids; 255 is ignored
     smooth:float=1., # Pixels added to both sums: an empty mask predicted empty costs 0
 )->Tensor: # Scalar, 0 (perfect) to 1
     "1 - Dice over the whole batch; the mean over the classes above 0."
-    if smooth<=0: raise BadInput(f"expected smooth above 0, got {smooth}: 1e-6 makes it harmless")
-    logp,ids = labelled_pixels(logits, targ)
+    if smooth <= 0: raise BadInput(f'expected smooth above 0, got {smooth}: 1e-6 makes it harmless')
+    logp,ids = labelled_pixels(logits, mask)
     p = logp[1:].exp()
-    t = ids==torch.arange(1, len(logp), device=ids.device)[:,None]  # one row of 0 and 1 per class
-    return 1-((2*(p*t).sum(1)+smooth)/(p.sum(1)+t.sum(1)+smooth)).mean()
+    t = ids == torch.arange(1, len(logp), device=ids.device)[:,None] # One row of 0 and 1 per class
+    return 1 - ((2*(p*t).sum(1) + smooth)/(p.sum(1) + t.sum(1) + smooth)).mean()
 
 # %% ../../nbs/5_learn/10_losses.ipynb #e8c24377
 def bce_dice_loss(
     logits:Tensor, # (B,1,H,W), before the sigmoid
-    targ:Tensor, # (B,H,W), 0 or 1; 255 is ignored
+    mask:Tensor, # (B,H,W), 0 or 1; 255 is ignored
     bce:float=.5, # Weight of the binary cross-entropy
     dice:float=.5, # Weight of the Dice loss
     pos_weight:float=1., # As in `bce_loss`
 )->Tensor: # Scalar
     "`bce` times binary cross-entropy plus `dice` times Dice."
-    return bce*bce_loss(logits, targ, pos_weight)+dice*dice_loss(logits, targ)
+    return bce*bce_loss(logits, mask, pos_weight)+dice*dice_loss(logits, mask)
 
 # %% ../../nbs/5_learn/10_losses.ipynb #0ee577de
 def combined_loss(
     logits:Tensor, # (B,1,H,W) or (B,C,H,W), before the sigmoid or softmax
-    targ:Tensor, # (B,H,W) class ids; 255 is ignored
+    mask:Tensor, # (B,H,W) class ids; 255 is ignored
     dice:float=1., # Weight of the Dice loss
     focal:float=1., # Weight of the focal loss
     gamma:float=2., # As in `focal_loss`
     alpha=None, # As in `focal_loss`
 )->Tensor: # Scalar
     "`dice` times Dice plus `focal` times focal."
-    return dice*dice_loss(logits, targ)+focal*focal_loss(logits, targ, gamma, alpha)
+    return dice*dice_loss(logits, mask)+focal*focal_loss(logits, mask, gamma, alpha)
 
 # %% ../../nbs/5_learn/10_losses.ipynb #19a9cbb9
-LOSSES = dict(dice=dice_loss, focal=focal_loss, bce=bce_loss, bce_dice=bce_dice_loss, combined=combined_loss, cross_entropy=cross_entropy_loss)
+LOSSES = dict(dice=dice_loss, focal=focal_loss, bce=bce_loss, bce_dice=bce_dice_loss,
+              combined=combined_loss, cross_entropy=cross_entropy_loss)

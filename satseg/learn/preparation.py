@@ -47,7 +47,7 @@ def training_windows(
     data,target = recipe.data,recipe.target
     if target.kind == 'borders':
         if len(chips.classes) != 2:
-            raise BadInput(f'target.kind: borders need one class of objects, got {len(chips.classes)-1}')
+            raise BadInput(f'target.kind: borders need one class of objects, got {chips.classes}')
         draw = partial(border_mask, width=target.width, contact=target.contact)
         chips = chips.with_masks(draw, (*chips.classes, 'border'))
     return cached(chips.cut(data.size, data.overlap) if data.size else chips)
@@ -55,7 +55,7 @@ def training_windows(
 # %% ../../nbs/5_learn/40_preparation.ipynb #084b6c1f
 def _labelled_part(parts, key, name):
     "One part of a dataset; groups that nobody named are those of this part alone."
-    if name not in parts: raise BadInput(f'split.{key}: no part {name}{did_you_mean(name, list(parts))}')
+    if name not in parts: raise BadInput(f'split.{key}: no {name}{did_you_mean(name, list(parts))}')
     res = parts[name][:]
     if not res.has_masks: raise BadInput(f'split.{key}: expected masks, the part {name} has none')
     if res.groups == res.names: res.groups = [f'{name}/{o}' for o in res.names]

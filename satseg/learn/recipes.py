@@ -62,8 +62,8 @@ def read_yaml(
 # %% ../../nbs/5_learn/30_recipes.ipynb #379baead
 _SECTIONS = {k: o.annotation.model_fields for k,o in Recipe.model_fields.items()
             if hasattr(o.annotation, 'model_fields')} # Name -> fields
-RENAMED = dict(watch='split.valid', turns='augmentation.dihedral', scale='augmentation.random_scale',
-               gain='augmentation.contrast', offset='augmentation.brightness') # Keys of old recipes
+RENAMED = dict(watch='split.valid', turns='augmentation.dihedral', gain='augmentation.contrast',
+               scale='augmentation.random_scale', offset='augmentation.brightness') # Old keys
 
 def _homes(key): return [f'{k}.{key}' for k,o in _SECTIONS.items() if key in o]
 
@@ -77,8 +77,8 @@ def _unknown_key(path):
 
 # %% ../../nbs/5_learn/30_recipes.ipynb #98299949
 _WORDING = {'^Input should be (?=great|less)': 'a number ', '^(Input should be|Value error,) ': '',
-            ', (unable|got) .*': '', ' or instance of .*': '', 'None': 'null', '^Keys should be': 'keys to be',
-            '^(List|Tuple|String) should have (.*?)( after.*)?$': r'\2'} # pydantic's words -> ours
+            '^Keys should be': 'keys to be', ', (unable|got) .*': '', ' or instance of .*': '',
+            'None': 'null', '^(List|Tuple|String) should have (.*?)( after.*)?$': r'\2'} # pydantic's words -> ours
 
 def _wording(error):
     "What pydantic expected, in few words."
@@ -140,7 +140,7 @@ def read_recipe(
     path = find_recipe(path)
     text = read_text(path)
     try: values,lines = read_yaml(text)
-    except BadInput as e: raise BadInput(f'{path}: {e}') from None
+    except BadInput as e: raise e.at(path) from None
     return recipe_from(values, str(path), lines)
 
 class _Dumper(yaml.SafeDumper): "PyYAML's safe writer, which also quotes words such as '1e3'."
@@ -178,7 +178,7 @@ def parse_overrides(
     res = {}
     for o in texts or ():
         key,equals,value = o.partition('=')
-        if not equals: raise BadInput(f'--set: expected key=value such as lr=1e-3, got {preview(o)}')
+        if not equals: raise BadInput(f'--set: expected key=value as lr=1e-3, got {preview(o)}')
         try: res[key.strip()] = read_yaml(value)[0]
-        except BadInput as e: raise BadInput(f'--set {key}: {e}') from None
+        except BadInput as e: raise e.at(f'--set {key}') from None
     return res

@@ -88,8 +88,9 @@ def evaluate_presence(
     has = np.array([has_object(o).item() for o in masks])
     probs = presence_probabilities(model, info, chips, bs)
     found = probs >= threshold
-    rows = [dict(place=i, name=name, iou=None, dice=None, wrong=int(a != b), labelled=int(a != IGNORE),
-                 mask=int(a == 1), predicted=int(b)) for i,(name,a,b) in enumerate(zip(chips.names, has, found))]
+    rows = [dict(place=i, name=chips.names[i], iou=None, dice=None, wrong=int(a != b),
+                 labelled=int(a != IGNORE), mask=int(a == 1), predicted=int(b))
+            for i,(a,b) in enumerate(zip(has, found))]
     return Evaluation(info, threshold, rule, chips.bands, chips.source, n=len(chips), rows=rows,
                       total=ProbabilityHistogram().add(probs, has))
 

@@ -6,7 +6,7 @@
 __all__ = ['Text', 'Seed', 'Rate', 'WEIGHT_ARGUMENTS', 'DIHEDRAL', 'Section', 'Data', 'Split', 'Target', 'Model', 'Loss',
            'Augmentation', 'Sampling', 'Training', 'Logging', 'Recipe', 'did_you_mean', 'broken_rule']
 
-# %% ../../nbs/5_learn/25_schema.ipynb #9ec22168
+# %% ../../nbs/5_learn/25_schema.ipynb #90b12602
 import difflib
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..data.datasets import FORMATS, format_options
 from ..models.model_info import TASKS
 
-# %% ../../nbs/5_learn/25_schema.ipynb #2d7a833d
+# %% ../../nbs/5_learn/25_schema.ipynb #77d1c29c
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Rate = Annotated[float, Field(gt=0, le=100)]
@@ -24,7 +24,7 @@ class Section(BaseModel):
     "A part of a recipe: no other keys, and numbers are finite."
     model_config = ConfigDict(extra='forbid', allow_inf_nan=False, protected_namespaces=())
 
-# %% ../../nbs/5_learn/25_schema.ipynb #c0544c33
+# %% ../../nbs/5_learn/25_schema.ipynb #95df0370
 class Data(Section):
     "Which chips."
     kind:Literal[(None, *FORMATS)] = None # Format, a key of `FORMATS`; null: recognised
@@ -44,7 +44,7 @@ class Split(Section):
     valid:float = Field(.15, ge=0, le=.9) # Of the rest, to choose epoch and threshold on; 0: none
     seed:Seed = 0 # Same seed, same split
 
-# %% ../../nbs/5_learn/25_schema.ipynb #b4171b37
+# %% ../../nbs/5_learn/25_schema.ipynb #7e0897e8
 _LOSS_ARGUMENTS = dict(auto=(), dice=('smooth',), focal=('gamma','alpha'), bce=('pos_weight',),
                        bce_dice=('bce','dice','pos_weight'), cross_entropy=('weight',),
                        combined=('dice','focal','gamma','alpha'))
@@ -54,7 +54,7 @@ _MODEL_ARGUMENTS = dict(UNet=('widths','dropout','norm'), DeepLabV3=('backbone',
                         EncoderUNet=('encoder','widths','detail','dropout','norm'),
                         Classifier=('encoder','widths','dropout','norm'))
 
-# %% ../../nbs/5_learn/25_schema.ipynb #70f62d8e
+# %% ../../nbs/5_learn/25_schema.ipynb #eed20d6a
 class Target(Section):
     "What the net is to answer."
     kind:Literal['mask','borders','presence'] = 'mask' # Classes; objects and borders; any object?
@@ -75,7 +75,7 @@ class Loss(Section):
     arguments:dict[str,Any] = {} # gamma, smooth...: those of the loss
     class_weights:Literal[None,'balanced','sqrt']|list[Annotated[float, Field(ge=0)]] = None
 
-# %% ../../nbs/5_learn/25_schema.ipynb #300a9947
+# %% ../../nbs/5_learn/25_schema.ipynb #7dcd7e5d
 DIHEDRAL = dict(all=tuple(range(8)), hflip=(0,4), none=())
 
 class Augmentation(Section):
@@ -90,7 +90,7 @@ class Sampling(Section):
     oversample:float = Field(0, ge=0, le=1) # 1: in proportion to what chips hold of rare classes
     keep_empty:float = Field(1, ge=0, le=1) # Share of the nearly empty chips that stay
 
-# %% ../../nbs/5_learn/25_schema.ipynb #69d058e3
+# %% ../../nbs/5_learn/25_schema.ipynb #226a5142
 class Training(Section):
     "How the weights are found."
     optimiser:Literal['adam','adamw','sgd','rmsprop'] = 'adamw'
@@ -113,7 +113,7 @@ class Logging(Section):
     wandb:bool = False # To Weights & Biases, unless WANDB_MODE=offline
     project:Text = 'satseg' # Its name there
 
-# %% ../../nbs/5_learn/25_schema.ipynb #7966d09b
+# %% ../../nbs/5_learn/25_schema.ipynb #ef93db9e
 class Recipe(Section):
     "All decisions of a training run."
     name:Text = 'run' # One word or two
@@ -129,7 +129,7 @@ class Recipe(Section):
     training:Training = Training()
     logging:Logging = Logging()
 
-# %% ../../nbs/5_learn/25_schema.ipynb #ee047a2b
+# %% ../../nbs/5_learn/25_schema.ipynb #b9e1d9f1
 def _rules(r):
     "Decisions of a recipe that exclude each other: broken, path, advice."
     t,m,n = r.training,r.model,len(r.data.classes or ())
@@ -155,7 +155,7 @@ def _rules(r):
     yield m.pretrained and not encoder, 'model.pretrained', f'{m.architecture} has none: say false'
     yield low > high, 'augmentation.random_scale', 'expected the smaller number first'
 
-# %% ../../nbs/5_learn/25_schema.ipynb #6722e5b2
+# %% ../../nbs/5_learn/25_schema.ipynb #93c28792
 def did_you_mean(word, words):
     "': did you mean x?', or ': known are x, y' (the first twelve)."
     found = difflib.get_close_matches(str(word).lower(), words, 1, .5)

@@ -43,7 +43,7 @@ def test_parts_that_share_a_group_are_refused():
     with pytest.raises(BadInput, match=r'1 groups are in train and in val \(such as c\), which leaks'): split_chips(dict(train=train, val=val), Split())
     a,b,c = split_chips(dict(train=train, val=val), Split(test='train', share=.34, valid=.5))
     assert {len(a), len(b), len(c)} == {2}
-    with pytest.raises(BadInput, match='split.test: no part vall: did you mean val'): split_chips(dict(train=train, val=val), Split(test='vall'))
+    with pytest.raises(BadInput, match='split.test: no vall: did you mean val'): split_chips(dict(train=train, val=val), Split(test='vall'))
     with pytest.raises(BadInput, match='at least 2 groups'): split_chips(dict(all=pile(4, ['a']*4)), Split())
     with pytest.raises(BadInput, match='has none'): split_chips(dict(all=Chips([np.ones((4,4,3))]*2)), Split())
 

@@ -136,6 +136,7 @@ def test_each_chip_is_read_once_before_the_first_batch_and_one_net_is_built(tmp_
     chips = Chips(Cache(lambda i: reads.append(i) or made.raw(i)[0], 10, 0), [made.raw(i)[1] for i in range(10)])
     monkeypatch.setattr(preparation, 'load_dataset', lambda *args: dict(all=chips))
     monkeypatch.setattr(preparation, 'split_chips', lambda *args: (chips[:6], chips[6:8], chips[8:]))
+    if not rates: monkeypatch.setattr(preparation, 'cached', lambda chips: chips) # As where memory is too small
     net,batch = arguments.recipe_model,predict.predict_batch
     monkeypatch.setattr(arguments, 'recipe_model', lambda *args: built.append(1) or net(*args))
     monkeypatch.setattr(predict, 'predict_batch', lambda model, info, chips, *args: ran.append(len(chips)) or batch(model, info, chips, *args))
@@ -145,7 +146,7 @@ def test_each_chip_is_read_once_before_the_first_batch_and_one_net_is_built(tmp_
     run_recipe(r, tmp_path, tmp_path/'run', quiet=True, cbs=[EventCallback(on_event)])
     assert [o for o,_ in seen] == [list(range(8))]*len(rates or [1]) # The second rate reads nothing anew
     assert [n for _,n in seen] == [1,2][:len(rates or [1])] and sum(ran) == 2 # And the net runs once over the test chips
-    assert sorted(reads)[8:] in ([8,9], [8,8,9,9]) # Their sizes, and they themselves
+    assert sorted(o for o in reads if o > 7) in ([8,9], [8,8,9,9]) # Their sizes, and they themselves
 
 
 def test_the_recipe_says_what_a_model_is_for(tmp_path, data, tiny):
