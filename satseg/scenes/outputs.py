@@ -53,11 +53,11 @@ def map_files(
     "Which files a scene gets."
     res = dict(polygons=f'{name}_polygons.{suffix}') if plan['polygons'] else {}
     res.update({o: f'{name}_{o}.tif' for o in _EXTRA if plan[o]})
-    res.update(areas=f'{name}_areas.csv', style=f'{name}_classes.qml', classes=f'{name}_classes.tif')
-    return res
+    res['areas'] = f'{name}_areas.csv'
+    return dict(res, style=f'{name}_classes.qml', classes=f'{name}_classes.tif')
 
 def _stale_names(name, names):
-    "What earlier runs may have left: the class map, first of all, and what this run does not write."
+    "What earlier runs may have left: the class map first, and what this run does not write."
     others = [f'{name}_polygons.{o}' for o in FORMATS]+[f'{name}_{o}.tif' for o in _EXTRA]
     return [names['classes'], *(o for o in others if o not in names.values())]
 
@@ -146,7 +146,8 @@ def write_outputs(
             found = write_polygons(tmp/names['polygons'], shapes, classes, colours, scene.transform,
                                    scene.crs, min_area, simplify, tags)
         shown = [classes[1]] if info.arguments.get('n_out', 1) == 1 else info.classes
-        bands = dict(probabilities=[f'probability of {o}' for o in shown], uncertainty=[plan['uncertainty']])
+        shown = [f'probability of {o}' for o in shown]
+        bands = dict(probabilities=shown, uncertainty=[plan['uncertainty']])
         for o in (o for o in _EXTRA if plan[o]):
             save(o, o, (len(shown),) if o == 'probabilities' else (), descriptions=bands[o],
                  scale=1/STEPS, resampling='average', tags=tags)

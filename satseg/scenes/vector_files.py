@@ -122,8 +122,9 @@ def _write_geopackage(path, batches, layer):
     pa = need('pyarrow', 'geo')
     _write_gdal(path, batches, layer, 'GPKG', layer_metadata=layer.tags)
     empty = dict.fromkeys(('f_table_catalog','f_table_schema','styleSLD','owner','ui'), '')
-    row = dict(empty, f_table_name=layer.name, f_geometry_column='geom', styleName='classes', useAsDefault=True,
-               styleQML=layer.style, description='Colours of the classes', update_time=datetime(2000, 1, 1))
+    row = dict(empty, f_table_name=layer.name, f_geometry_column='geom', styleName='classes',
+               styleQML=layer.style, useAsDefault=True, description='Colours of the classes',
+               update_time=datetime(2000, 1, 1))
     with _gdal_dates() as pyogrio:
         pyogrio.write_arrow(pa.Table.from_pylist([row]), path, 'layer_styles', 'GPKG', append=True,
                             layer_options=dict(FID='id'))
@@ -200,7 +201,8 @@ def write_polygons(
     "Stream shapes into a table: id, class_id, class, score, area_m2 (area_px without CRS), pixels."
     path,failed = Path(path),[]
     write = FORMATS.get(path.suffix.lower()[1:])
-    if not write: raise BadInput('', path.name, f'a name that ends in {", ".join(f".{o}" for o in FORMATS)}')
+    known = ', '.join(f'.{o}' for o in FORMATS)
+    if not write: raise BadInput('', path.name, f'a name that ends in {known}')
     for k,o in dict(min_area=min_area, simplify=simplify).items():
         if not 0 <= o < np.inf: raise BadInput('', k, '0 or more', o)
     report = dict(count=0, area={}, dropped_small=0, remarks=[])
@@ -209,12 +211,13 @@ def write_polygons(
         if transform.is_identity: unit = 'pixels (x, y from the upper left corner)'
         report['remarks'].append(f'no CRS: polygons are in {unit}; a GIS will not know where they '
                                  'lie: give the scene a coordinate system first')
-    name = re.sub('^(gpkg|sqlite_|layer_styles$)', r'map_\1', path.stem, flags=re.I) # SQLite's own names
+    name = re.sub('^(gpkg|sqlite_|layer_styles$)', r'map_\1', path.stem, flags=re.I) # Not SQLite's
     layer = SimpleNamespace(
         name=name, schema=_schema(crs), wkt=find_crs(crs).to_wkt() if crs else None,
         tags={k: str(o) for k,o in (tags or {}).items()},
         style=qgis_style(classes, colours, polygons=True), decimals=_decimals(transform, crs))
-    batches = _make_batches(shapes, layer.schema, classes, transform, crs, min_area, simplify, report)
+    how = transform,crs,min_area,simplify
+    batches = _make_batches(shapes, layer.schema, classes, *how, report)
     try:
         with atomic_file(path) as part:
             rows,polygons = write(part, _watch(batches, failed), layer)
