@@ -8,7 +8,6 @@ __all__ = ['dihedral', 'undo_dihedral', 'pick_device', 'load_net', 'batches', 'b
 
 # %% ../../nbs/3_models/30_predict.ipynb #9f125b50
 import re
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +46,9 @@ def pick_device(
     if not re.fullmatch(r'cpu|cuda(:\d{1,3})?|mps', name):
         raise BadInput(f'expected a device cpu, cuda, cuda:1 or mps, got {name!r}')
     kind,_,i = name.partition(':')
-    usable = dict(cpu=True, cuda=int(i or 0) < torch.cuda.device_count(), mps=torch.backends.mps.is_available())
-    if not usable[kind]:
-        raise BadInput(f'device {name}: there is no such GPU here, or PyTorch cannot use it; take cpu')
+    found = dict(cpu=1, cuda=torch.cuda.device_count(), mps=int(torch.backends.mps.is_available()))
+    if int(i or 0) >= found[kind]:
+        raise BadInput(f'device {name}: no such GPU here, or PyTorch cannot use it; take cpu')
     return torch.device(name)
 
 # %% ../../nbs/3_models/30_predict.ipynb #7e647ff7
@@ -58,10 +57,10 @@ def load_net(
     device=None, # See `pick_device`; an .onnx file knows only the cpu
 )->tuple: # The net (a torch module, or an `OnnxNet`); its `ModelInfo`
     "The net of a model file of either kind."
-    if not Path(path).is_file(): raise BadInput(f'{path}: no such model file; give a .pth or .onnx file of satseg')
+    if not Path(path).is_file(): raise BadInput(f'{path}: no such model file; give a .pth or .onnx')
     if Path(path).suffix.lower() == '.onnx':
         if str(device or 'cpu') == 'cpu': return load_onnx(path)
-        raise BadInput(f'{path}: an ONNX file is computed on the cpu, got device {device}: leave the device out')
+        raise BadInput(f'{path}: an ONNX file is computed on the cpu, got {device}: leave it out')
     device = pick_device(device)
     from satseg.models.model_file import load_model
     return load_model(path, device)
@@ -88,10 +87,10 @@ def _forward(model, xb, half=None):
     "Probabilities of a batch of tensors, float32."
     import torch
     from satseg.models.unet import probabilities
-    half = xb.is_cuda if half is None else half
+    half = xb.is_cuda if half is None else bool(half)
     kind = torch.float16 if xb.is_cuda else torch.bfloat16
     try:
-        with torch.autocast(xb.device.type, kind) if half else nullcontext(), torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(xb.device.type, kind, enabled=half):
             return probabilities(model(xb.contiguous(memory_format=torch.channels_last)))
     except RuntimeError as e:
         if not re.search('out of memory|allocate', str(e)): raise
@@ -133,8 +132,8 @@ def check_bands(
     check_consistency(info)
     want,got = tuple(info.bands),tuple(chips.bands)
     if got != want:
-        raise BadInput(f'expected {len(want)} bands ({",".join(want)}) as the model was trained on, '
-                       f'got {len(got)} ({",".join(got)}): pick and order the bands of the chips by name')
+        raise BadInput(f'expected {len(want)} bands ({",".join(want)}) as the model was trained on, got'
+                       f' {len(got)} ({",".join(got)}): pick and order the chips\' bands by name')
 
 # %% ../../nbs/3_models/30_predict.ipynb #2db88fa8
 def to_device(
@@ -185,9 +184,11 @@ def predict(
 ): # Iterator of (`Chip`, probabilities float32): (H,W) for one logit, (C,H,W) for several
     "Probabilities chip by chip, in the order of `chips`; arguments are checked at once."
     from tqdm import tqdm
-    if is_presence_classifier(info): raise BadInput('expected a net that gives a mask, got a presence classifier')
+    if is_presence_classifier(info):
+        raise BadInput('expected a net that gives a mask, this is a presence classifier')
     if not len(chips): raise BadInput('expected at least one chip, got none')
-    if not 1 <= bs < 2**31 or bs != int(bs): raise BadInput(f'expected a batch size of 1 or more, got {bs:g}')
+    if not 1 <= bs < 2**31 or bs != int(bs):
+        raise BadInput(f'expected a batch size of 1 or more, got {bs:g}')
     check_bands(info, chips)
     bar = tqdm(total=len(chips), unit='chip', disable=not progress)
     return _predict(model, info, chips, int(bs), to_device(model, device), tta, half, bar)
@@ -220,9 +221,10 @@ def pick_threshold(
                        'the most probable class is taken')
     source = 'as given'
     if threshold is None: threshold,source = info.threshold,'from the model file'
-    if threshold is None and has_border_class(info): threshold,source = .5,'for inside and border together'
+    if threshold is None and has_border_class(info):
+        threshold,source = .5,'for inside and border together'
     if threshold is None: raise BadInput('the model file has no threshold: give one, such as 0.5')
     number = isinstance(threshold, (int,float)) and 0 <= threshold <= 1
     if not number or abs(threshold*1000 - round(threshold*1000)) > 1e-6:
-        raise BadInput(f'expected a threshold from 0 to 1 in steps of 0.001, got {threshold!r}: such as 0.5')
+        raise BadInput(f'expected a threshold from 0 to 1 in steps of 0.001, got {threshold!r}')
     return float(threshold), f'threshold {threshold:g} {source}'
