@@ -10,8 +10,7 @@ from pathlib import Path
 
 from .core.commands import command
 from .core.errors import BadInput
-from .models.onnx_export import SHAPES, TOLERANCE
-from .models.export import export
+from .models.export import SHAPES, TOLERANCE, export
 
 # %% ../nbs/8_commands/40_export.ipynb #ba704aaf
 def _run(model, out, class_map, deepness, resolution):

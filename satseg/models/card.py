@@ -7,187 +7,76 @@ __all__ = ['ModelCard', 'model_card']
 
 # %% ../../nbs/3_models/55_card.ipynb #0a7e74ce
 import hashlib
-import math
 import re
 from pathlib import Path
 
 from ..core.errors import BadInput
 from ..core.display import class_colours
-from .onnx import MAX_BYTES, onnx_geometry, onnx_info, onnx_metadata, onnx_model
+from .model_info import is_presence_classifier
+from .onnx import read_onnx
 
 # %% ../../nbs/3_models/55_card.ipynb #1accaa60
-def _plain_text(
-    o, # Anything out of a file
-    most:int=1000, # Characters; the rest is cut
-)->str: # One line of Markdown that shows as it is written
-    "`o` as text that is no markup: no tags, links, images, formulas, table borders or mentions."
+def _plain_text(o, most=1000):
+    "Anything as one line of Markdown that shows as it is written, at most `most` characters."
     text = ''.join(c if c.isprintable() else ' ' for c in str(o))
     text = text if len(text) <= most else f'{text[:most]}…'
-    for sign,wide in zip('\\$@', '\uff3c\uff04\uff20'): text = text.replace(sign, wide) # Formulas and mentions are looked for after Markdown is done
-    text = re.sub(r'([`*_\[\]|#~!{}^])', r'\\\1', text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;'))
-    return re.sub(r'(?i)(www)\.|:(?=//)', lambda m: f'{m[1]}&#46;' if m[1] else '&#58;', text) # No address becomes a link by itself
+    for sign,wide in zip('\\$@', '\uff3c\uff04\uff20'): text = text.replace(sign, wide)
+    for sign,entity in ('&','&amp;'),('<','&lt;'),('>','&gt;'): text = text.replace(sign, entity)
+    text = re.sub(r'([`*_\[\]|#~!{}^])', r'\\\1', text)
+    text = re.sub(r'(?i)(www)\.', r'\1&#46;', text) # No address becomes a link by itself
+    return re.sub(':(?=//)', '&#58;', text)
 
 # %% ../../nbs/3_models/55_card.ipynb #7ccf4ec6
-_SCORES = dict(iou='IoU', dice='Dice', precision='precision', recall='recall', f1='F1', accuracy='accuracy')
+_SCORES = dict(iou='IoU', dice='Dice', precision='precision', recall='recall', f1='F1',
+               accuracy='accuracy')
 
-def _score_rows(
-    scores:dict, # Out of a file: data and split -> scores
-)->tuple[list,bool]: # (name, texts in the order of `_SCORES`); whether any row has a trivial answer beside it
-    "Scores by data and split, each followed by its trivial answers."
-    def texts(d): return [f'{d[k]:.3f}' if type(d.get(k)) in (int,float) and abs(d[k]) < 1e6 else '–' for k in _SCORES]
-    rows,blind = [],True
-    for name,d in list(scores.items())[:20]:
-        if not isinstance(d, dict): continue
-        rows.append((name, texts(d)))
-        trivial = d.get('trivial')
-        if not isinstance(trivial, dict) or not trivial: continue
-        blind = False
-        rows += [(f'{name}: "{k}", without looking', texts(v)) for k,v in list(trivial.items())[:5] if isinstance(v, dict)]
-    return rows, not blind
-
-# %% ../../nbs/3_models/55_card.ipynb #c42aa6d2
-def _count_weights(model, size):
-    "How many numbers the tensors of an onnx ModelProto of `size` bytes hold."
-    n = sum(math.prod(map(float, o.dims)) for o in model.graph.initializer)
-    if not 0 <= n <= size: raise BadInput('it promises more numbers than it has bytes')
-    return int(n)
-
-def _field_of_view(info, net):
-    "Pixels that the net of a model file sees around each, None for one that sees the whole picture."
-    from satseg.models.receptive_field import receptive_radius
-    return None if info.architecture == 'Classifier' else receptive_radius(net)
-
-# %% ../../nbs/3_models/55_card.ipynb #32f8d55b
-def _look(path):
-    "What a card needs of a model file: info, kind of answer, numbers in the net, how far it looks (None: not known)."
-    if path.suffix.lower() == '.onnx':
-        size = path.stat().st_size
-        if size > MAX_BYTES: raise BadInput(f'{path}: expected at most {MAX_BYTES:,} bytes; satseg writes no ONNX file of this size')
-        data = path.read_bytes()
-        try:
-            said = onnx_metadata(data)
-            info,output = onnx_info(said, ('logits','classes','probabilities'))
-            return info, output, _count_weights(onnx_model(data), size), onnx_geometry(said).get('radius')
-        except BadInput as e: raise BadInput(f'{path}: expected a model file of satseg: {e}') from None
-    from satseg.models.unet import n_parameters
-    from satseg.models.model_file import load_model
-    net,info = load_model(path)
-    return info, 'logits', n_parameters(net), _field_of_view(info, net)
+def _score_rows(scores):
+    "Names with their scores as texts, by data and split, each followed by its trivial answers."
+    def text(v): return f'{v:.3f}' if type(v) in (int,float) and abs(v) < 1e6 else '–'
+    found = [(name, d) for name,d in list(scores.items())[:20] if isinstance(d, dict)]
+    rows = []
+    for name,d in found:
+        trivial = d['trivial'] if isinstance(d.get('trivial'), dict) else {}
+        rows.append((name, d))
+        rows += [(f'{name}: "{k}", without looking', v) for k,v in list(trivial.items())[:5]]
+    return [(name, [text(d.get(k)) for k in _SCORES]) for name,d in rows if isinstance(d, dict)]
 
 # %% ../../nbs/3_models/55_card.ipynb #f711aea9
+def _fill(name, **values):
+    "A template of this folder with values that are escaped, but for those that it calls safe."
+    from jinja2 import Environment, PackageLoader
+    def escaped(o): return o if hasattr(o, '__html__') else _plain_text(o) # `safe` has it
+    env = Environment(loader=PackageLoader('satseg', 'models'), finalize=escaped,
+                      trim_blocks=True, lstrip_blocks=True)
+    return env.get_template(name).render(**values)
+
 class ModelCard(str):
     "The card as Markdown; Jupyter shows it as a page."
     def _repr_markdown_(self): return self.split('---\n', 2)[-1]
 
-def _file_name(path): # A name is a stranger's text too, its suffix included
-    if re.fullmatch(r'[\w.+-]{1,100}', path.name): return path.name
-    return 'model.onnx' if path.suffix.lower() == '.onnx' else 'model.pth'
-
-def _escaped(o): return o if hasattr(o, '__html__') else _plain_text(o) # `safe` gives a text with this method
-
-def _fill(template, **values):
-    "A template with values that are escaped, but for those of our own."
-    from jinja2 import Environment
-    return Environment(finalize=_escaped, trim_blocks=True, lstrip_blocks=True).from_string(template).render(**values)
-
-# %% ../../nbs/3_models/55_card.ipynb #83dd1ac4
-_DETAILS = """---
-library_name: satseg
-pipeline_tag: image-{{task}}
-tags: [remote-sensing, satellite-imagery, {{task}}]
----
-# Model Card for {{file|safe}}
-
-Gives each {{what}} of a satellite or aerial image one of {{info.classes|length}} classes: {% for o in info.classes %}{{o}}{{', ' if not loop.last}}{% endfor %}.
-
-## Model Details
-
-- **Model type:** {{info.architecture}}, {{'{:,}'.format(n)}} parameters
-- **Input:** {{info.bands|length}} bands in this order, (B,C,H,W), any height and width; readings in the units below, of which the net takes (reading − mean)/deviation
-- **Output:** {{answer}}
-- **Decision:** {{rule}}
-{% if radius is not none %}
-- **Field of view:** what a pixel is depends on at most {{radius}} pixels around it
-{% endif %}
-- **File:** `{{file|safe}}`, {{'%.1f' % megabytes}} MB, SHA-256 `{{sha256}}`
-
-"""
-
-# %% ../../nbs/3_models/55_card.ipynb #9a2a02c2
-_TABLES = """| band | mean | standard deviation |
-| --- | ---: | ---: |
-{% for band in info.bands %}
-| {{band}} | {{'%.6g' % info.mean[loop.index0]}} | {{'%.6g' % info.std[loop.index0]}} |
-{% endfor %}
-
-| id | class | colour |
-| --- | --- | --- |
-{% for o in info.classes %}
-| {{loop.index0}} | {{o}} | `{{('#%02x%02x%02x' % colours[loop.index0])|safe}}` |
-{% endfor %}
-
-## Uses
-
-Images of the same bands ({{info.bands|join(', ')}}), in the same units and at about the same ground resolution as those it was trained on.
-It was trained on squares of {{info.chip_size}} pixels; larger images are computed window by window.
-
-"""
-
-# %% ../../nbs/3_models/55_card.ipynb #9a2a02c3
-_GUIDE = """## Bias, Risks, and Limitations
-
-It knows only places, seasons and sensors like those in its training data; elsewhere its scores are unknown until they are measured there.
-It cannot tell that bands are in another order or readings in another unit: it answers anyway.
-Objects of fewer than {{info.min_area}} pixels are left out when objects of a chip are counted; maps of scenes keep them unless `--min-area` says otherwise.
-
-## How to Get Started with the Model
-
-```python
-{{use|replace('NAME', file)|safe}}
-```
-
-## Training Details
-
-{{info.trained_on or 'The file does not say.'}}
-
-## Evaluation
-
-"""
-
-# %% ../../nbs/3_models/55_card.ipynb #9a2a02c4
-_EVALUATION = """{% if rows %}
-| data and split{% for o in names %} | {{o}}{% endfor %} |
-| ---{% for o in names %} | ---:{% endfor %} |
-{% for name,texts in rows %}
-| {{name}}{% for o in texts %} | {{o}}{% endfor %} |
-{% endfor %}
-{% if not compared %}
-
-The file does not say what "all background" would score on the same data; on images that are mostly background its accuracy is high too. Compare the IoU.
-{% endif %}
-{% else %}
-The file holds no scores: try it on labelled chips of your own before you rely on it.
-{% endif %}
-"""
-
-_ANSWERS = dict(logits='one logit per class and pixel, or one for two classes', classes='a class id per pixel',
-                probabilities="probabilities, for QGIS's Deepness; satseg itself wants the .pth")
-_LOAD = "from satseg.prediction import load_net, predict\nnet,info = load_net('NAME')\n"
-_USE = dict(pixel=_LOAD + 'for chip,probabilities in predict(net, info, chips): ... # chips: satseg.data.Chips', chip=_LOAD.replace(', predict', ''),
-            probabilities='# In QGIS: Plugins > Deepness > Model file: NAME > Load default parameters > Run')
-
-# %% ../../nbs/3_models/55_card.ipynb #b90cc611
 def model_card(
     path:str|Path, # Model file, .pth or .onnx (no torch is needed for the latter)
 )->ModelCard: # Markdown
-    "What a model file is, what it is for, how good it is and where it fails, with the headings of Hugging Face."
+    "What a model file is, what it is for, how good it is and where it fails."
     path = Path(path)
-    if not path.is_file(): raise BadInput(f'{path}: no such model file; give the path of a file written by training or satseg.export')
-    info,output,n,radius = _look(path)
-    rows,compared = _score_rows(info.scores)
-    what,task = ('chip','classification') if info.architecture == 'Classifier' else ('pixel','segmentation')
-    rule = 'the class with the highest probability' if info.threshold is None else f'{info.classes[1]} where its probability reaches {info.threshold:g}'
-    return ModelCard(_fill(_DETAILS + _TABLES + _GUIDE + _EVALUATION,
-        file=_file_name(path), info=info, n=n, radius=radius, what=what, task=task, rows=rows, compared=compared, rule=rule, names=list(_SCORES.values()),
-        answer=_ANSWERS[output], use=_USE.get(output, _USE[what]), megabytes=path.stat().st_size/1e6, sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    if not path.is_file(): raise BadInput(f'{path}: no such model file; give a .pth or .onnx')
+    onnx = path.suffix.lower() == '.onnx'
+    if onnx:
+        data,info,output,facts,n_weights = read_onnx(path, ('logits','classes','probabilities'))
+        radius = facts.get('radius')
+    else:
+        from satseg.models.model_file import load_model
+        from satseg.models.receptive_field import receptive_radius
+        from satseg.models.unet import n_parameters
+        data,(net,info),output = path.read_bytes(),load_model(path),'logits'
+        n_weights = n_parameters(net)
+        radius = None if is_presence_classifier(info) else receptive_radius(net)
+    presence = is_presence_classifier(info)
+    ordinary = re.fullmatch(r'[\w.+-]{1,100}', path.name)
+    return ModelCard(_fill('card.md.jinja', info=info, output=output, n_weights=n_weights,
+        file=path.name if ordinary else 'model.onnx' if onnx else 'model.pth',
+        what='chip' if presence else 'pixel', task='classification' if presence else 'segmentation',
+        radius=radius, rows=_score_rows(info.scores), names=list(_SCORES.values()),
+        compared=any(isinstance(o, dict) and o.get('trivial') for o in info.scores.values()),
+        megabytes=len(data)/1e6, sha256=hashlib.sha256(data).hexdigest(),
         colours=[tuple(map(int, o)) for o in info.colours or class_colours(len(info.classes))]))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import BadInput, reason, preview
+from ..core.errors import BadInput, preview, reason
 from ..core.files import atomic_file
 from .unet import UNet
 from .encoders import Classifier, DeepLabV3, EncoderUNet
@@ -39,7 +39,7 @@ def save_model(
 ):
     "Write weights and `info` as one file of plain values and tensors."
     path = Path(path)
-    if not path.parent.is_dir(): raise BadInput(f'{path.parent}: expected a folder, there is none; make it first')
+    if not path.parent.is_dir(): raise BadInput(f'{path.parent}: expected a folder; make it first')
     about = _python(asdict(info))
     check_info(ModelInfo(**about))
     check_consistency(info, getattr(model, 'arguments', info.arguments))
@@ -50,7 +50,8 @@ def save_model(
 # %% ../../nbs/3_models/20_model_file.ipynb #87f3d93c
 def _read(path):
     "The dict in a model file, or `BadInput`."
-    if not Path(path).is_file(): raise BadInput(f'{path}: no such model file; give the path of a file written by save_model')
+    if not Path(path).is_file():
+        raise BadInput(f'{path}: no such model file; give the path of a file written by save_model')
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
@@ -59,7 +60,7 @@ def _read(path):
             d = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
         got = 'a damaged one, or another kind of file'
-        if 'GLOBAL' in str(e): got = "one with more than tensors and plain values, and satseg runs nobody's code"
+        if 'GLOBAL' in str(e): got = "one with objects inside, and satseg runs nobody's code"
     else:
         if isinstance(d, dict) and d.get('format') == FORMAT: return d
         got = f'a {type(d).__name__} of another program'
@@ -71,13 +72,15 @@ def _read(path):
 def _check_weights(state, model):
     "Raise `BadInput` unless `state` holds the weights of `model`, all finite."
     want = model.state_dict()
-    if not isinstance(state, dict) or set(state) != set(want): raise BadInput('other layers than the net has')
+    if not isinstance(state, dict) or set(state) != set(want):
+        raise BadInput('other layers than the net has')
     for name,w in want.items():
         v = state[name]
-        plain = type(v) is Tensor and v.layout == torch.strided and v.device.type == 'cpu' and v.is_contiguous()
-        if not plain: raise BadInput(f'{name} is no plain tensor')
+        plain = type(v) is Tensor and v.layout == torch.strided and v.device.type == 'cpu'
+        if not plain or not v.is_contiguous(): raise BadInput(f'{name} is no plain tensor')
         if (v.shape,v.dtype) != (w.shape,w.dtype):
-            raise BadInput(f'{name}: expected {w.dtype} {tuple(w.shape)}, got {v.dtype} {tuple(v.shape)}')
+            got = f'{v.dtype} {tuple(v.shape)}'
+            raise BadInput(f'{name}: expected {w.dtype} {tuple(w.shape)}, got {got}')
         if not v.isfinite().all(): raise BadInput(f'{name} holds values that are NaN or infinite')
 
 # %% ../../nbs/3_models/20_model_file.ipynb #67f38e5e
@@ -85,14 +88,15 @@ def _build(info, state):
     "The net that `info` describes, with the weights `state`."
     make = ARCHITECTURES[info.architecture]
     try:
-        if {'pretrained','fallback'} & set(info.arguments): raise BadInput('a model file brings its weights itself')
+        if {'pretrained','fallback'} & {*info.arguments}: raise BadInput('it asks for others')
         with torch.device('meta'): model = make(**info.arguments)
         _check_weights(state, model)
     except Exception as e: # Whatever an architecture makes of strange arguments
-        raise BadInput(f'the weights do not fit {info.architecture}({str(info.arguments)[:100]}): {reason(e)}') from None
+        call = f'{info.architecture}({str(info.arguments)[:100]})'
+        raise BadInput(f'the weights do not fit {call}: {reason(e)}') from None
     check_consistency(info, getattr(model, 'arguments', info.arguments))
     model.load_state_dict(state, assign=True)
-    if any(o.is_meta for o in model.buffers()): # Computed by the net itself, which is no larger than its file
+    if any(o.is_meta for o in model.buffers()): # What the net computes; no larger than its file
         model = make(**info.arguments)
         model.load_state_dict(state)
     model.started_from = 'a model file'
@@ -108,11 +112,12 @@ def load_model(
     version,state = d.pop('version', None),d.pop('state_dict', None)
     try:
         if type(version) is not int or version != VERSION:
-            raise BadInput(f'expected model file version {VERSION}, got {preview(version)}; update satseg')
+            got = f'got {preview(version)}; update satseg'
+            raise BadInput(f'expected model file version {VERSION}, {got}')
         info = info_from({k: v for k,v in d.items() if k != 'format'})
         if info.architecture not in ARCHITECTURES:
-            raise BadInput(f'expected an architecture out of {", ".join(ARCHITECTURES)}, got {preview(info.architecture)}; '
-                           'update satseg, or add yours to satseg.models.model_file.ARCHITECTURES')
+            got = f'got {preview(info.architecture)}; update satseg, or add yours to ARCHITECTURES'
+            raise BadInput(f'expected an architecture out of {", ".join(ARCHITECTURES)}, {got}')
         model = _build(info, state)
     except BadInput as e: raise BadInput(f'{path}: {e}') from None
     return model.to(device).eval(), info
