@@ -52,7 +52,8 @@ class Engine:
         if not full: raise BadInput(f'{self.name} failed ({why})')
         self.free()
         b,_,h,w = x.shape
-        raise BadInput(f'not enough memory for {b} window(s) of {h} x {w} pixels: give a smaller --memory')
+        raise BadInput(f'not enough memory for {b} window(s) of {h} x {w} pixels: '
+                       'give a smaller --memory')
 
     def free(self): "Let go of memory that the next call will ask for again."
 
@@ -61,15 +62,16 @@ def _read(path):
     "What `read_onnx` gives, or `BadInput` unless the net gives probabilities and knows its reach."
     file = read_onnx(path)
     if file.output == 'classes':
-        raise BadInput(f'{path}: expected a net that gives probabilities, this one answers with class '
-                       'ids: export it without --class-map')
+        raise BadInput(f'{path}: expected a net that gives probabilities, this gives class ids: '
+                       'export it without --class-map')
     if file.facts or is_presence_classifier(file.info): return file
-    raise BadInput(f'{path}: it does not tell how far its net looks; write it again with satseg.export')
+    raise BadInput(f'{path}: it does not tell how far its net looks; export it again')
 
 class OnnxEngine(Engine):
     "onnxruntime on the CPU."
     kind = 'onnxruntime'
-    def run(self, x): return batch_probabilities(self.net, self.info.normalise(x), n_out=self.net.n_out)
+    def run(self, x):
+        return batch_probabilities(self.net, self.info.normalise(x), n_out=self.net.n_out)
 
 def _load_onnxruntime(path, threads, half):
     if half: raise BadInput('expected float32 for onnxruntime, got half: leave --half out')
@@ -93,16 +95,19 @@ class OpenVinoEngine(Engine):
             twin.reshape(list(x.shape))
             self.request = core.compile_model(twin, 'CPU', self.options).create_infer_request()
             self.shape = x.shape
-        return self.request.infer([np.ascontiguousarray(self.info.normalise(x))], share_inputs=True)[0]
+        x = np.ascontiguousarray(self.info.normalise(x))
+        return self.request.infer([x], share_inputs=True)[0]
 
 def _add_end(model, info):
     "Put sigmoid or softmax behind an OpenVINO model that fits its description."
     import openvino as ov
-    out,n = model.output(0).partial_shape,0
-    if len(model.inputs) == len(model.outputs) == 1 and out.rank.get_length() == 4: n = out[1].get_length()
+    out = model.output(0).partial_shape
+    single = len(model.inputs) == len(model.outputs) == 1
+    n = out[1].get_length() if single and out.rank.get_length() == 4 else 0
     check_consistency(info, dict(n_in=model.input(0).partial_shape[1].get_length(), n_out=n))
     ends = ov.preprocess.PrePostProcessor(model)
-    def end(out): return (ov.opset13.sigmoid(out) if n == 1 else ov.opset13.softmax(out, 1)).output(0)
+    ops = ov.opset13
+    def end(out): return (ops.sigmoid(out) if n == 1 else ops.softmax(out, 1)).output(0)
     ends.output().postprocess().custom(end)
     return ends.build()
 
@@ -115,15 +120,16 @@ def _load_openvino(path, threads, half):
     try: model = _add_end(core.read_model(io.BytesIO(file.data)), file.info)
     except BadInput as e: raise BadInput(f'{path}: expected an ONNX file of satseg: {e}') from None
     except RuntimeError as e:
-        raise BadInput(f'{path}: OpenVINO cannot run it ({reason(e)}): try --engine onnxruntime') from None
+        raise BadInput(f'{path}: OpenVINO fails ({reason(e)}): try --engine onnxruntime') from None
     res = OpenVinoEngine((core,model), file.info, file.facts, 'OpenVINO' + ' in bfloat16'*half)
-    res.options = {'INFERENCE_PRECISION_HINT': 'bf16' if half else 'f32', 'PERFORMANCE_HINT': 'LATENCY'}
+    precision = 'bf16' if half else 'f32'
+    res.options = {'INFERENCE_PRECISION_HINT': precision, 'PERFORMANCE_HINT': 'LATENCY'}
     if threads: res.options['INFERENCE_NUM_THREADS'] = threads
     return res
 
 # %% ../../nbs/3_models/60_engines.ipynb #35ef3769
 class TorchEngine(Engine):
-    "torch on the CPU or a GPU; `net` is the module, its device, and the type to compute in or None."
+    "torch on the CPU or a GPU; `net` is the module, its device, and the type of half precision."
     kind,overhead,base = 'torch',1.4,900_000_000
 
     def run(self, x):
@@ -159,14 +165,14 @@ def _load_torch(path, threads, half, device=None):
 
 # %% ../../nbs/3_models/60_engines.ipynb #ae3420bb
 def _cache_folder():
-    "Where converted models are kept: `SATSEG_CACHE`, else ~/.cache/satseg (XDG_CACHE_HOME); made if need be."
+    "Where converted models are kept: `SATSEG_CACHE`, else ~/.cache/satseg (XDG_CACHE_HOME)."
     home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     path = Path(os.environ.get('SATSEG_CACHE') or Path(home)/'satseg')
-    if str(path).startswith('~'): raise BadInput('expected a home folder, there is none: set SATSEG_CACHE')
+    if str(path)[:1] == '~': raise BadInput('expected a home folder, there is none; set SATSEG_CACHE')
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.name == 'posix' and (path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o022):
-        raise BadInput(f'{path}: expected a folder that is yours and that nobody else may write to: '
-                       'set SATSEG_CACHE to another one')
+        raise BadInput(f'{path}: expected a folder that is yours, where nobody else may write; '
+                       'set SATSEG_CACHE')
     return path
 
 def file_hash(
@@ -195,7 +201,7 @@ def as_onnx(
         run = subprocess.run(command, capture_output=True, text=True, env=env)
         words = run.stderr.strip().splitlines() or ['the export failed']
         if run.returncode: raise BadInput(words[-1].removeprefix('satseg: '))
-        if digest != file_hash(path): raise BadInput(f'{path}: changed while it was read: try again')
+        if digest != file_hash(path): raise BadInput(f'{path}: changed while read: try again')
     return res
 
 # %% ../../nbs/3_models/60_engines.ipynb #cb35522b
@@ -204,7 +210,7 @@ ENGINES = 'openvino','onnxruntime','torch' # Fastest first, on a CPU
 def _is_installed(name): return importlib.util.find_spec(name) is not None
 
 def _pick_engine(onnx, device):
-    "The fastest engine for an ONNX file (or a model file of torch) on a device; torch is imported only if need be."
+    "The fastest engine for a model file on a device; imports torch only if need be."
     signs = '/proc/driver/nvidia','/dev/kfd','/dev/dxg'
     may_have_gpu = sys.platform in ('darwin','win32') or any(map(os.path.exists, signs))
     gpu = may_have_gpu and pick_device().type != 'cpu' if device is None else device != 'cpu'
@@ -223,11 +229,13 @@ def load_engine(
     "The net of a model file on the engine that suits this machine."
     onnx = Path(path).suffix.lower() == '.onnx'
     if engine is None: engine = _pick_engine(onnx, device)
-    if engine not in ENGINES: raise BadInput(f'expected an engine out of {", ".join(ENGINES)}, got {engine}')
-    if engine == 'torch' and onnx: raise BadInput(f'{path}: expected a .pth file for torch: leave --engine out')
+    if engine not in ENGINES:
+        raise BadInput(f'expected an engine out of {", ".join(ENGINES)}, got {engine}')
+    if engine == 'torch' and onnx:
+        raise BadInput(f'{path}: expected a .pth file for torch, got ONNX: leave --engine out')
     if engine != 'torch' and (device or 'cpu') != 'cpu':
-        raise BadInput(f'expected engine torch for device {device}, got {engine}: leave one of them out')
-    if not Path(path).is_file(): raise BadInput(f'{path}: no such model file; give one of a training')
+        raise BadInput(f'expected engine torch for device {device}, got {engine}: leave one out')
+    if not Path(path).is_file(): raise BadInput(f'{path}: no such model file; give a .pth or .onnx')
     before = file_hash(path)
     if engine == 'torch': res = _load_torch(path, threads, half, device)
     elif engine == 'openvino': res = _load_openvino(as_onnx(path), threads, bool(half))

@@ -6,29 +6,33 @@
 __all__ = ['FORMAT', 'VERSION', 'TASKS', 'ModelInfo', 'info_from', 'check_info', 'check_consistency', 'is_presence_classifier',
            'has_border_class', 'output_classes', 'model_task']
 
-# %% ../../nbs/3_models/17_model_info.ipynb #493902d1
+# %% ../../nbs/3_models/17_model_info.ipynb #62ae08c3
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..core.errors import BadInput, preview, reason
 from .statistics import BandStats, normalise
 
-# %% ../../nbs/3_models/17_model_info.ipynb #98dc38b7
+# %% ../../nbs/3_models/17_model_info.ipynb #d78eb7b9
 _PRINTABLE = r'^([^\p{C}\p{Z}]| )*$' # No control signs, no line breaks
+
+def _number(v): # pydantic takes what can be made a number, such as a tensor
+    if type(v) not in (int,float): raise ValueError('expected a plain number')
+    return v
 
 _Text = Annotated[str, Field(strict=True, pattern=_PRINTABLE)]
 _Name = Annotated[_Text, Field(max_length=100)]
 _Whole = Annotated[int, Field(strict=True, ge=0, lt=2**40)]
-_Number = Annotated[float, Field(strict=True, ge=-1e30, le=1e30, allow_inf_nan=False)]
+_Number = Annotated[float, BeforeValidator(_number), Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
 _Share = Annotated[_Number, Field(ge=0, le=1)]
 _Byte = Annotated[_Whole | _Number, Field(ge=0, le=255)]
 _Colour = Annotated[list[_Byte], Field(min_length=3, max_length=3)]
 _List = Annotated[list[_Whole | _Number], Field(max_length=12)]
 _Setting = None | bool | _Whole | _Number | _Name | _List
 
-# %% ../../nbs/3_models/17_model_info.ipynb #60ae0667
+# %% ../../nbs/3_models/17_model_info.ipynb #f5b5a08d
 FORMAT = 'satseg-model'
 VERSION = 1
 TASKS = 'binary','multiclass','instances','presence','buildings','ships','clouds'
@@ -57,7 +61,7 @@ class ModelInfo:
         "Raw readings to what the net takes."
         return normalise(x, BandStats(self.bands, self.mean, self.std))
 
-# %% ../../nbs/3_models/17_model_info.ipynb #3c62f74b
+# %% ../../nbs/3_models/17_model_info.ipynb #ee85e357
 _SCHEMA = TypeAdapter(ModelInfo)
 _YOUNG = 'min_area','task' # Fields that older files do not have
 
@@ -69,7 +73,7 @@ def info_from(
     if missing: raise BadInput(f'the model file lacks {", ".join(missing)}')
     try: return _SCHEMA.validate_python(d)
     except ValidationError as e: first = e.errors(include_url=False)[0]
-    words = first['msg'].replace('Input should', 'expected to')
+    words = first['msg'].removeprefix('Value error, ').replace('Input should', 'expected to')
     if first['type'] == 'string_pattern_mismatch': words = 'expected printable text in one line'
     raise BadInput(f'{reason(first["loc"][0])}: {words}, got {preview(first["input"])}')
 
@@ -79,7 +83,7 @@ def check_info(
     "Raise `BadInput` unless every field of `info` is of its kind."
     info_from(asdict(info))
 
-# %% ../../nbs/3_models/17_model_info.ipynb #ad032549
+# %% ../../nbs/3_models/17_model_info.ipynb #d8d8d0cb
 def check_consistency(
     info:ModelInfo, # Each field of its kind
     arguments:dict|None=None, # Of the net: at least `n_in` and `n_out`; None: those of `info`
@@ -97,7 +101,7 @@ def check_consistency(
         raise BadInput(f'{wrong} {classes} classes, {len(info.colours)} colours, '
                        f'{n_out} values per pixel out of the net: save it again')
 
-# %% ../../nbs/3_models/17_model_info.ipynb #a6062a4d
+# %% ../../nbs/3_models/17_model_info.ipynb #fc07b60e
 def is_presence_classifier(
     info:ModelInfo, # Of a model file
 )->bool: # Whether it answers once per chip
@@ -116,7 +120,7 @@ def output_classes(
     "The classes of the masks that a model is judged by and writes."
     return list(info.classes[:2] if has_border_class(info) else info.classes)
 
-# %% ../../nbs/3_models/17_model_info.ipynb #21eeab75
+# %% ../../nbs/3_models/17_model_info.ipynb #5e12839b
 def model_task(
     info:ModelInfo, # Of any age
 )->str: # One of `TASKS`

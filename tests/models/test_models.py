@@ -114,7 +114,7 @@ def changed(path, **kw):
 
 
 @pytest.mark.parametrize('what, words', [
-    ('evil', "runs nobody's code"), ('evil legacy', "cannot be read"), ('module', "runs nobody's code"), ('bare', 'bare state dict'), ('list', 'a list of another program'),
+    ('evil', "runs nobody's code"), ('evil legacy', 'damaged'), ('module', "runs nobody's code"), ('bare', 'bare state dict'), ('list', 'a list of another program'),
     ('empty', 'damaged'), ('text', 'damaged'), ('cut', 'damaged'), ('absent', 'no such model file'), ('folder', 'no such model file'), ('version', 'version 1, got 99'),
     ('lacks', 'lacks bands'), ('architecture', "got 'Net9'"), ('shape', 'do not fit'), ('arguments', 'do not fit'), ('huge', 'do not fit'), ('plain zip', 'damaged')])
 def test_files_that_are_no_model(saved, tmp_path, what, words):

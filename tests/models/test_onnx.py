@@ -11,7 +11,7 @@ from satseg.models.card import ModelCard, model_card
 from satseg.core.files import bundled_file
 from satseg.models.model_info import ModelInfo
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def test_shipped_files_of_a_checkout():
@@ -26,7 +26,7 @@ def test_shipped_files_of_an_installed_package(tmp_path):
     for name in ('unet_model.pth','recipes/ships.yaml'):
         (tmp_path/'site/satseg/shipped'/name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path/'site/satseg/shipped'/name).write_bytes(b'')
-    code = ("import sys; sys.path.insert(0, sys.argv[1]); from satseg.info import bundled_file; assert 'torch' not in sys.modules\n"
+    code = ("import sys; sys.path.insert(0, sys.argv[1]); from satseg.core.files import bundled_file; assert 'torch' not in sys.modules\n"
             "for o in ('unet_model.pth','recipes/ships.yaml'): print(bundled_file(o))")
     done = subprocess.run([sys.executable, '-c', code, tmp_path/'site'], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.split() == [str(tmp_path/'site/satseg/shipped'/o) for o in ('unet_model.pth','recipes/ships.yaml')], done.stderr
@@ -63,7 +63,7 @@ def test_card_says_the_same_of_onnx_without_torch(tmp_path):
     net,info,path = saved(tmp_path, scores={'val': {'iou': .5, 'trivial': {'all background': {'iou': 0., 'accuracy': .9}}}}, trained_on='chips of Vienna')
     export(net, info, tmp_path/'net.onnx')
     export(net, info, tmp_path/'qgis.onnx', deepness=True)
-    code = "import sys; sys.modules['torch'] = None; from satseg.export import model_card; print(model_card(sys.argv[1]))"
+    code = "import sys; sys.modules['torch'] = None; from satseg.models.card import model_card; print(model_card(sys.argv[1]))"
     done = {o: subprocess.run([sys.executable, '-c', code, tmp_path/o], capture_output=True, text=True, cwd=ROOT) for o in ('net.onnx','qgis.onnx')}
     assert all(o.returncode == 0 for o in done.values()), done
     cards = [done['net.onnx'].stdout, done['qgis.onnx'].stdout, model_card(path)]
@@ -96,5 +96,5 @@ def test_a_tensor_of_a_million_sides_is_refused_at_once(tmp_path):
 @pytest.mark.parametrize('content, words', [(None, 'no such model file'), (b'', 'holds no net'), (b'GIF89a', 'damaged')])
 def test_card_of_no_model_is_one_line(content, words, tmp_path):
     if content is not None: (tmp_path/'a.onnx').write_bytes(content)
-    with pytest.raises(BadInput, match=words if content else 'model file') as e: model_card(tmp_path/'a.onnx')
+    with pytest.raises(BadInput, match=words) as e: model_card(tmp_path/'a.onnx')
     assert '\n' not in str(e.value)
