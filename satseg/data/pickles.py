@@ -8,7 +8,6 @@ __all__ = ['safe_unpickle', 'load_pickle', 'save_pickle']
 # %% ../../nbs/2_data/12_pickles.ipynb #a97d4cdb
 import math
 import mmap
-import os
 import pickle
 import pickletools
 import re
@@ -16,128 +15,99 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import BadInput, format_shape, preview
+from ..core.errors import BadInput, format_shape, preview, reason
+from ..core.files import atomic_file
 from .arrays import check_image, check_mask
 from .chips import Chips
 
 # %% ../../nbs/2_data/12_pickles.ipynb #38a09b9b
-def _dtype(
-    code:str, # Kind and bytes of one number, as numpy writes it: `f8`, `u2`, `b1`
-    order:str='=', # Byte order: `<`, `>`, or `=` and `|` for the machine's own
-)->np.dtype: # A plain bool, integer or float type
-    "The number type that a file names."
-    if not (isinstance(code, str) and re.fullmatch('b1|[iu][1248]|f[248]', code)) or order not in ('<','>','=','|'):
-        raise BadInput(f'refuses arrays of type {preview(code)}: only plain bool, integer and float arrays are read')
-    return np.dtype(order + code)
+class _Number:
+    "A number type: its code first, such as `f8`, its byte order with its state."
+    __slots__ = 'code','dtype'
+    def __init__(self, code, *args): self.code,self.dtype = code,None
+    def __setstate__(self, state):
+        if not (isinstance(self.code, str) and re.fullmatch('b1|[iu][1248]|f[248]', self.code)):
+            hint = 'only plain bool, integer and float arrays are read'
+            raise BadInput(f'refuses arrays of type {preview(self.code)}', hint=hint)
+        if state[1] not in ('<','>','=','|'):
+            raise BadInput(f'damaged: {preview(state[1])} is no byte order')
+        self.dtype = np.dtype(state[1] + self.code)
 
-def _array(
-    data:bytes, # The values; strings come from Python 2 and old protocols
-    dtype:np.dtype, # From `_dtype`
-    shape:tuple, # As the file states it
-    order:str='C', # `C`, `F`, or `K` with `axes`
-    axes:tuple=(), # How the axes were turned when the bytes were written
-)->np.ndarray: # A view of `data`
-    "The array in `data`, without a copy, after every promise is checked."
+def _array(data, number, shape, order='C', axes=()):
+    "The array in `data`, without a copy, after a check; bytes of Python 2 are text."
     if isinstance(data, str): data = data.encode('latin1')
-    if not isinstance(data, (bytes,bytearray)) or not isinstance(dtype, np.dtype): raise BadInput('damaged: an array without bytes or type')
-    if type(shape) is not tuple or len(shape) > 8 or any(type(n) is not int or not 0 <= n < 2**40 for n in shape):
+    if not isinstance(data, (bytes,bytearray)) or getattr(number, 'dtype',
+        None) is None or type(number) is not _Number:
+        raise BadInput('damaged: an array without bytes or type')
+    if type(shape) is not tuple or len(shape) > 8 or any(type(n) is not int or not 0 <= n < 2**40
+        for n in shape):
         raise BadInput(f'damaged: {preview(shape)} is no shape of an array')
-    need = math.prod(shape) * dtype.itemsize
-    if need != len(data): raise BadInput(f'damaged: an array {dtype} of shape {format_shape(shape)} needs {need:,} bytes, {len(data):,} are stored')
-    arr = np.frombuffer(data, dtype)
+    size = math.prod(shape) * number.dtype.itemsize
+    if size != len(data):
+        what = f'an array {number.dtype} of shape {format_shape(shape)}'
+        raise BadInput(f'damaged: {what} needs {size:,} bytes, {len(data):,} are stored')
+    arr = np.frombuffer(data, number.dtype)
     if order == 'K': return arr.reshape(shape).transpose(axes)
     return arr.reshape(shape, order='F' if order == 'F' else 'C')
 
-# %% ../../nbs/2_data/12_pickles.ipynb #14a9e61d
-class _Number:
-    "A number type: its code first, its byte order with the next `BUILD`."
-    __slots__ = 'code','dtype'
-    def __init__(self, code, *args): self.code,self.dtype = code,None
-    def __setstate__(self, state): self.dtype = _dtype(self.code, state[1])
-
-def _numpy_type(o): return o.dtype if type(o) is _Number else None
-
+# %% ../../nbs/2_data/12_pickles.ipynb #ff184fac
 class _Array(np.ndarray):
     "An array that is filled from a state only when type, shape and length agree."
     def __setstate__(self, state):
         _,shape,number,fortran,data = state
-        if isinstance(data, str): data = data.encode('latin1')
-        arr = _array(data, _numpy_type(number), shape)
+        arr = _array(data, number, shape)
+        data = data.encode('latin1') if isinstance(data, str) else data
         super().__setstate__((1, shape, arr.dtype, bool(fortran), data))
 
 class _Name:
-    "Stands for a name that a file may mention; `make` is what a call of it does."
-    __slots__ = 'make',
-    def __init__(self, make): self.make = make
-    def __call__(self, *args): return self.make(*args)
+    "Stands for a name that a file may mention: it can be called, and not changed."
+    __slots__ = 'call',
+    def __init__(self, call): self.call = call
+    def __call__(self, *args): return self.call(*args)
     def __setstate__(self, state): raise BadInput('refuses to set the state of a name')
 
-# %% ../../nbs/2_data/12_pickles.ipynb #ff184fac
+def _ndarray(*args): raise BadInput('refuses a call of numpy.ndarray')
+
+def _empty_array(kind, *args):
+    if kind is not _NAMES['numpy.ndarray']: raise BadInput('refuses an array of an unknown class')
+    return np.ndarray.__new__(_Array, 0, 'u1')
+
+def _scalar(number, data): return _array(data, number, ())[()]
+
 def _encode(text, encoding):
     if encoding != 'latin1': raise BadInput(f'refuses the encoding {preview(encoding)}')
     return text.encode('latin1')
 
-def _ndarray(*args): raise BadInput('refuses a call of numpy.ndarray')
-
-def _bytes(*args): # How old protocols write no bytes at all
+def _no_bytes(*args): # How old protocols write them
     if args: raise BadInput(f'refuses a call of bytes with {preview(args[0])}')
     return b''
 
-def _reconstruct(kind, *args):
-    if kind is not _NAMES['numpy','ndarray']: raise BadInput('refuses an array of an unknown class')
-    return np.ndarray.__new__(_Array, 0, 'u1')
-
-def _frombuffer(data, number, *args): return _array(data, _numpy_type(number), *args)
-
-_NAMES = {(module,name): _Name(make) for modules,name,make in (
-    ('numpy', 'ndarray', _ndarray),
-    ('numpy', 'dtype', _Number),
-    ('numpy.core.multiarray numpy._core.multiarray', '_reconstruct', _reconstruct),
-    ('numpy.core.multiarray numpy._core.multiarray', 'scalar', lambda number, data: _frombuffer(data, number, ())[()]),
-    ('numpy.core.numeric numpy._core.numeric', '_frombuffer', _frombuffer),
-    ('_codecs', 'encode', _encode),
-    ('builtins __builtin__', 'bytes', _bytes)) for module in modules.split()}
-
-# %% ../../nbs/2_data/12_pickles.ipynb #59e68c0d
+_NAMES = {'numpy.ndarray': _ndarray, 'numpy.dtype': _Number, '_codecs.encode': _encode,
+    'builtins.bytes': _no_bytes, '__builtin__.bytes': _no_bytes}
+for _core in ('numpy.core','numpy._core'):
+    _NAMES |= {f'{_core}.multiarray._reconstruct': _empty_array,
+        f'{_core}.multiarray.scalar': _scalar, f'{_core}.numeric._frombuffer': _array}
+_NAMES = {name: _Name(call) for name,call in _NAMES.items()}
 _ONLY = 'a data file may hold only numpy arrays, dicts, lists, tuples, strings and numbers'
 
 class _Unpickler(pickle.Unpickler):
     "Python's reader of pickles; nothing is imported, only the known names can be called."
     def find_class(self, module, name):
-        if (module,name) in _NAMES: return _NAMES[module,name]
-        hint = ' (save numpy arrays instead: tensor.numpy())' if module.split('.')[0] == 'torch' else ''
+        if (known := _NAMES.get(f'{module}.{name}')) and '.' not in name: return known
+        torch = module.split('.')[0] == 'torch'
+        hint = ' (save numpy arrays instead: tensor.numpy())' if torch else ''
         raise BadInput(f'refuses {preview(module+"."+name)[1:-1]}: {_ONLY}{hint}')
 
 # %% ../../nbs/2_data/12_pickles.ipynb #eb323c54
-_OPCODES = set('''PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
-    STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
-    LIST EMPTY_LIST APPEND APPENDS TUPLE EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 DICT EMPTY_DICT SETITEM SETITEMS
-    GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD'''.split())
-_COUNTS = {pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT4: 4, pickletools.TAKEN_FROM_ARGUMENT4U: 4,
-           pickletools.TAKEN_FROM_ARGUMENT8U: 8} # Bytes of the number that says how many bytes follow
+_OPCODES = set('''PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1
+    BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES
+    BINBYTES8 BYTEARRAY8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 LIST EMPTY_LIST APPEND
+    APPENDS TUPLE EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 DICT EMPTY_DICT SETITEM SETITEMS
+    GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE
+    BUILD'''.split())
 
-def _instruction(data, at):
-    "The instruction at byte `at`: pickletools' record of it, its number or line, where the next one begins."
-    if at >= len(data): raise BadInput('truncated: ends before its last instruction')
-    op = pickletools.code2op.get(chr(data[at]))
-    if op is None: raise BadInput(f'damaged or no pickle: unknown instruction 0x{data[at]:02x}')
-    if op.name not in _OPCODES: raise BadInput(f'refuses the instruction {op.name}: {_ONLY}')
-    n,start = op.arg.n if op.arg else 0,at+1
-    if n == pickletools.UP_TO_NEWLINE:
-        end = data.find(b'\n', start)+1
-        if end and op.name == 'GLOBAL': end = data.find(b'\n', end)+1
-        if not end: raise BadInput('truncated: ends in the middle of a line')
-        return op, data[start:end-1], end
-    end = start + _COUNTS.get(n, n)
-    number = int.from_bytes(data[start:end], 'little')
-    promised = number if n in _COUNTS or op.name == 'FRAME' else 0
-    left = max(0, len(data)-end)
-    if end > len(data) or promised > left: raise BadInput(f'truncated: promises {promised:,} more bytes, {left:,} are left')
-    return op, number, end + number*(n in _COUNTS)
-
-# %% ../../nbs/2_data/12_pickles.ipynb #f1d77c15
 def _effect(op, stack, marks):
-    "Take from `stack` what an instruction takes, and put there what it leaves: kinds of `pickletools`, no values."
+    "Do to a stack of kinds of `pickletools` what an instruction does to the values."
     if op.name == 'POP' and marks and marks[-1] == len(stack): return marks.pop()
     before,many = op.stack_before,[]
     if pickletools.markobject in before:
@@ -146,139 +116,163 @@ def _effect(op, stack, marks):
         del stack[start:]
         before = before[:before.index(pickletools.markobject)]
     taken = [stack.pop() for _ in before][::-1]
-    for want,got in zip(before, taken):
-        if want in (pickletools.pylist,pickletools.pydict) and got is not want:
-            raise BadInput(f'damaged: a value that is no {want.name} is filled like a {want.name}')
-    keys = taken[1:2] if op.name == 'SETITEM' else many[::2] if op.name in ('SETITEMS','DICT') else []
+    keys = taken[1:2] if op.name == 'SETITEM' else many[::2] if op.name in ('SETITEMS',
+        'DICT') else []
     if pickletools.pytuple in keys: raise BadInput('refuses a tuple as key of a dict: use strings')
     stack += taken[:1] if op.name == 'BUILD' else op.stack_after
 
-# %% ../../nbs/2_data/12_pickles.ipynb #e0b1c2d8
 def _check_instructions(
-    data, # A pickle: bytes or a mapped file
+    data, # A pickle: a file, or a mapped one
+    size:int, # Its bytes
 ):
-    "Raise `BadInput` if the pickle promises more than it has, or has instructions that data do not need."
-    at,frame,n,stack,marks,memo = 0,None,0,[],[],{}
-    while True:
-        op,arg,at = _instruction(data, at)
-        n += 1
-        if op.name == 'STOP': return
-        if frame is not None and (at > frame or op.name == 'FRAME'): raise BadInput('damaged or no pickle: an instruction beyond its frame')
-        if op.name == 'FRAME': frame = at+arg
-        elif op.name == 'MARK': marks.append(len(stack))
-        elif 'GET' in op.name: stack.append(memo[int(arg)])
-        elif 'PUT' in op.name or op.name == 'MEMOIZE':
-            place = len(memo) if op.name == 'MEMOIZE' else int(arg)
-            if not 0 <= place <= n: raise BadInput(f'damaged: entry {preview(place)} of the memo after {n:,} instructions')
-            memo[place] = stack[-1]
-        else: _effect(op, stack, marks)
+    "Raise `BadInput` if a pickle promises more than it has, or does what data do not need."
+    frame,stack,marks,memo = None,[],[],{}
+    for n,(op,arg,at) in enumerate(pickletools.genops(data)):
+        if op.name not in _OPCODES: raise BadInput(f'refuses the instruction {op.name}: {_ONLY}')
+        if frame is not None and (at > frame or at < frame and op.name == 'FRAME'):
+            raise BadInput('damaged: an instruction beyond its frame')
         if at == frame: frame = None
+        if op.name == 'FRAME':
+            frame = at+9+arg
+            if frame > size:
+                raise BadInput(f'truncated: promises {arg:,} more bytes, {size-at-9:,} are left')
+        elif op.name == 'MARK': marks.append(len(stack))
+        elif 'GET' in op.name: stack.append(memo[arg])
+        elif 'PUT' in op.name or op.name == 'MEMOIZE':
+            place = len(memo) if op.name == 'MEMOIZE' else arg
+            if not 0 <= place <= n:
+                entry = f'entry {preview(place)} of the memo'
+                raise BadInput(f'damaged: {entry} after {n:,} instructions')
+            memo[place] = stack[-1]
+        elif op.name != 'STOP': _effect(op, stack, marks)
 
 # %% ../../nbs/2_data/12_pickles.ipynb #a5a6bbae
-_OTHER_FILES = {b'PK': 'a zip file as torch.save and np.savez write it: save numpy arrays with pickle.dump',
-    b'\x93NUMPY': 'a .npy file', b'\x89HDF': 'an HDF5 file', b'II*\0': 'a TIFF', b'MM\0*': 'a TIFF', b'\x89PNG': 'a PNG', b'\xff\xd8\xff': 'a JPEG',
-    b'\x1f\x8b': 'compressed with gzip', b'BZh': 'compressed with bzip2', b'\xfd7zXZ': 'compressed with xz',
+_OTHER_FILES = {
+    b'PK': 'a zip file as torch.save and np.savez write it: save numpy arrays with pickle.dump',
+    b'\x93NUMPY': 'a .npy file', b'\x89HDF': 'an HDF5 file', b'II*\0': 'a TIFF', b'MM\0*': 'a TIFF',
+    b'\x89PNG': 'a PNG', b'\xff\xd8\xff': 'a JPEG', b'\x1f\x8b': 'compressed with gzip',
+    b'BZh': 'compressed with bzip2', b'\xfd7zXZ': 'compressed with xz',
     b'version https://git-lfs': 'a pointer of git-lfs (run git lfs pull)'}
 
 def safe_unpickle(
     path:str|Path, # A pickle of protocol 0 to 5, by Python 2 or 3
 ): # Dicts, lists, tuples, strings, numbers and numpy arrays
-    "What a pickle holds, without running any code that it names; `BadInput` for everything that is no plain data."
+    "What a pickle holds, without running any code that it names; only plain data is read."
     path = Path(path)
     try:
-        if not path.is_file(): raise BadInput(f'expected a pickle, found {"a folder" if path.is_dir() else "no such file"}')
+        found = 'a folder' if path.is_dir() else 'no such file'
+        if not path.is_file(): raise BadInput(f'expected a pickle, found {found}')
         if not path.stat().st_size: raise BadInput('expected a pickle, the file is empty')
         with path.open('rb') as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
             for start,what in _OTHER_FILES.items():
                 if data[:32].startswith(start): raise BadInput(f'expected a pickle, this is {what}')
-            _check_instructions(data)
+            _check_instructions(data, len(data))
             return _Unpickler(f, encoding='latin1').load()
-    except BadInput as e: raise BadInput(f'{path}: {e}') from None
-    except OSError as e: raise BadInput(f'{path}: cannot be read ({e.strerror})') from None
-    except Exception as e: raise BadInput(f'{path}: damaged or no pickle ({type(e).__name__})') from None
+    except BadInput as e: raise e.at(path) from None
+    except OSError as e: raise BadInput(f'cannot be read ({e.strerror})', path) from None
+    except Exception as e:
+        raise BadInput(f'damaged, truncated or no pickle ({type(e).__name__}: {reason(e)[:80]})',
+            path) from None
 
 # %% ../../nbs/2_data/12_pickles.ipynb #57c5b61e
+def _keys(d): return ', '.join(map(preview, list(d)[:6])) or 'none'
+
+def _check_entry(entry, bands, has_mask):
+    "Raise `BadInput` unless an entry has an image, and a mask if the others have one."
+    if type(entry) is not dict:
+        raise BadInput(f"expected a dict with 'image' and 'mask', got {preview(entry)}")
+    others = [v for k,v in entry.items() if k != 'image']
+    # A mask under another name?
+    spare = 'mask' not in entry and any(isinstance(v, np.ndarray) for v in others)
+    if 'image' not in entry or spare:
+        raise BadInput(f"expected the keys 'image' and 'mask', got {_keys(entry)}")
+    check_image(entry['image'], bands)
+    if (entry.get('mask') is not None) != has_mask:
+        text = f'has {"no" if has_mask else "a"} mask, unlike the first'
+        raise BadInput(text, hint='give all of them one, or none')
+    if has_mask: check_mask(entry['mask'], entry['image'])
+
 def _entries(
     part:list, # Dicts with `image` and perhaps `mask`
-    name:str, # Of the part: `train`
     bands:tuple, # Names of the bands
+    name:str, # Of the part: `train`
 )->tuple: # List of images, list of masks or None
     "The arrays of one part, each entry looked at as far as shapes and types go."
-    if type(part) not in (list,tuple): raise BadInput(f'{name}: expected a list of dicts with image and mask, got {preview(part)}')
-    if not part: raise BadInput(f'{name}: expected at least one chip, the list is empty')
     has_masks = type(part[0]) is dict and part[0].get('mask') is not None
     for i,o in enumerate(part):
-        try:
-            if type(o) is not dict: raise BadInput(f"expected a dict with 'image' and 'mask', got {preview(o)}")
-            spare = 'mask' not in o and any(isinstance(v, np.ndarray) for k,v in o.items() if k != 'image') # A mask under another name?
-            if 'image' not in o or spare: raise BadInput(f"expected the keys 'image' and 'mask', got {_keys(o)}")
-            check_image(o['image'], bands)
-            if (o.get('mask') is not None) != has_masks: raise BadInput(f'has {"no" if has_masks else "a"} mask, unlike {name}[0]: give all of them one, or none')
-            if has_masks: check_mask(o['mask'], o['image'])
-        except BadInput as e: raise BadInput(f'{name}[{i}]: {e}') from None
-    return [np.asarray(o['image']) for o in part], [np.asarray(o['mask']) for o in part] if has_masks else None
-
-
-def _keys(d): return ', '.join(map(preview, list(d)[:6])) or 'none'
+        try: _check_entry(o, bands, has_masks)
+        except BadInput as e: raise e.at(f'{name}[{i}]') from None
+    return [np.asarray(o['image']) for o in part], [np.asarray(o['mask'])
+        for o in part] if has_masks else None
 
 # %% ../../nbs/2_data/12_pickles.ipynb #e0b1c2da
 def _is_about(o):
     "Is that what `save_pickle` writes about a part?"
-    def names(o): return type(o) in (list,tuple) and all(type(n) is str and n.isprintable() and len(n) <= 200 for n in o)
-    def colour(o): return type(o) in (list,tuple) and len(o) == 3 and all(type(v) is int and 0 <= v <= 255 for v in o)
-    if type(o) is not dict or o and set(o) != {'bands','classes','colours','has_ignore'}: return False
+    def names(o):
+        return type(o) in (list,tuple) and all(type(n) is str and n.isprintable() and len(n) <= 200
+            for n in o)
+    def colour(o):
+        return type(o) in (list,tuple) and len(o) == 3 and all(type(v) is int and 0 <= v <= 255
+            for v in o)
+    if type(o) is not dict or o and set(o) != {'bands','classes','colours','has_ignore'}:
+        return False
     return not o or (names(o['bands']) and names(o['classes']) and type(o['has_ignore']) is bool
                      and type(o['colours']) in (list,tuple) and all(map(colour, o['colours'])))
 
 def _about(
-    part:list, # Dicts
+    part:list, # Dicts, or anything
 )->dict: # `bands`, `classes`, `colours`, `has_ignore`; empty for a file that says nothing
     "What a part says about itself, the same in each entry."
-    every = list({id(o): o for o in (entry.get('about', {}) for entry in part)}.values())
+    every = list({id(o): o
+        for o in (e.get('about', {}) for e in part if type(e) is dict)}.values()) or [{}]
     if all(map(_is_about, every)) and all(o == every[0] for o in every): return every[0]
-    raise BadInput("expected the same 'about' in each entry: the names of bands and classes, the colours, has_ignore")
+    hint = 'the names of bands and classes, the colours, has_ignore'
+    raise BadInput("expected the same 'about' in each entry", hint=hint)
 
-def _groups(part, names):
-    "The label of each entry: its `group`, else its name."
-    res = [o.get('group', name) for o,name in zip(part, names)]
-    return [o if type(o) is str else name for o,name in zip(res, names)]
-
-# %% ../../nbs/2_data/12_pickles.ipynb #1e11a8b2
+# %% ../../nbs/2_data/12_pickles.ipynb #49635508
 def _parts(
     data, # What came out of the file
 )->dict: # Name of a part -> its list
     "The parts of the three layouts."
     if type(data) is dict:
-        if not {'train','val'} <= set(data) <= {'train','val','test'}:
-            raise BadInput(f"expected a dict with the keys 'train' and 'val' (and perhaps 'test'), got {_keys(data)}")
-        return data
-    if type(data) not in (list,tuple): raise BadInput(f"expected a dict with 'train' and 'val', a list or a pair of lists, got {preview(data)}")
-    if len(data) == 2 and all(type(o) in (list,tuple) for o in data): return dict(zip(('train','val'), data))
+        if {'train','val'} <= set(data) <= {'train','val','test'}: return data
+        want = "a dict with the keys 'train' and 'val' (and perhaps 'test')"
+        raise BadInput(expected=want, got=_keys(data))
+    if type(data) not in (list,tuple):
+        want = "a dict with 'train' and 'val', a list or a pair of lists"
+        raise BadInput(expected=want, got=preview(data))
+    if len(data) == 2 and all(type(o) in (list,tuple) for o in data):
+        return dict(zip(('train','val'), data))
     return {'all': data}
 
-# %% ../../nbs/2_data/12_pickles.ipynb #49635508
 def _load_part(part, name, path, bands, classes, has_ignore):
     "`Chips` of one part: by the names that the file says, else by those given."
-    about = _about(part) if type(part) in (list,tuple) and part and all(type(o) is dict for o in part) else {}
-    own = tuple(about.get('bands') or bands or _ESA_BANDS)
-    images,masks = _entries(part, name, own)
+    if type(part) not in (list,tuple):
+        raise BadInput(f'{name}: expected a list of dicts with image and mask, got {preview(part)}')
+    if not part: raise BadInput(f'{name}: expected at least one chip, the list is empty')
+    about = _about(part)
+    own = tuple(about.get('bands') or bands or ('B02','B03','B04'))
+    images,masks = _entries(part, own, name)
     names = [f'{name}[{i}]' for i in range(len(images))]
-    res = Chips(images, masks, own, about.get('classes') or classes or ('background','building'), names, path, has_ignore or about.get('has_ignore', False),
-                _groups(part, names), colours=about.get('colours'))
+    groups = [o['group'] if type(o.get('group')) is str else n for o,n in zip(part, names)]
+    classes = about.get('classes') or classes or ('background','building')
+    has_ignore = has_ignore or about.get('has_ignore', False)
+    res = Chips(images, masks, own, classes, names, path, has_ignore, groups, None,
+        about.get('colours'))
     return res.pick(bands) if bands and tuple(bands) != own else res
-
-_ESA_BANDS = 'B02','B03','B04'
 
 def load_pickle(
     path:str|Path, # File in one of the three layouts
-    bands=None, # Bands wanted, by name; where the file does not say its names, the names in its order (ESA: B02,B03,B04)
-    classes=None, # Names of the classes in the order of their ids, where the file does not say them (ESA: background,building)
-    has_ignore:bool=False, # 255 surely means "nobody knows" (see `Chips`)
+    bands=None, # Bands wanted; where the file names none, names in its order (ESA: B02,B03,B04)
+    classes=None, # Names of the classes, where the file says none (ESA: background,building)
+    has_ignore:bool=False, # 255 surely means "not known" (see `Chips`)
 )->dict[str,Chips]: # `train` and `val`; a bare list gives `all`
     "Chips of a pickle, read without running its code; arrays stay as stored until a chip is taken."
     data = safe_unpickle(path)
-    try: return {name: _load_part(part, name, path, bands, classes, has_ignore) for name,part in _parts(data).items()}
-    except BadInput as e: raise BadInput(f'{path}: {e}') from None
+    try:
+        return {name: _load_part(part, name, path, bands, classes, has_ignore) for name,
+            part in _parts(data).items()}
+    except BadInput as e: raise e.at(path) from None
 
 # %% ../../nbs/2_data/12_pickles.ipynb #87f5a63a
 def save_pickle(
@@ -288,15 +282,12 @@ def save_pickle(
     "Write chips in the layout that `load_pickle` reads, arrays as their source holds them."
     data = {}
     for name,chips in parts.items():
-        about = dict(bands=list(chips.bands), classes=list(chips.classes), colours=chips.colours, has_ignore=bool(chips.has_ignore))
-        data[name] = [dict(image=np.asarray(i), about=about) if m is None else dict(image=np.asarray(i), mask=np.asarray(m), about=about)
-                      for i,m in map(chips.raw, range(len(chips)))]
-        if chips.groups != chips.names:
-            for entry,group in zip(data[name], chips.groups): entry['group'] = str(group)
+        about = dict(bands=list(chips.bands), classes=list(chips.classes), colours=chips.colours,
+            has_ignore=bool(chips.has_ignore))
+        data[name] = [dict(image=np.asarray(chips.raw(i)[0]), about=about)
+            for i in range(len(chips))]
+        for i,entry in enumerate(data[name]):
+            if chips.has_masks: entry['mask'] = np.asarray(chips.raw(i)[1])
+            if chips.groups != chips.names: entry['group'] = str(chips.groups[i])
     data = data['all'] if list(data) == ['all'] else _parts(data)
-    path = Path(path)
-    tmp = path.with_name(f'{path.name}.{os.getpid()}.part')
-    try:
-        with tmp.open('wb') as f: pickle.dump(data, f, protocol=4)
-        tmp.replace(path)
-    finally: tmp.unlink(missing_ok=True)
+    with atomic_file(path) as tmp: tmp.write_bytes(pickle.dumps(data, protocol=4))
