@@ -48,10 +48,8 @@ def _common_bands(found):
     there = [set().union(*map(colours, o)) for o in found]
     return tuple(names[0] for names in found[0] if all(colours(names) & o for o in there))
 
-def band_scenes(
-    path:str|Path, # A folder
-)->list: # Folders
-    "Scenes of single-band files: the folder itself, or those in it."
+def band_scenes(path:str|Path)->list:
+    "Folders of scenes of single-band files: the folder itself, or those in it."
     root = require_folder(path)
     def has_band(folder):
         files = [o for o in folder.glob('*.*') if o.suffix.lower() in _SUFFIXES]
@@ -59,11 +57,8 @@ def band_scenes(
     return [o for o in (root, *sorted(root.iterdir())) if o.is_dir() and has_band(o)]
 
 # %% ../../nbs/2_data/72_band_files.ipynb #208af76a
-def band_grids(
-    folders:list, # From `band_scenes`
-    bands, # Names of the bands that are read
-)->list: # One `Grid` each: that of the finest band
-    "The grids of scenes."
+def band_grids(folders, bands)->list:
+    "A `Grid` for each of `folders`: that of the finest of `bands`."
     grids = []
     for o in folders:
         with closing(RasterBands(_pick_bands(o, bands), None)) as r: grids.append(r.grid)
@@ -141,15 +136,11 @@ def _read_objects(folders, grids):
     rows = [scene_objects(o, grid[2:]) for o,grid in zip(files, grids)]
     return Cache(lambda i: draw_objects(rows[i], grids[i][2:]), len(files), 2e8)
 
-def is_unlabelled_scene(
-    path:Path, # A folder
-)->bool: # Whether it holds the bands of one scene, without a mask
-    "Is a folder of bands a picture, not a dataset?"
+def is_unlabelled_scene(path:Path)->bool:
+    "Does a folder hold the bands of one scene, without a mask? Then it is no dataset."
     found,label = _find_files(path)
     return bool(found) and label is None
 
-def recognise_bands(
-    path:Path, # A file or folder that exists
-)->int: # 0 to 2
+def recognise_bands(path:Path)->int:
     "Is this a folder of single-band files, or one of such folders?"
     return 2*(path.is_dir() and bool(band_scenes(path)))

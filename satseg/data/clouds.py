@@ -125,8 +125,6 @@ def _cloud_chips(root, names, all_bands, shadow_id, group, kw):
     groups = name_groups(names, group or _scene_group)
     return Chips(images, masks, names=names, source=root, has_ignore=True, groups=groups, **kw)
 
-def recognise_clouds(
-    path:Path, # A file or folder that exists
-)->int: # 0 to 2
+def recognise_clouds(path:Path)->int:
     "Is this a folder of subscenes?"
     return 2*(path/'subscenes').is_dir()

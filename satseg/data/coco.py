@@ -114,9 +114,7 @@ def _find_files(path):
 
 _TABLES = 'label_mapping','colours','colors' # JSON files of other layouts
 
-def recognise_coco(
-    path:Path, # A file or folder that exists
-)->int: # 0 to 2
+def recognise_coco(path:Path)->int:
     "Is this a COCO file, or a folder with one?"
     if path.is_file(): return 2*(path.suffix.lower() == '.json')
     parts = [o for o in path.iterdir() if o.is_dir() and o.name.lower() in PARTS]

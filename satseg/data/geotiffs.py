@@ -236,9 +236,7 @@ def load_geotiffs(
     classes,masks,objects = _read_masks(files, grids, shapes, outlines, column, classes, n)
     return {'all': Chips(images, masks, bands, classes, objects=objects, **kw)}
 
-def recognise_geotiffs(
-    path:Path, # A file or folder that exists
-)->int: # 0 to 2
+def recognise_geotiffs(path:Path)->int:
     "Is this a file of outlines or a folder with one (2), or are its pictures all GeoTIFFs (1)?"
     if path.is_file(): return 2*(path.suffix.lower() in ('.geojson','.gpkg','.shp'))
     if any(recognise_geotiffs(o) for o in path.iterdir() if o.is_file()): return 2

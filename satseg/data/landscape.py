@@ -54,20 +54,15 @@ def noise(
     return out
 
 # %% ../../nbs/2_data/80_landscape.ipynb #111c8cba
-def rotate_coordinates(
-    shape:tuple, angle:float, # (H,W); radians
-    origin=(0,0), # Row and column of the zero point
-)->tuple: # Two (H,W) float32 arrays: pixels along and across the direction `angle`
-    "Coordinates of a turned grid."
+def rotate_coordinates(shape, angle, origin=(0,0)):
+    "Pixels along and across a direction (radians), from `origin` (row, column): two (H,W) float32."
     y = (np.arange(shape[0], dtype=np.float32)-np.float32(origin[0]))[:,None]
     x = np.arange(shape[1], dtype=np.float32)-np.float32(origin[1])
     c,s = np.float32(math.cos(angle)),np.float32(math.sin(angle))
     return x*c+y*s, y*c-x*s
 
-def hash_ids(
-    *ids, # One to three (H,W) arrays of whole numbers
-)->np.ndarray: # (H,W) int64, 0 to 1023
-    "Places in a table of random values: equal ids give equal places."
+def hash_ids(*ids):
+    "Places 0 to 1023 in a table of random values: equal ids (arrays) give equal places."
     out = np.int64(0)
     for i,prime in zip(ids, (73856093, 19349663, 83492791)): out = out ^ (i.astype(np.int64)*prime)
     return ((out ^ (out>>11))*2654435761 >> 7) & 1023
@@ -80,11 +75,8 @@ def _parcels(rng, shape, size=45):
     return hash_ids(row, col)
 
 # %% ../../nbs/2_data/80_landscape.ipynb #d79ed10a
-def paint_fields(
-    rng:np.random.Generator, shape:tuple, # Source of random numbers; (H,W)
-    crops:float=.5, # Share of land under the plough, 0 to 1
-)->np.ndarray: # (H,W,3) float32 readings
-    "Meadows and strips of crops."
+def paint_fields(rng, shape, crops=.5):
+    "Readings (H,W,3) float32 of meadows and strips; `crops`: share under the plough, 0 to 1."
     ids = _parcels(rng, shape)
     angle = rng.random()*math.pi + rng.normal(0, .25, 1024) + rng.integers(0, 2, 1024)*math.pi/2
     cos,sin = (f(angle).astype(np.float32).take(ids) for f in (np.cos, np.sin))

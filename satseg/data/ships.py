@@ -26,9 +26,7 @@ def _is_table(path):
     with path.open('rb') as f: head = f.read(60).decode('utf-8-sig', 'replace')
     return re.sub('[ "]', '', head).startswith('ImageId,EncodedPixels')
 
-def recognise_ships(
-    path:Path, # A file or folder that exists
-)->int: # 0 to 2
+def recognise_ships(path:Path)->int:
     "Is this a table of ships, or a folder with one?"
     if path.is_file(): return 2*(path.suffix.lower() == '.csv')
     return 2*any(map(_is_table, path.glob('*.csv')))

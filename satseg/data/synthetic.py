@@ -46,12 +46,8 @@ def shadow_offset(rng, sun):
     length = rng.uniform(8, 22)
     return round(length*math.sin(sun)),round(length*math.cos(sun))
 
-def cloud_opacity(
-    rng:np.random.Generator, shape:tuple, # Source of random numbers; (H,W)
-    offset:tuple, # (rows, columns) from a cloud to its shadow, whole pixels
-    cover:float=.12, # Share of the sky, 0 to 1
-)->tuple: # Cloud and shadow, each (H,W) float32, 0 to 1
-    "Opacity of clouds and of the shadows they throw."
+def cloud_opacity(rng, shape, offset, cover=.12):
+    "Opacity of clouds on `cover` of the sky, and of their shadows: two (H,W) float32, 0 to 1."
     (h,w),(dy,dx) = shape,offset
     ay,ax = abs(dy),abs(dx)
     sky = noise(rng, (h+2*ay, w+2*ax), 55, 6)
@@ -69,11 +65,8 @@ def paint_clouds(rng, img, cls, offset, cover=.12):
     cls[cloud > .3] = CLOUD
 
 # %% ../../nbs/2_data/84_synthetic.ipynb #b07054a5
-def simulate_sensor(
-    rng:np.random.Generator,
-    img:np.ndarray, # (H,W,3) float32 readings
-)->np.ndarray: # (H,W,3) uint16, 0 to 2857
-    "What the satellite records of `img`."
+def simulate_sensor(rng, img):
+    "What the satellite records of readings (H,W,3): uint16, 0 to 2857."
     blur = .18 # Weight of each neighbour, both along rows and along columns
     for _ in range(2): # Columns, then rows
         img = img.swapaxes(0, 1)
@@ -139,13 +132,8 @@ class _Column:
     def __len__(self): return len(self.rows)
     def __getitem__(self, i): return self.rows[i][self.k]
 
-def lazy_chips(
-    paint, # Chip number -> image (H,W,C), mask (H,W) and perhaps objects (H,W); a partial
-    n:int, seed:int, # How many; checked: 0 or more
-    objects:bool=False, # Whether `paint` gives objects
-    **kw, # For `Chips`
-)->Chips:
-    "Chips that are painted when they are taken."
+def lazy_chips(paint, n, seed, objects=False, **kw):
+    "Chips that `paint` (number -> image, mask and perhaps objects) makes when they are taken."
     if seed < 0: raise BadInput(f'seed: expected 0 or more, got {seed}')
     rows = Cache(paint, n, 1e8)
     return Chips(_Column(rows, 0), _Column(rows, 1), objects=_Column(rows, 2) if objects else None,
