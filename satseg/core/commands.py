@@ -61,7 +61,8 @@ def run_command(
     words = sys.argv[1:] if words is None else words
     words = [re.sub('^--[A-Za-z0-9_-]+', lambda m: m[0].replace('_', '-'), o) for o in words]
     args = vars(argument_parser(function, prog).parse_args(words))
-    def warn(message, *args, **kw): print('satseg:', ' '.join(str(message).split()), file=sys.stderr)
+    def warn(message, *args, **kw):
+        print('satseg:', ' '.join(str(message).split()), file=sys.stderr)
     with exit_status(), warnings.catch_warnings():
         warnings.showwarning = warn # In one line, as an error
         function(**args)
@@ -73,7 +74,8 @@ def command(
 ):
     "Make a function a command, under `python -m` of its module and as an installed program."
     spec = function.__globals__.get('__spec__')
-    if function.__module__ == '__main__' and spec: run_command(function, prog=f'python -m {spec.name}')
+    if function.__module__ == '__main__' and spec:
+        run_command(function, prog=f'python -m {spec.name}')
 
     @wraps(function)
     def main(*args, **kw):

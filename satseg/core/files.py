@@ -27,11 +27,14 @@ def read_text(
     "A text file of a sane size."
     path = Path(path)
     try:
-        if not path.is_file(): raise BadInput(f'expected a file, found {"a folder" if path.is_dir() else "no such file"}')
-        if (n := path.stat().st_size) > MAX_BYTES: raise BadInput(f'{n:,} bytes are more than the {MAX_BYTES:,} that are read: split it')
+        found = 'a folder' if path.is_dir() else 'no such file'
+        if not path.is_file(): raise BadInput(f'expected a file, found {found}')
+        if (n := path.stat().st_size) > MAX_BYTES:
+            raise BadInput(f'{n:,} bytes are more than the {MAX_BYTES:,} that are read: split it')
         return path.read_text('utf-8-sig')
     except BadInput as e: raise BadInput(f'{path}: {e}') from None
-    except UnicodeDecodeError: raise BadInput(f'{path}: expected text in UTF-8, this is something else') from None
+    except UnicodeDecodeError:
+        raise BadInput(f'{path}: expected text in UTF-8, this is something else') from None
     except OSError as e: raise BadInput(f'{path}: cannot be read ({e.strerror})') from None
 
 def read_json(
@@ -40,8 +43,10 @@ def read_json(
     "What a JSON file holds."
     try: return json.loads(read_text(path))
     except BadInput: raise
-    except json.JSONDecodeError as e: raise BadInput(f'{path}: no valid JSON (line {e.lineno}: {e.msg})') from None
-    except (ValueError,RecursionError): raise BadInput(f'{path}: no valid JSON (nested too deep, or a number too long)') from None
+    except json.JSONDecodeError as e:
+        raise BadInput(f'{path}: no valid JSON (line {e.lineno}: {e.msg})') from None
+    except (ValueError,RecursionError):
+        raise BadInput(f'{path}: no valid JSON (nested too deep, or a number too long)') from None
 
 # %% ../../nbs/1_core/20_files.ipynb #5afacb3c
 def inside(
@@ -52,7 +57,8 @@ def inside(
     "The file that a table means; never one outside `root`."
     parts = re.split(r'[\\/]', name) if isinstance(name, str) else ['..']
     if '..' in parts or not parts[0] or ':' in parts[0] or '\0' in name:
-        raise BadInput(f'{row}: refuses the file name {str(name)[:60]!r}: expected one inside {root}')
+        raise BadInput(f'refuses the file name {str(name)[:60]!r}', row,
+            hint=f'expected one inside {root}')
     return Path(root, *parts)
 
 # %% ../../nbs/1_core/20_files.ipynb #5e498ae8
@@ -75,7 +81,8 @@ _LIST = '.satseg' # The file in a result folder that names all the others
 
 def _files(folder):
     "Paths of all files in `folder`, below it too."
-    return sorted(o.relative_to(folder).as_posix() for o in folder.rglob('*') if o.is_symlink() or not o.is_dir())
+    return sorted(o.relative_to(folder).as_posix() for o in folder.rglob('*') if o.is_symlink()
+        or not o.is_dir())
 
 def check_free(
     out:str|Path, # The folder about to be written
@@ -84,8 +91,11 @@ def check_free(
     "Raise `BadInput` if writing `out` would destroy anything but results of our own."
     out = Path(out)
     if not os.path.lexists(out) or out.is_dir() and not any(out.iterdir()): return
-    if not out.is_dir(): raise BadInput(f'{out}: expected a folder to write, this is a file; name another folder')
-    if not overwrite: raise BadInput(f'{out}: exists already; name another folder, or replace it with --overwrite (overwrite=True)')
+    if not out.is_dir():
+        raise BadInput(f'{out}: expected a folder to write, this is a file; name another folder')
+    if not overwrite:
+        hint = 'name another folder, or replace it with --overwrite (overwrite=True)'
+        raise BadInput(f'{out}: exists already; {hint}')
     refusal = f'{out}: will not be overwritten, because satseg did not write'
     if not (out/_LIST).is_file(): raise BadInput(f'{refusal} it; name another folder')
     ours = {*(out/_LIST).read_text(encoding='utf-8', errors='replace').splitlines(), _LIST}
@@ -104,7 +114,8 @@ def atomic_folder(
     beside = next(o for o in real.parents if o.exists())
     tmp,old = (beside/f'.{real.name}.{os.getpid()}.{o}' for o in ('part','old'))
     try: tmp.mkdir()
-    except OSError as e: raise BadInput(f'{out}: cannot be written ({e.strerror}); name another folder') from None
+    except OSError as e:
+        raise BadInput(f'{out}: cannot be written ({e.strerror}); name another folder') from None
     try:
         yield tmp
         (tmp/_LIST).write_text(''.join(f'{o}\n' for o in _files(tmp)), encoding='utf-8')
@@ -128,7 +139,7 @@ def _sync_folder(path):
         finally: os.close(f)
 
 def _rename(files):
-    "Give files their names, in this order, once the bytes of all are on the disk; then bring the names there."
+    "Give files their names, in this order, once the bytes of all are on the disk."
     for o,_ in files:
         with open(o, 'rb+') as f: os.fsync(f.fileno())
     for o,path in files: os.replace(o, path)
@@ -139,7 +150,7 @@ def _rename(files):
 def atomic_files(
     *paths, # The files to write, in a folder that exists
 ): # Gives a hidden folder beside them, to write them to by the same names
-    "Files that get their names together and in this order; the folder goes in any case, and so does what a killed run left."
+    "Files that get their names together, in this order; what a killed run left goes too."
     paths = [Path(o) for o in paths]
     tmp = paths[-1].with_name(f'.{paths[-1].name}.part')
     shutil.rmtree(tmp, ignore_errors=True)
@@ -154,10 +165,11 @@ def atomic_files(
 def atomic_file(
     path:str|Path, # The file to write, in a folder that exists
 ): # Gives the path to write to: a hidden name in the same folder, with the same suffix
-    "A file that gets its name when it is complete and on the disk; if anything fails, what was there stays."
+    "A file that gets its name when it is complete and on the disk."
     path = Path(path)
     if not path.parent.is_dir():
-        raise BadInput(f'{path.parent}: expected a folder to write {path.name} to, there is none: make it first')
+        text = f'expected a folder to write {path.name} to, there is none'
+        raise BadInput(text, path.parent, hint='make it first')
     tmp = path.with_name(f'.{secrets.token_hex(8)}{path.suffix}')
     try:
         yield tmp
@@ -170,8 +182,11 @@ def bundled_file(
 )->Path: # Of a file that exists
     "Where a file that comes with satseg lies on this machine."
     package,want = Path(find_spec('satseg').origin).parent,Path(name)
-    places = package/'shipped'/want, package.parent/('nbs' if want.parts[:1] == ('recipes',) else '')/want
+    places = package/'shipped'/want, package.parent/('nbs' if want.parts[:1] == ('recipes',)
+        else '')/want
     if not want.is_absolute() and '..' not in want.parts:
         for o in places:
             if o.is_file(): return o
-    raise BadInput(f'{name}: expected a file that comes with satseg (unet_model.pth, or recipes/NAME.yaml), there is none of this name: give the path of a file of your own')
+    text = 'expected a file that comes with satseg (unet_model.pth, or recipes/NAME.yaml)'
+    raise BadInput(f'{text}, there is none of this name', name,
+        hint='give the path of a file of your own')

@@ -33,21 +33,25 @@ def grid_of(
     path:str|Path, # Its file
 )->Grid:
     "The grid of a raster."
-    if not abs(r.transform.determinant) > 0: raise BadInput(f'{path}: damaged, its pixels have no size')
+    if not abs(r.transform.determinant) > 0:
+        raise BadInput(f'{path}: damaged, its pixels have no size')
     transform,crs = georeference(r, path)
-    return Grid(crs, transform, r.height, r.width) if crs else Grid(None, r.transform, r.height, r.width)
+    return Grid(crs, transform, r.height, r.width) if crs else Grid(None, r.transform, r.height,
+        r.width)
 
 def finest_grid(
     grids:dict, # Path -> `Grid`
 )->Grid: # One of them
-    "The grid with the smallest pixels; with the most, where they lie in several coordinate systems."
+    "The grid with the smallest pixels; with the most, where coordinate systems differ."
     systems,some = {o.crs for o in grids.values()},few(grids)
-    if None in systems and len(systems) > 1: raise BadInput(f'{some}: some have coordinates and some have none: save all as GeoTIFF')
+    if None in systems and len(systems) > 1:
+        raise BadInput(f'{some}: some have coordinates and some have none: save all as GeoTIFF')
     if None in systems:
-        if len({o[2:] for o in grids.values()}) > 1: raise BadInput(f'{some}: differ in size and have no coordinates: save GeoTIFFs')
+        if len({o[2:] for o in grids.values()}) > 1:
+            raise BadInput(f'{some}: differ in size and have no coordinates: save GeoTIFFs')
         return next(iter(grids.values()))
-    size = (lambda o: abs(o.transform.determinant)) if len(systems) == 1 else (lambda o: -o.height*o.width)
-    return min(grids.values(), key=size)
+    if len(systems) > 1: return max(grids.values(), key=lambda o: o.height*o.width)
+    return min(grids.values(), key=lambda o: abs(o.transform.determinant))
 
 # %% ../../nbs/2_data/18_grids.ipynb #1344df4e
 def _same(a, b):
@@ -68,25 +72,30 @@ class _Part(NamedTuple):
     masked: bool # Has a mask of its own
 
 def _nodata(value, dtype):
-    "`value` as a number of the type, None if it cannot occur or is no finite number (those are never valid)."
+    "`value` as a number of the type, None if it cannot occur or is not finite."
     if value is None or not np.isfinite(value): return None
     if dtype.kind == 'f': return dtype.type(value)
     if dtype.kind == 'b': return bool(value) if value in (0,1) else None
-    return dtype.type(value) if value == int(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max else None
+    limits = np.iinfo(dtype)
+    return dtype.type(value) if value == int(value) and limits.min <= value <= limits.max else None
 
 def _warped(r, here, grid, nodata):
     "`r` on another grid, with an alpha band."
     vrt,enums = need('rasterio.vrt', 'geo'),need('rasterio.enums', 'geo')
     has = any(o.name == 'alpha' for o in r.colorinterp)
-    return vrt.WarpedVRT(r, src_crs=here.crs, src_transform=here.transform, crs=grid.crs, transform=grid.transform, width=grid.width,
-        height=grid.height, resampling=enums.Resampling.bilinear, src_nodata=nodata, nodata=None, add_alpha=not has, tolerance=.01)
+    return vrt.WarpedVRT(
+        r, src_crs=here.crs, src_transform=here.transform, crs=grid.crs, transform=grid.transform,
+        width=grid.width, height=grid.height, resampling=enums.Resampling.bilinear,
+        src_nodata=nodata, nodata=None, add_alpha=not has, tolerance=.01)
 
 def _alone(r, path, index):
     "One band of a file as a dataset of its own."
     check_pointer(path, (path,)) # As a VRT names it now
-    size,kind = f'rasterXSize="{r.width}" rasterYSize="{r.height}"',need('rasterio.dtypes', 'geo')._gdal_typename(r.dtypes[index-1])
-    text = (f'<VRTDataset {size}><VRTRasterBand dataType="{kind}" band="1"><SimpleSource><SourceFilename relativeToVRT="0">{escape(path)}'
-            f'</SourceFilename><SourceBand>{index}</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>')
+    size,kind = f'rasterXSize="{r.width}" rasterYSize="{r.height}"',need('rasterio.dtypes',
+        'geo')._gdal_typename(r.dtypes[index-1])
+    source = f'<SourceFilename relativeToVRT="0">{escape(path)}</SourceFilename>'
+    text = (f'<VRTDataset {size}><VRTRasterBand dataType="{kind}" band="1"><SimpleSource>{source}'
+            f'<SourceBand>{index}</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>')
     return need('rasterio.io', 'geo').DatasetReader(text, driver=['VRT'])
 
 # %% ../../nbs/2_data/18_grids.ipynb #fce0acaf
@@ -98,7 +107,8 @@ class RasterBands:
             for o in dict.fromkeys(b.path for b in bands):
                 with gdal_errors(o):
                     r = self.open[o] = open_raster(o, vrt=True)
-                    self.grids[o],self.files = grid_of(r, o),[*self.files, *r.files, *map(str, check_pointer(o))]
+                    self.grids[o],self.files = grid_of(r, o),[*self.files, *r.files,
+                        *map(str, check_pointer(o))]
             self.grid = finest_grid(self.grids)
             self.divide(nodata)
         except BaseException:
@@ -125,17 +135,21 @@ def divide(self:RasterBands, nodata):
         groups.setdefault(key, []).append((i,b.index))
     self.dtypes = [np.dtype(o) for _,o,*_ in groups]
     for (path,dtype,value,_),o in groups.items():
-        self.parts.append(self._part(path, np.dtype(dtype), *zip(*o), float(value) if value else None, self.grids[path], nodata))
+        self.parts.append(self._part(path, np.dtype(dtype), *zip(*o), float(value) if value
+            else None, self.grids[path], nodata))
 
 @patch
 def _key(self:RasterBands, b, r, nodata, here):
-    "Bands with the same key are read together: file, type, nodata; one by one where the warper has to tell by it what is valid."
+    "Bands with the same key are read together: file, type, nodata, band if it is warped."
     dtype,value = r.dtypes[b.index-1],band_nodata(r, b, nodata)
-    if dtype.startswith('complex'): raise BadInput(f'{b.path}: expected plain numbers, found complex ones')
+    if dtype.startswith('complex'):
+        raise BadInput(f'{b.path}: expected plain numbers, found complex ones')
     if r.colorinterp[b.index-1].name == 'palette':
-        raise BadInput(f'{b.path}: expected readings, its numbers are places in a palette of colours: save it as RGB')
+        text = 'expected readings, its numbers are places in a palette of colours'
+        raise BadInput(text, b.path, hint='save it as RGB')
     self.has_nodata |= value is not None
-    return b.path,dtype,'' if value is None else repr(float(value)),0 if value is None or _same(here, self.grid) else b.index
+    alone = value is not None and not _same(here, self.grid)
+    return b.path,dtype,'' if value is None else repr(float(value)),b.index if alone else 0
 
 # %% ../../nbs/2_data/18_grids.ipynb #3208d415
 @patch
@@ -144,13 +158,15 @@ def _part(self:RasterBands, path, dtype, places, indexes, value, here, nodata):
     with gdal_errors(path):
         alpha = next((i for i,o in enumerate(r.colorinterp, 1) if o.name == 'alpha'), 0)
         flags = {f.name for i in indexes for f in r.mask_flag_enums[i-1]}
-    masked = not flags & {'all_valid','nodata','alpha'} # By a mask beside it, or by the tag NODATA_VALUES
+    # By a mask beside it, or by the tag NODATA_VALUES
+    masked = not flags & {'all_valid','nodata','alpha'}
     if {'per_dataset','nodata'} <= flags: masked = value is None and nodata is None
     stored = _nodata(value, dtype)
     if _same(here, self.grid):
         alpha = 0 if alpha in indexes else alpha # It is a reading
         return _Part(path, r, list(places), list(indexes), [stored]*len(indexes), alpha, masked)
-    known = value if dtype.kind == 'f' and value != value else None if stored is None else float(stored)
+    known = None if stored is None else float(stored)
+    if dtype.kind == 'f' and value != value: known = value
     try:
         with gdal_settings():
             if known is not None and r.count > 1: # The warper's alpha is that of all bands
@@ -158,8 +174,12 @@ def _part(self:RasterBands, path, dtype, places, indexes, value, here, nodata):
                 indexes = [1]
             data = _warped(r, here, self.grid, known)
     except BadInput: raise
-    except Exception as e: raise BadInput(f'{path}: cannot be brought onto the grid of the finest band ({reason(e)})') from None
-    return _Part(path, data, list(places), list(indexes), [None]*len(indexes), alpha or data.count, False) # Its alpha knows all
+    except Exception as e:
+        text = f'cannot be brought onto the grid of the finest band ({reason(e)})'
+        raise BadInput(text, path) from None
+    # Its alpha knows all
+    return _Part(path, data, list(places), list(indexes), [None]*len(indexes), alpha or data.count,
+        False)
 
 # %% ../../nbs/2_data/18_grids.ipynb #6dc24489
 def _valid(part, a, window):
@@ -182,7 +202,8 @@ def read(self:RasterBands, x, window):
             ok &= _valid(part, a, inside)
         except Exception as e:
             place = f'rows {row} to {row+h-1}, columns {col} to {col+w-1}'
-            raise BadInput(f'{part.path}: {place} cannot be read: the file is damaged there ({reason(e)})') from None
+            text = f'{place} cannot be read: the file is damaged there ({reason(e)})'
+            raise BadInput(text, part.path) from None
         x[part.places] = a
     return ok
 
@@ -201,7 +222,8 @@ class ArrayBands:
     def __init__(self, bands, axis, nodata):
         self.axis,self.path,self.indexes = axis,bands[0].path,[b.index-1 for b in bands]
         self.files,self.open,self.parts,a = [self.path],{},(),self._array()
-        self.grid,self.dtypes = Grid(None, need('affine', 'geo').Affine.identity(), *a.shape[1:]),[a.dtype]
+        self.grid,self.dtypes = Grid(None, need('affine', 'geo').Affine.identity(),
+            *a.shape[1:]),[a.dtype]
         self.nodata = None if nodata == 'none' else _nodata(nodata, a.dtype)
 
     def _array(self): return np.moveaxis(np.atleast_3d(open_npy(self.path)), self.axis, 0)
@@ -211,4 +233,5 @@ class ArrayBands:
         row,col,h,w = window
         a = self._array()[:, row:row+h, col:col+w]
         x[:] = a[self.indexes]
-        return np.ones((h,w), bool) if self.nodata is None else (a[self.indexes] != self.nodata).all(0)
+        return np.ones((h,w),
+            bool) if self.nodata is None else (a[self.indexes] != self.nodata).all(0)

@@ -10,14 +10,12 @@ from itertools import combinations
 
 import numpy as np
 
+from ..core.errors import need
+
 # %% ../../nbs/2_data/28_overlaps.ipynb #6f59e6d5
 def _mean(a, r):
     "Mean over (2r+1) x (2r+1) pixels, mirrored at the edges."
-    for ax in (0,1):
-        pad = np.pad(a, [(r+1,r) if i == ax else (0,0) for i in (0,1)], mode='symmetric').cumsum(ax)
-        n = 2*r+1
-        a = (pad.take(range(n, pad.shape[ax]), ax) - pad.take(range(pad.shape[ax]-n), ax))/n
-    return a
+    return need('scipy.ndimage', 'geo').uniform_filter(a, 2*r+1, mode='reflect')
 
 def _texture(
     image:np.ndarray, # (H,W,C), any type
@@ -32,8 +30,9 @@ def _texture(
     return np.clip(fine/(np.sqrt(_mean(fine**2, 5))+.3), -2, 2).astype(np.float32)
 
 def _shared(a, b, dy, dx):
-    "Correlation of `a` and `b` where they meet if b is moved by (-dy,-dx), and the share of the smaller one that meets."
-    y,x = (slice(max(0,-d), min(n, m-d)) for d,n,m in ((dy,a.shape[0],b.shape[0]), (dx,a.shape[1],b.shape[1])))
+    "Correlation of `a` and `b`, moved by (-dy,-dx), where they meet; the share that meets."
+    y,x = (slice(max(0,-d), min(n, m-d)) for d,n,
+        m in ((dy,a.shape[0],b.shape[0]), (dx,a.shape[1],b.shape[1])))
     u,v = a[y,x],b[y.start+dy:y.stop+dy, x.start+dx:x.stop+dx]
     if not u.size: return 0,0
     u,v = u-u.mean(),v-v.mean()
@@ -47,23 +46,25 @@ def _landmarks(
     small:np.ndarray, # (h,w) texture
     most:int=48, # The most striking ones
 )->tuple: # (n,2) int16 row and column; (n,8) uint32: 256 bits of what lies around
-    "Texels that stand out among 5 x 5, and their surroundings as bits: in alike surroundings most are the same."
+    "Texels that stand out among 5 x 5, and their surroundings as bits, alike where those are."
     r = int(_AROUND[-1])
     smooth = _mean(small, 1)
     strength = np.abs(smooth)
     h,w = (n-2*r for n in small.shape)
     if min(h, w) < 1: return np.empty((0,2), np.int16),np.empty((0,8), np.uint32)
     inner = strength[r:-r,r:-r]
-    top = np.max([strength[r+y:r+y+h,r+x:r+x+w] for y in range(-2, 3) for x in range(-2, 3)], 0)
+    top = need('scipy.ndimage', 'geo').maximum_filter(strength, 5)[r:-r,r:-r]
     at = np.flatnonzero((inner == top) & (inner > .1))
     at = at[np.argsort(-inner.flat[at], kind='stable')[:most]]
     rows,cols = (o+r for o in np.divmod(at, w))
-    around = smooth[rows[:,None,None]+_AROUND[:,None], cols[:,None,None]+_AROUND].reshape(len(at), _AROUND.size**2)
+    around = smooth[rows[:,None,None]+_AROUND[:,None], cols[:,None,None]+_AROUND].reshape(len(at),
+        _AROUND.size**2)
     bits = (around-around.mean(1, keepdims=True)) @ _PROJECTIONS > 0
     return np.stack([rows, cols], 1).astype(np.int16),np.packbits(bits, axis=1).view(np.uint32)
 
 # %% ../../nbs/2_data/28_overlaps.ipynb #d6b499f9
-_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:,None], axis=1).sum(1).astype(np.uint8) # Of each byte
+# Of each byte
+_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:,None], axis=1).sum(1).astype(np.uint8)
 
 def _alike(words, a, b, limit=56):
     "Which rows `a` and `b` of `words` differ in at most `limit` bits of 256."
@@ -75,23 +76,28 @@ def _alike(words, a, b, limit=56):
     return res
 
 def _candidates(owner, at, words):
-    "Rows i, j, dy, dx of images i < j that may be of one scene: those first that most landmarks name, at most 20 for each image."
+    "Rows i, j, dy, dx of images i < j that may be of one scene, at most 20 for each image."
     bits,found = min(max(int(np.log2(len(owner)+1))+5, 8), 30),[np.empty(0, np.int64)]
     for column in words.T & np.uint32(2**bits-1):
         order = np.argsort(column, kind='stable')
-        for d in range(1, 17): # Each with the next few: what looks the same everywhere costs no more
+        # Each with the next few: what looks the same everywhere costs no more
+        for d in range(1, 17):
             same = np.flatnonzero(column[order[d:]] == column[order[:-d]])
             a,b = order[same],order[same+d]
             keep = owner[a] != owner[b]
             a,b = a[keep],b[keep]
             keep = _alike(words, a, b)
-            a,b = np.minimum(a[keep], b[keep]),np.maximum(a[keep], b[keep]) # By image, for they are numbered in order
+            # By image, for they are numbered in order
+            a,b = np.minimum(a[keep], b[keep]),np.maximum(a[keep], b[keep])
             dy,dx = (at[b].astype(np.int64)-at[a]+1024).T
             found.append(((owner[a].astype(np.int64) << 20 | owner[b]) << 22) | dy << 11 | dx)
     keys,votes = np.unique(np.concatenate(found), return_counts=True)
     keys = keys[np.argsort(-votes, kind='stable')]
-    keys = keys[np.sort(np.unique(keys >> 22, return_index=True)[1])][:20*(int(owner.max(initial=-1))+1)] # The best shift of each pair
-    return np.stack([keys >> 42, keys >> 22 & 2**20-1, (keys >> 11 & 2047)-1024, (keys & 2047)-1024], 1)
+    # The best shift of each pair
+    keys = keys[np.sort(np.unique(keys >> 22,
+        return_index=True)[1])][:20*(int(owner.max(initial=-1))+1)]
+    return np.stack([keys >> 42, keys >> 22 & 2**20-1, (keys >> 11 & 2047)-1024,
+        (keys & 2047)-1024], 1)
 
 # %% ../../nbs/2_data/28_overlaps.ipynb #23076680
 def _packed(small): # Half a byte a texel
@@ -99,7 +105,9 @@ def _packed(small): # Half a byte a texel
     q = np.append(q, np.zeros(q.size%2, np.uint8))
     return small.shape,q[::2] << 4 | q[1::2]
 
-def _unpacked(shape, q): return (np.stack([q >> 4, q & 15], 1).ravel()[:shape[0]*shape[1]].reshape(shape)/3.75 - 2).astype(np.float32)
+def _unpacked(shape, q):
+    return (np.stack([q >> 4, q & 15],
+        1).ravel()[:shape[0]*shape[1]].reshape(shape)/3.75 - 2).astype(np.float32)
 
 def _shift(a, b, least):
     "By how many texels `b` is shifted against `a`; None if they do not show the same ground."
@@ -117,9 +125,9 @@ def find_overlaps(
     images, # Indexable of (H,W,C) arrays of one scale, such as `chips.images`; at most a million
     least:float=.4, # Correlation of the shared part from which two are of one scene
     step:int=8, # Pixels per texel
-    exact:int=200, # Up to so many images all pairs are compared; of more only those that share landmarks
-)->list: # (i, j, dy, dx) with i < j: pixel (y,x) of image i is (y+dy, x+dx) of image j, to `step` pixels
-    "Pairs of images that show the same ground, shifted against each other. Keeps some 7 kB of an image."
+    exact:int=200, # Up to so many images all pairs are compared, else those that share landmarks
+)->list: # (i, j, dy, dx), i < j: pixel (y,x) of image i is (y+dy, x+dx) of j, to `step` pixels
+    "Pairs of images that show the same ground, shifted. Keeps some 7 kB of an image."
     small,owner,at,words,res = [],[],[],[],[]
     for i in range(len(images)):
         texture = _texture(images[i], step)
@@ -130,7 +138,8 @@ def find_overlaps(
         words.append(bits)
     if len(small) < 2: return res
     every = len(small) <= exact
-    for i,j,*shift in combinations(range(len(small)), 2) if every else _candidates(*map(np.concatenate, (owner, at, words))).tolist():
+    for i,j,*shift in combinations(range(len(small)),
+        2) if every else _candidates(*map(np.concatenate, (owner, at, words))).tolist():
         a,b = _unpacked(*small[i]),_unpacked(*small[j])
         if shift and _shared(a, b, *shift)[0] < least/2: continue
         if found := _shift(a, b, least): res.append((i, j, found[0]*step, found[1]*step))
@@ -142,11 +151,10 @@ def overlap_groups(
     names, # Of all images
 )->list: # One label per image: the first name of those that hang together
     "Labels of images that overlap, directly or through others."
-    head = list(range(len(names)))
-    def top(i):
-        while head[i] != i: i = head[i]
-        return i
-    for i,j,*_ in pairs:
-        a,b = sorted((top(i), top(j)))
-        head[b] = a
-    return [names[top(i)] for i in range(len(names))]
+    n = len(names)
+    ends = np.array([o[:2] for o in pairs], int).reshape(-1, 2).T
+    sparse = need('scipy.sparse', 'geo')
+    edges = sparse.coo_array((np.ones(ends.shape[1], bool), tuple(ends)), (n,n))
+    label = need('scipy.sparse.csgraph', 'geo').connected_components(edges, directed=False)[1]
+    first = {k: names[i] for i,k in reversed(list(enumerate(label.tolist())))}
+    return [first[k] for k in label.tolist()]

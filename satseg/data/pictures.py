@@ -26,7 +26,9 @@ def check_size(
     n:int, # Bytes of the decoded picture
 ):
     "Refuse a picture that would fill the memory."
-    if n > MAX_BYTES: raise BadInput(f'{path}: decoded it would take {n:,} bytes, more than {MAX_BYTES:,}: cut it into tiles')
+    if n > MAX_BYTES:
+        text = f'decoded it would take {n:,} bytes, more than {MAX_BYTES:,}'
+        raise BadInput(text, path, hint='cut it into tiles')
 
 # %% ../../nbs/2_data/16_pictures.ipynb #e4cb681d
 def _read_tif(path, n=0):
@@ -36,11 +38,13 @@ def _read_tif(path, n=0):
         check_size(path, r.width*r.height*sum(np.dtype(o).itemsize for o in r.dtypes))
         seen = [i for i,o in zip(r.indexes, r.colorinterp) if o.name != 'alpha' or r.count == n]
         try: a = np.moveaxis(r.read(seen), 0, -1)
-        except rasterio.errors.RasterioError: raise BadInput(f'{path}: damaged, cannot be decoded') from None
+        except rasterio.errors.RasterioError:
+            raise BadInput(f'{path}: damaged, cannot be decoded') from None
         if len(seen) != 1: return a, None
         if r.colorinterp[0].name != 'palette': return a[...,0], None
         table = r.colormap(1)
-        return a[...,0], np.array([table.get(i, (0,0,0))[:3] for i in range(max(table)+1)], np.uint8)
+        return a[...,0], np.array([table.get(i, (0,0,0))[:3] for i in range(max(table)+1)],
+            np.uint8)
 
 # %% ../../nbs/2_data/16_pictures.ipynb #75de0f85
 def read_picture(
@@ -50,9 +54,11 @@ def read_picture(
     "The numbers of a picture."
     from PIL import Image
     path = Path(path)
-    if not path.is_file(): raise BadInput(f'{path}: expected a picture, found {"a folder" if path.is_dir() else "no such file"}')
+    found = 'a folder' if path.is_dir() else 'no such file'
+    if not path.is_file(): raise BadInput(f'{path}: expected a picture, found {found}')
     with path.open('rb') as f: head = f.read(26)
-    deep = head.startswith(b'\x89PNG') and head[24:25] == b'\x10' and head[25:] != b'\0' # Of 16-bit colours Pillow keeps half the bits
+    # Of 16-bit colours Pillow keeps half the bits
+    deep = head.startswith(b'\x89PNG') and head[24:25] == b'\x10' and head[25:] != b'\0'
     if deep or path.suffix.lower() in ('.tif','.tiff','.jp2'):
         try: return _read_tif(path, n)
         except MissingPackage:
@@ -65,11 +71,15 @@ def read_picture(
                 if im.mode in ('CMYK','YCbCr','LAB','HSV'): im = im.convert('RGB')
                 a = np.asarray(im)
                 if im.mode == 'P': return a, np.array(im.getpalette('RGB'), np.uint8).reshape(-1,3)
-                return (a[...,:-1] if a.ndim == 3 and a.shape[2] != n and im.mode in ('LA','RGBA','RGBX','PA','La','RGBa') else a), None
+                return (a[...,:-1] if a.ndim == 3 and a.shape[2] != n
+                    and im.mode in ('LA','RGBA','RGBX','PA','La','RGBa') else a), None
     except BadInput: raise
-    except Image.DecompressionBombError: raise BadInput(f'{path}: a picture of absurd size is refused: cut it into tiles') from None
-    except Image.UnidentifiedImageError: raise BadInput(f'{path}: expected a png, jpg, bmp or tif, this is something else') from None
-    except Exception as e: raise BadInput(f'{path}: damaged, cannot be decoded ({type(e).__name__})') from None
+    except Image.DecompressionBombError:
+        raise BadInput(f'{path}: a picture of absurd size is refused: cut it into tiles') from None
+    except Image.UnidentifiedImageError:
+        raise BadInput(f'{path}: expected a png, jpg, bmp or tif, this is something else') from None
+    except Exception as e:
+        raise BadInput(f'{path}: damaged, cannot be decoded ({type(e).__name__})') from None
 
 # %% ../../nbs/2_data/16_pictures.ipynb #2a4dc696
 def read_image(
@@ -108,8 +118,11 @@ def lazy_pictures(
     places = band_places(bands, names, files[0])
     def read(i):
         a = image(files[i], n)
-        if a.shape[2] == 1 and len(names) == 3: a = np.repeat(a, 3, 2) # A grey jpg among colour ones
-        if a.shape[2] != len(names): raise BadInput(f'{files[i]}: expected {len(names)} bands as in {files[0]}, found {a.shape[2]}')
+        # A grey jpg among colour ones
+        if a.shape[2] == 1 and len(names) == 3: a = np.repeat(a, 3, 2)
+        if a.shape[2] != len(names):
+            text = f'expected {len(names)} bands as in {files[0]}, found {a.shape[2]}'
+            raise BadInput(text, files[i])
         return a[...,places]
     return Cache(read, len(files), 5e8, lambda i: picture_size(files[i])), bands
 
@@ -117,24 +130,29 @@ def lazy_pictures(
 def colours_to_ids(
     rgb:np.ndarray, # (H,W,3) uint8
     colours, # (r,g,b) of class 0, 1, 2...
-    tolerance:float=32, # Largest distance in RGB, 0 to 441; JPEG noise stays below it, and common tables are 70 or more apart
+    tolerance:float=32, # Largest distance in RGB, 0 to 441; JPEG noise stays below it
     ignore_colours=(), # (r,g,b) whose pixels become 255
 )->np.ndarray: # (H,W) uint8
     "Class ids of a colour-coded mask."
     table = np.array([*colours,*ignore_colours], int).reshape(-1,3)
     ids = np.array([*range(len(colours))] + [IGNORE]*len(ignore_colours), np.uint8)
-    pack = lambda a: (a[...,0].astype(np.uint32) << 16) | (a[...,1].astype(np.uint32) << 8) | a[...,2].astype(np.uint32)
+    pack = lambda a: (a[...,0].astype(np.uint32) << 16) | (a[...,1].astype(np.uint32) << 8) | a[...,
+        2].astype(np.uint32)
     packed,res,left = pack(rgb),np.zeros(rgb.shape[:2], np.uint8),np.ones(rgb.shape[:2], bool)
     for code,i in zip(pack(table)[::-1], ids[::-1]): # Exact colours first: they are nearly all
         hit = packed == code
         res[hit],left[hit] = i,False
     if not left.any(): return res
-    values,places,counts = np.unique(packed[left], return_inverse=True, return_counts=True) # The few that are bent
+    # The few that are bent
+    values,places,counts = np.unique(packed[left], return_inverse=True, return_counts=True)
     seen = np.stack([values>>16 & 255, values>>8 & 255, values & 255], 1).astype(int)
     apart = np.sqrt(((seen[:,None] - table)**2).sum(-1))
     if (far := apart.min(1) > tolerance).any():
         worst = sorted(zip(counts[far].tolist(), values[far].tolist()), reverse=True)
-        raise BadInput(f'{counts[far].sum():,} pixels have colours farther than {tolerance:g} from every class: '
-            f'{few(f"#{v:06X} ({n:,} pixels)" for n,v in worst)}: add them to the colour table, or to ignore_colours, or raise tolerance')
+        them = few(f'#{v:06X} ({n:,} pixels)' for n,v in worst)
+        n = counts[far].sum()
+        text = f'{n:,} pixels have colours farther than {tolerance:g} from every class: {them}'
+        hint = 'add them to the colour table, or to ignore_colours, or raise tolerance'
+        raise BadInput(text, hint=hint)
     res[left] = ids[apart.argmin(1)][places.reshape(-1)]
     return res

@@ -23,16 +23,18 @@ from .bands import BAND_FILE, Band, aliases, landsat_bands
 
 # %% ../../nbs/2_data/14_rasters.ipynb #eddb86e4
 CACHE = 64_000_000 # Bytes of GDAL's cache
-_DRIVERS = 'GTiff','JP2OpenJPEG','PNG','JPEG','BMP','HFA','ENVI','EHdr','NITF' # These lead nowhere; COG is read as GTiff
-_STARTS = (b'II*\0',b'MM\0*',b'II+\0',b'MM\0+',b'\xff\xd8\xff',b'\x89PNG',b'\0\0\0\x0cjP  ',b'\xffO\xffQ',b'EHFA_HEADER_TAG',
-           b'NITF',b'NSIF')
+# These lead nowhere; COG is read as GTiff
+_DRIVERS = 'GTiff','JP2OpenJPEG','PNG','JPEG','BMP','HFA','ENVI','EHdr','NITF'
+_STARTS = (b'II*\0',b'MM\0*',b'II+\0',b'MM\0+',b'\xff\xd8\xff',b'\x89PNG',b'\0\0\0\x0cjP  ',
+           b'\xffO\xffQ',b'EHFA_HEADER_TAG',b'NITF',b'NSIF')
 
 def gdal_settings(
     cache:int=CACHE, # Bytes of decoded tiles that GDAL keeps
 ): # Context manager (rasterio.Env)
     "How GDAL reads here: no code, no network, no list of the folder, a small cache."
-    return need('rasterio', 'geo').Env(GDAL_CACHEMAX=int(cache), GDAL_DISABLE_READDIR_ON_OPEN='TRUE', GDAL_VRT_ENABLE_PYTHON='NO',
-                                       CPL_VSIL_CURL_ALLOWED_FILENAME='/vsicurl/no', GDAL_HTTP_PROXY='localhost:1')
+    return need('rasterio', 'geo').Env(
+        GDAL_CACHEMAX=int(cache), GDAL_DISABLE_READDIR_ON_OPEN='TRUE', GDAL_VRT_ENABLE_PYTHON='NO',
+        CPL_VSIL_CURL_ALLOWED_FILENAME='/vsicurl/no', GDAL_HTTP_PROXY='localhost:1')
 
 @contextmanager
 def gdal_errors(
@@ -46,37 +48,50 @@ def gdal_errors(
             yield
     except BadInput: raise
     except Exception as e:
-        raise BadInput(f'{path}: cannot be read ({reason(e)}): damaged, or none of {" ".join(_DRIVERS)} VRT') from None
+        hint = f'damaged, or none of {" ".join(_DRIVERS)} VRT'
+        raise BadInput(f'cannot be read ({reason(e)})', path, hint=hint) from None
 
 def number_bytes(
     r, # rasterio dataset, open
 )->int:
     "Bytes of the largest number type of a raster."
-    return max(np.dtype(o.replace('_int16', '64')).itemsize for o in r.dtypes) # complex_int16 is GDAL's own
+    # complex_int16 is GDAL's own
+    return max(np.dtype(o.replace('_int16', '64')).itemsize for o in r.dtypes)
 
 # %% ../../nbs/2_data/14_rasters.ipynb #115df36a
 def _vrt(path):
-    "The root of a VRT, looked through for slips: code, addresses of the web, files that metadata name."
-    if os.path.getsize(path) > CACHE: raise BadInput(f'{path}: {os.path.getsize(path):,} bytes are too many for a VRT: build several')
+    "The root of a VRT, looked through for code, addresses of the web, files in metadata."
+    size = os.path.getsize(path)
+    if size > CACHE: raise BadInput(f'{path}: {size:,} bytes are too many for a VRT: build several')
     try: root = ET.fromstring(re.sub(r'^\s*<\?xml[^<>]*\?>', '', read_text(path)))
     except (ET.ParseError,ValueError): root = None
-    if root is None or root.tag != 'VRTDataset': raise BadInput(f'{path}: refuses a VRT in an unusual way of writing: use gdalbuildvrt')
-    data = {i for o in root.iter() if o.tag.lower() == 'metadata' for i in o.iter()} # Its words are data, but for these
+    if root is None or root.tag != 'VRTDataset':
+        raise BadInput(f'{path}: refuses a VRT in an unusual way of writing: use gdalbuildvrt')
+    # Its words are data, but for these
+    data = {i for o in root.iter() if o.tag.lower() == 'metadata' for i in o.iter()}
     for o in root.iter():
-        strange = [v for v in (o.tag, *o.attrib) if re.search('pixelfunction(language|code)|overview_file', v, re.I)]
+        strange = [v for v in (o.tag, *o.attrib)
+            if re.search('pixelfunction(language|code)|overview_file', v, re.I)]
         texts = [*o.attrib.values(), '' if o in data else o.text or '']
-        strange += [v for v in texts if re.search('OVERVIEW_FILE|[XY]_DATASET' if o in data else '/vsi|://', v, re.I)]
-        if strange: raise BadInput(f'{path}: refuses a VRT with {strange[0].strip()[:100]!r}: only plain files are read')
+        strange += [v for v in texts
+            if re.search('OVERVIEW_FILE|[XY]_DATASET' if o in data else '/vsi|://', v, re.I)]
+        if strange:
+            text = f'refuses a VRT with {strange[0].strip()[:100]!r}'
+            raise BadInput(text, path, hint='only plain files are read')
     return root
 
-def _named(node): return [o.text or '' for o in node.iter() if o.tag.lower() in ('sourcefilename','sourcedataset')]
+def _named(node):
+    return [o.text or '' for o in node.iter()
+        if o.tag.lower() in ('sourcefilename','sourcedataset')]
 
 # %% ../../nbs/2_data/14_rasters.ipynb #6c14657c
 def _check_plain(r, path):
     "Refuse a file whose format or metadata lead elsewhere."
-    if r.driver not in (*_DRIVERS,'VRT'): raise BadInput(f'{path}: refuses the format {r.driver}: save it as GeoTIFF')
+    if r.driver not in (*_DRIVERS,'VRT'):
+        raise BadInput(f'{path}: refuses the format {r.driver}: save it as GeoTIFF')
     if any('OVERVIEW_FILE' in map(str.upper, r.tags(i, ns='OVERVIEWS')) for i in (0, *r.indexes)):
-        raise BadInput(f'{path}: its metadata (OVERVIEW_FILE) may lead elsewhere: save it anew with gdal_translate')
+        text = 'its metadata (OVERVIEW_FILE) may lead elsewhere'
+        raise BadInput(text, path, hint='save it anew with gdal_translate')
 
 def check_pointer(
     path:str|Path, # A file that is about to be opened by GDAL
@@ -87,17 +102,22 @@ def check_pointer(
     path,done = Path(os.path.abspath(path)),{} if done is None else done
     if path in done: return list(done)
     if path in seen: raise BadInput(f'{path}: refuses a VRT that names itself')
-    if '.gti.' in path.name.lower(): raise BadInput(f'{path}: expected a raster, this is an index of others: write it as a VRT')
+    if '.gti.' in path.name.lower():
+        raise BadInput(f'{path}: expected a raster, this is an index of others: write it as a VRT')
     with path.open('rb') as f: head = f.read(4096).lstrip(b'\xef\xbb\xbf \t\r\n')
-    inner = [Path(f'{path}{o}') for o in ('.ovr','.msk','.OVR','.MSK') if os.path.isfile(f'{path}{o}')]
+    inner = [Path(f'{path}{o}') for o in ('.ovr','.msk','.OVR','.MSK')
+        if os.path.isfile(f'{path}{o}')]
     if b'<vrtdataset' in head.lower():
         for name in dict.fromkeys(_named(_vrt(path))):
-            there = [o for o in (Path(path.parent, name), Path(name)) if o.is_file()] # GDAL tries one or the other
+            # GDAL tries one or the other
+            there = [o for o in (Path(path.parent, name), Path(name)) if o.is_file()]
             if not there or name != name.strip() or re.match(r'\w\w+:', name):
-                raise BadInput(f'{path}: expected plain files, it names {name[:100]!r}, which is none')
+                raise BadInput(f'expected plain files, it names {name[:100]!r}, which is none',
+                    path)
             inner += there
     elif head[:1] in (b'<',b'{') or seen and not head.startswith(_STARTS):
-        raise BadInput(f'{path}: expected a raster, this is a text or format that may lead elsewhere: give the file that it means')
+        text = 'expected a raster, this is a text or format that may lead elsewhere'
+        raise BadInput(text, path, hint='give the file that it means')
     elif seen: # A VRT asks every driver
         with gdal_errors(path), need('rasterio', 'geo').open(path) as r: _check_plain(r, path)
     for o in inner: check_pointer(o, (*seen, path), done)
@@ -107,17 +127,23 @@ def check_pointer(
 # %% ../../nbs/2_data/14_rasters.ipynb #93b188ce
 def open_raster(
     path:str|Path, # A local file
-    vrt:bool=False, # Whether it may be a VRT of other plain files: the user's own, but no part of a dataset
+    vrt:bool=False, # Whether it may be a VRT of other plain files: the user's own
 ): # rasterio dataset, open
     "Any raster of the usual formats, unless it leads elsewhere or promises what no memory holds."
-    if re.match(r'\w[\w+.-]+://|/vsi', str(path)): raise BadInput(f'{path}: expected a local file: download it first')
-    if not Path(path).is_file(): raise BadInput(f'{path}: expected a raster, found {"a folder" if Path(path).is_dir() else "no such file"}')
+    if re.match(r'\w[\w+.-]+://|/vsi', str(path)):
+        raise BadInput(f'{path}: expected a local file: download it first')
+    found = 'a folder' if Path(path).is_dir() else 'no such file'
+    if not Path(path).is_file(): raise BadInput(f'{path}: expected a raster, found {found}')
     with gdal_errors(path):
         with open(path, 'rb') as f: is_vrt = b'<vrtdataset' in f.read(4096).lower()
-        if is_vrt and not vrt: raise BadInput(f'{path}: expected a raster that holds its own numbers, this is a VRT')
+        if is_vrt and not vrt:
+            raise BadInput(f'{path}: expected a raster that holds its own numbers, this is a VRT')
         check_pointer(path)
-        path_there = os.path.abspath(path) # No name of a file begins like one of GDAL's commands then
-        r = need('rasterio.io', 'geo').DatasetReader(path_there, driver=['VRT'] if is_vrt else list(_DRIVERS)) # `open` takes one only
+        # No name of a file begins like one of GDAL's commands then
+        path_there = os.path.abspath(path)
+        # `open` takes one only
+        r = need('rasterio.io', 'geo').DatasetReader(path_there, driver=['VRT'] if is_vrt
+            else list(_DRIVERS))
         try:
             _check_plain(r, path)
             _check_size(r, path)
@@ -128,15 +154,22 @@ def open_raster(
 
 def _check_size(r, path):
     "Refuse a raster that is none, or that no memory holds."
-    if not r.count: raise BadInput(f'{path}: expected one raster, this holds several or none: unpack it, or save the one wanted as GeoTIFF')
-    if r.height*r.width > 2**40: raise BadInput(f'{path}: {r.height:,} x {r.width:,} pixels are more than a scene may have: cut it')
+    if not r.count:
+        hint = 'unpack it, or save the one wanted as GeoTIFF'
+        raise BadInput('expected one raster, this holds several or none', path, hint=hint)
+    if r.height*r.width > 2**40:
+        text = f'{r.height:,} x {r.width:,} pixels are more than a scene may have'
+        raise BadInput(text, path, hint='cut it')
     piece = max(h*w for h,w in r.block_shapes)*number_bytes(r)*r.count
-    if piece > MAX_BYTES: raise BadInput(f'{path}: is stored in pieces of {piece:,} bytes: write it tiled (rio cogeo create)')
+    if piece > MAX_BYTES:
+        text = f'is stored in pieces of {piece:,} bytes'
+        raise BadInput(text, path, hint='write it tiled (rio cogeo create)')
 
 # %% ../../nbs/2_data/14_rasters.ipynb #1d841c02
 def _vrt_names(path, n):
-    "Stems of the files behind the bands of a VRT, where each band has one; `gdalbuildvrt -separate` keeps no other names."
-    stems = [{Path(s).stem for s in _named(o)} for o in _vrt(path) if o.tag.lower() == 'vrtrasterband']
+    "Stems of the files behind the bands of a VRT; `gdalbuildvrt -separate` keeps no names."
+    stems = [{Path(s).stem for s in _named(o)} for o in _vrt(path)
+        if o.tag.lower() == 'vrtrasterband']
     fine = len(stems) == n and all(len(o) == 1 and BAND_FILE.search(next(iter(o))) for o in stems)
     return [next(iter(o)) for o in stems] if fine else ['']*n
 
@@ -146,12 +179,16 @@ def file_bands(
 )->list: # One `Band` each
     "Bands of a raster, and what it calls them."
     path,kinds = Path(os.path.abspath(path)),[o.name for o in r.colorinterp]
-    tags = ' '.join(str(v) for k,v in r.tags().items() if re.search('satellite|spacecraft|platform', k, re.I))
+    tags = ' '.join(str(v) for k,v in r.tags().items()
+        if re.search('satellite|spacecraft|platform', k, re.I))
     landsat = landsat_bands(f'{path.stem} {path.parent.name} {tags}')
     names = [aliases(o or '', landsat) for o in r.descriptions]
-    if r.driver == 'VRT' and not any(names): names = [aliases(o, landsat, True) for o in _vrt_names(path, r.count)]
-    if r.count - kinds.count('alpha') == 1 and not names[0] and BAND_FILE.search(path.stem): names = [aliases(path.stem, landsat, True)]*r.count
-    return [Band(str(path), i, n, k == 'alpha' and not d) for i,n,k,d in zip(r.indexes, names, kinds, r.descriptions)]
+    if r.driver == 'VRT' and not any(names):
+        names = [aliases(o, landsat, True) for o in _vrt_names(path, r.count)]
+    if r.count - kinds.count('alpha') == 1 and not names[0] and BAND_FILE.search(path.stem):
+        names = [aliases(path.stem, landsat, True)]*r.count
+    return [Band(str(path), i, n, k == 'alpha' and not d) for i,n,k,
+        d in zip(r.indexes, names, kinds, r.descriptions)]
 
 # %% ../../nbs/2_data/14_rasters.ipynb #81dcb32f
 def product_metadata(
@@ -159,7 +196,8 @@ def product_metadata(
 )->Path|None:
     "Metadata of a Sentinel-2 product: beside the file, or above it in the same product."
     folders = [Path(path).parent]
-    while folders[-1].parent.name == 'GRANULE' or folders[-1].name in ('GRANULE','IMG_DATA','R10m','R20m','R60m'):
+    while folders[-1].parent.name == 'GRANULE' or folders[-1].name in ('GRANULE','IMG_DATA','R10m',
+        'R20m','R60m'):
         folders.append(folders[-1].parent)
     return next((f for o in folders for f in sorted(o.glob('MTD_MSIL*.xml'))), None)
 
@@ -168,18 +206,25 @@ def sentinel2_offset(
     props=None, # Properties of the STAC item
 )->tuple: # What to add to the readings (-1000 or 0), why (''), metadata file or None
     "The offset that a Sentinel-2 product says its readings have."
-    props,product = props if isinstance(props, dict) else {},next((o for p in paths if (o := product_metadata(p))), None)
+    props,product = props if isinstance(props,
+        dict) else {},next((o for p in paths if (o := product_metadata(p))), None)
     if baseline := re.fullmatch(r'0?(\d{1,2}\.\d\d)', str(props.get('s2:processing_baseline'))):
         new = float(baseline[1]) >= 4 and props.get('earthsearch:boa_offset_applied') is not True
         return -1000*new,f'baseline {baseline[0]} in the STAC item',product
     if product:
         text = read_text(product)
-        offsets = {float(o) for o in re.findall(r'<(?:BOA|RADIO)_ADD_OFFSET\b[^>]*>\s*(-?\d{1,6})\s*<', text)}
-        if len(offsets) > 1: raise BadInput(f'{product}: expected one offset for all bands, found {few(offsets)}: give --offset')
+        offsets = {float(o)
+            for o in re.findall(r'<(?:BOA|RADIO)_ADD_OFFSET\b[^>]*>\s*(-?\d{1,6})\s*<', text)}
+        if len(offsets) > 1:
+            text = f'expected one offset for all bands, found {few(offsets)}'
+            raise BadInput(text, product, hint='give --offset')
         baseline = re.search(r'<PROCESSING_BASELINE>\s*(\d{1,2}\.\d\d)\s*<', text)
-        if offsets or baseline: return offsets.pop() if offsets else -1000*(float(baseline[1]) >= 4),product.name,product
-    named = re.search(r'S2[A-D]_MSI\w*?_N(\d{4})_', ' '.join(part for p in paths for part in Path(p).parts))
-    return (-1000*(int(named[1]) >= 400),f'N{named[1]} in the name',product) if named else (0,'',product)
+        if offsets: return offsets.pop(),product.name,product
+        if baseline: return -1000*(float(baseline[1]) >= 4),product.name,product
+    named = re.search(r'S2[A-D]_MSI\w*?_N(\d{4})_',
+        ' '.join(part for p in paths for part in Path(p).parts))
+    return (-1000*(int(named[1]) >= 400),f'N{named[1]} in the name',product) if named else (0,'',
+        product)
 
 # %% ../../nbs/2_data/14_rasters.ipynb #0596a67b
 def band_nodata(
@@ -196,7 +241,8 @@ def parse_nodata(
 ): # None, 'none' or a float
     "What a user says about nodata."
     try: return value if value in (None,'none') else float(value)
-    except (TypeError,ValueError): raise BadInput(f'nodata: expected a number, nan or none, got {str(value)[:40]!r}') from None
+    except (TypeError,ValueError):
+        raise BadInput(f'nodata: expected a number, nan or none, got {str(value)[:40]!r}') from None
 
 # %% ../../nbs/2_data/14_rasters.ipynb #228d9954
 def map_tile(
@@ -231,9 +277,13 @@ def open_npy(
     "The array in a `.npy` file."
     if not Path(path).is_file(): raise BadInput(f'{path}: expected a .npy file, found no such file')
     try: a = np.load(path, mmap_mode='r', allow_pickle=False)
-    except Exception as e: raise BadInput(f'{path}: expected a .npy file of numbers, this is damaged or none ({reason(e)})') from None
-    if not isinstance(a, np.ndarray): raise BadInput(f'{path}: expected a .npy file, this is an archive of several')
+    except Exception as e:
+        text = f'expected a .npy file of numbers, this is damaged or none ({reason(e)})'
+        raise BadInput(text, path) from None
+    if not isinstance(a, np.ndarray):
+        raise BadInput(f'{path}: expected a .npy file, this is an archive of several')
     if a.ndim not in ndim or a.dtype.kind not in 'biuf' or a.dtype.itemsize > 8 or not a.size:
         axes = ' or '.join('(H,W,C)' if n == 3 else '(H,W)' for n in ndim)
-        raise BadInput(f'{path}: expected plain numbers {axes}, got {str(a.dtype)[:100]} of shape {format_shape(a.shape)}')
+        got = f'{str(a.dtype)[:100]} of shape {format_shape(a.shape)}'
+        raise BadInput(where=path, expected=f'plain numbers {axes}', got=got)
     return a
