@@ -16,7 +16,7 @@ from .scenes.run import map_scenes
 @command
 @map_options
 def main(
-    scenes:list, # Rasters, folders of single bands, globs, text files with one scene per line, STAC JSON
+    scenes:list, # Rasters, folders of single bands, globs, lists (.txt), STAC JSON
     model:str=None, # Model file, .pth or .onnx; the one that comes with satseg unless given
     out:str=None, # Folder to write to
     **kwargs

@@ -186,8 +186,8 @@ def map_scene(
     out.mkdir(parents=True, exist_ok=True)
     with TileStore(out/f'{name}.partial', plan, o.resume) as store:
         if store.done or store.damaged:
-            spoilt = f', {store.damaged:,} were damaged and are computed again' if store.damaged else ''
-            say(f'tiles that are there: {len(store.done):,}{spoilt}')
+            spoilt = f', {store.damaged:,} were damaged and are computed again'
+            say(f'tiles that are there: {len(store.done):,}{spoilt*bool(store.damaged)}')
         try: run.compute(store)
         finally:
             if not store.done: store.remove() # Nothing to go on with

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from ..core.errors import BadInput, few, need, reason
+from ..core.errors import BadInput, few
 from ..data.bands import aliases, pick_bands
 from satseg.data.rasters import (
     CACHE, file_bands, gdal_errors, gdal_settings, number_bytes, open_raster, parse_nodata,
     sentinel2_offset)
 from ..data.grids import ArrayBands, RasterBands, array_bands
-from ..data.geotiffs import read_outlines
 from .sources import SceneSource, find_scenes, stac_bands
+from .aoi import AreaOfInterest
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #9b13f02f
 class Scene:
@@ -175,7 +175,7 @@ def open_scene(
     offset=None, # See `scale`
     nodata=None, # Stored value that means "no data"; the file's own unless given; 'none': no value
     aoi=None, # Vector file of the area of interest, in any coordinate system
-    s2_offset:str='auto', # 1000 is taken off: 'auto' where a Sentinel-2 product says so, 'yes', 'no'
+    s2_offset:str='auto', # 1000 off: 'auto' where a Sentinel-2 product says so, 'yes', 'no'
     name:str=None, # For output files; from the source unless given
 )->Scene:
     "A scene, ready to be read."
@@ -202,7 +202,7 @@ def open_scene(
         if known and axis is None and nodata is None and not reader.has_nodata:
             reader.divide(0)
             said = [*said, 's2: 0 is nodata']
-        area = _Area(aoi, reader.grid) if aoi else None
+        area = AreaOfInterest(aoi, reader.grid) if aoi else None
     except BaseException:
         reader.close()
         raise
@@ -210,74 +210,6 @@ def open_scene(
     if aoi: files += [Path(aoi).with_suffix(o) for o in ('.shx','.dbf','.prj','.cpg')]
     remarks += said + _file_remarks(reader, nodata, scale is not None or offset is not None)
     return Scene(reader, names, spec, files, area, shift, **factors, remarks=remarks)
-
-# %% ../../nbs/6_scenes/10_scene.ipynb #2cbe0ddd
-def _around(grid, crs):
-    "The scene's ground in another system as a shapely geometry, a tenth larger."
-    shapely,warp = need('shapely', 'geo'),need('rasterio.warp', 'geo')
-    corners = [grid.transform*(x,y) for x in (0,grid.width) for y in (0,grid.height)]
-    xs,ys = zip(*corners)
-    box = warp.transform_bounds(grid.crs, crs, min(xs), min(ys), max(xs), max(ys), densify_pts=51)
-    left,low,right,high = box
-    dx,dy = ((abs(b-a) or 1)/10 for a,b in ((left,right),(low,high)))
-    if left <= right: return shapely.box(left-dx, low-dy, right+dx, high+dy)
-    west = shapely.box(-180, low-dy, right+1, high+dy) # Across the date line
-    return shapely.box(left-1, low-dy, 180, high+dy) | west
-
-def _turns(geoms):
-    "The same places one turn around the Earth further west and east: 190 degrees is -170."
-    shapely = need('shapely', 'geo')
-    return np.concatenate([shapely.transform(geoms, lambda xy: xy+[o,0]) for o in (-360,0,360)])
-
-def _polygons(path, grid):
-    "Polygons of a vector file in pixels of the scene."
-    shapely,(geoms,_,crs) = need('shapely', 'geo'),read_outlines(Path(path), None)
-    if grid.crs is None:
-        raise BadInput(f'{path}: cannot be laid on a scene without coordinates: '
-                       'save the scene as GeoTIFF')
-    try:
-        if crs.is_geographic: geoms = _turns(geoms)
-        near = _around(grid, crs.to_wkt())
-        left,low,right,high = near.bounds
-        geoms = shapely.intersection(geoms, near)
-        geoms = shapely.segmentize(geoms, max(right-left, high-low)/500)
-        frame = need('geopandas', 'geo').GeoSeries(geoms, crs=crs).to_crs(grid.crs.to_wkt())
-        geoms = np.array(frame.array, object)
-        if grid.crs.is_geographic and not crs.is_geographic: geoms = _turns(geoms)
-        a,b,c,d,e,f = (~grid.transform)[:6]
-        geoms = shapely.transform(geoms, lambda xy: xy @ [[a,d],[b,e]] + [c,f])
-        geoms = shapely.make_valid(geoms)
-        geoms = shapely.intersection(geoms, shapely.box(0, 0, grid.width, grid.height))
-    except Exception as e:
-        raise BadInput(f'{path}: cannot be brought into the coordinates of the scene ({reason(e)})') from None
-    geoms = shapely.get_parts(shapely.get_parts(geoms)) # Of collections that make_valid gives
-    return geoms[(shapely.get_type_id(geoms) == 3) & (shapely.area(geoms) > 0)]
-
-# %% ../../nbs/6_scenes/10_scene.ipynb #f1e6c242
-class _Area:
-    "Polygons in pixels of the scene."
-    def __init__(self, path, grid):
-        shapely,geoms = need('shapely', 'geo'),_polygons(path, grid)
-        if not len(geoms):
-            raise BadInput(f'{path}: expected an area on the scene, it lies elsewhere: '
-                           'is its coordinate system right?')
-        shapely.prepare(geoms)
-        self.geoms,self.tree,self.bounds = geoms,shapely.STRtree(geoms),shapely.total_bounds(geoms)
-
-    def near(self, window):
-        "Polygons that touch a window."
-        row,col,h,w = window
-        box = need('shapely', 'geo').box(col, row, col+w, row+h)
-        return self.geoms[self.tree.query(box, 'intersects')]
-
-    def mask(self, window):
-        "(h,w) bool: pixels whose centre lies in the area."
-        row,col,h,w = window
-        geoms = self.near(window)
-        if not len(geoms): return np.zeros((h,w), bool)
-        place = need('affine', 'geo').Affine.translation(col, row)
-        features = need('rasterio.features', 'geo')
-        return features.rasterize(geoms, (h,w), transform=place, dtype='uint8') != 0
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #6550b766
 def _places(start, end, k, size):

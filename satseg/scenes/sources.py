@@ -59,8 +59,8 @@ def folder_bands(
     found = bands_of_files(files, folder)
     res = tuple(Band(os.path.abspath(o), 1, names) for names,o in found.items())
     if not res or res[0].path.lower().endswith('.npy'): return ()
-    with gdal_errors(res[0].path), open_raster(res[0].path, True) as r: # Named like bands, but cells of a grid may be called B1 too
-        return res if r.count == 1 else ()
+    with gdal_errors(res[0].path), open_raster(res[0].path, True) as r:
+        return res if r.count == 1 else () # Cells of a grid may be called B1, too
 
 # %% ../../nbs/6_scenes/05_sources.ipynb #64d52ebf
 def _in_folder(folder):
@@ -180,7 +180,8 @@ def _expand(text, base='', listed=False):
     if not paths and re.search(r'[*?\[]', text): # A list may not search the whole disk
         found = [Path(o) for o in sorted(glob.glob(str(Path(base, text)), recursive=not listed))]
         some = [o for o in found if o.is_dir() or _is_raster(o) or _is_json(o)]
-        if some := some or found[:len(found) == 1]: return [s for o in some for s in _expand(str(o), '', listed)]
+        some = some or found[:len(found) == 1]
+        if some: return [s for o in some for s in _expand(str(o), '', listed)]
     if not paths:
         raise BadInput(f'{Path(base, text)}: expected a raster, a folder, a pattern, '
                        'a list (.txt) or a STAC file, found nothing')

@@ -41,7 +41,8 @@ def unpack(
     "The arrays in `data`."
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file: return dict(file)
-    except Exception: raise BadInput('damaged: no packed arrays') from None # zipfile and numpy have many errors
+    except Exception: # zipfile and numpy have many errors
+        raise BadInput('damaged: no packed arrays') from None
 
 # %% ../../nbs/6_scenes/40_store.ipynb #933c5054
 def _text(o): return json.dumps(o, sort_keys=True, separators=(',',':'))
@@ -60,18 +61,21 @@ def plan_difference(
     for k in [*new, *(o for o in old if o not in new)]:
         a,b = (_text(o[k]) if k in o else 'none' for o in (old,new))
         if a == b: continue
-        inner = isinstance(old.get(k), dict) and isinstance(new.get(k), dict) and plan_difference(old[k], new[k])
-        return f'{k}.{inner}' if inner else f'{k} {b[:80]} instead of {a[:80]}'
+        if isinstance(old.get(k), dict) and isinstance(new.get(k), dict):
+            return f'{k}.{plan_difference(old[k], new[k])}'
+        return f'{k} {b[:80]} instead of {a[:80]}'
     return ''
 
 # %% ../../nbs/6_scenes/40_store.ipynb #524805c5
 _FORMAT = 0x73617473 # `sats`: SQLite keeps it in the file's header
-_SETTINGS = ('page_size=65536', 'locking_mode=EXCLUSIVE', 'journal_mode=TRUNCATE', 'synchronous=FULL')
+_SETTINGS = ('page_size=65536', 'locking_mode=EXCLUSIVE', 'journal_mode=TRUNCATE',
+             'synchronous=FULL')
 _TABLES = ('CREATE TABLE plan (text TEXT, crc INTEGER)',
-           'CREATE TABLE tiles (layer TEXT, tile INTEGER, layers INTEGER, arrays BLOB, crc INTEGER, PRIMARY KEY (layer, tile))',
-           f'PRAGMA application_id={_FORMAT}')
+           'CREATE TABLE tiles (layer TEXT, tile INTEGER, layers INTEGER, arrays BLOB, '
+           'crc INTEGER, PRIMARY KEY (layer, tile))', f'PRAGMA application_id={_FORMAT}')
 
-def _crc(layer, tile, layers, arrays): return zlib.crc32(arrays, zlib.crc32(f'{layer} {tile} {layers}'.encode()))
+def _crc(layer, tile, layers, arrays):
+    return zlib.crc32(arrays, zlib.crc32(f'{layer} {tile} {layers}'.encode()))
 
 @contextmanager
 def _sqlite_errors(path, what='', size=0):
@@ -80,20 +84,24 @@ def _sqlite_errors(path, what='', size=0):
     except (sqlite3.Error,UnicodeDecodeError) as e: # The latter from damaged names
         code,why = (getattr(e, 'sqlite_errorname', None) or '').removeprefix('SQLITE_'),str(e)
     else: return
-    if code == 'BUSY': raise BadInput(f'{path}: another run is writing it: wait for its end, or write to another place')
+    text = f'no tiles of satseg, or damaged ({why}): delete it to start anew'
+    if code == 'BUSY': text = 'another run is writing it: wait for its end, or write elsewhere'
     if code.startswith(('FULL','IOERR')) and what:
-        raise BadInput(f'{path}: no room for {what}, {size:,} bytes ({why}): make room, then go on with --resume')
-    if code.startswith(('CANTOPEN','READONLY','PERM')): raise BadInput(f'{path}: cannot be written ({why}): name another place')
-    raise BadInput(f'{path}: no tiles of satseg, or damaged ({why}): delete it to start anew')
+        text = f'no room for {what}, {size:,} bytes ({why}): make room, then go on with --resume'
+    if code.startswith(('CANTOPEN','READONLY','PERM')):
+        text = f'cannot be written ({why}): name another place'
+    raise BadInput(f'{path}: {text}')
 
 # %% ../../nbs/6_scenes/40_store.ipynb #9b920750
 def _open_locked(path):
     "A connection to the file at `path`, made if there is none, that nobody else has."
     while True:
         try:
-            with suppress(FileExistsError): open(path, 'xb').close() # Closing any other would unlock it
+            with suppress(FileExistsError):
+                open(path, 'xb').close() # Closing any other would unlock it
             before = os.stat(path)
-        except OSError as e: raise BadInput(f'{path}: cannot be written ({e.strerror}): name another place') from None
+        except OSError as e:
+            raise BadInput(f'{path}: cannot be written ({e.strerror}): name another place') from None
         with _sqlite_errors(path): db = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
             with _sqlite_errors(path, 'the plan', before.st_size):
@@ -114,7 +122,9 @@ class TileStore:
         plan:dict, # What must be equal for a run to go on
         resume:bool=False, # Go on with what is there; otherwise it is thrown away
     ):
-        self.path,self.done,self.damaged = Path(path),set(),0 # Numbers of the tiles that are there; how many were spoilt
+        self.path = Path(path)
+        self.done = set() # Numbers of the tiles that are there
+        self.damaged = 0 # How many were spoilt
         self.db = _open_locked(self.path)
         try:
             with _sqlite_errors(path, 'the plan', len(_text(plan))):
@@ -148,13 +158,16 @@ def _transaction(self:TileStore):
 def _begin(self:TileStore, plan):
     with self._transaction():
         for o in _TABLES: self.db.execute(o)
-        self.db.execute('INSERT INTO plan VALUES (?,?)', (_text(plan), zlib.crc32(_text(plan).encode())))
+        text = _text(plan)
+        self.db.execute('INSERT INTO plan VALUES (?,?)', (text, zlib.crc32(text.encode())))
 
 @patch
 def _there(self:TileStore):
     "Whether there is a store; `BadInput` for a file of another kind."
-    [format],[objects] = (self.db.execute(o).fetchone() for o in ('PRAGMA application_id','SELECT count(*) FROM sqlite_master'))
-    if format != _FORMAT and objects: raise BadInput(f'{self.path}: no tiles of satseg: delete it to start anew')
+    questions = 'PRAGMA application_id','SELECT count(*) FROM sqlite_master'
+    [format],[objects] = (self.db.execute(o).fetchone() for o in questions)
+    if format != _FORMAT and objects:
+        raise BadInput(f'{self.path}: no tiles of satseg: delete it to start anew')
     return bool(objects)
 
 # %% ../../nbs/6_scenes/40_store.ipynb #2dd4c6ff
@@ -166,16 +179,19 @@ def _go_on(self:TileStore, plan):
     if found != 'ok' or len(rows) != 1 or zlib.crc32(str(rows[0][0]).encode()) != rows[0][1]:
         raise BadInput(f'{self.path}: is damaged: delete it, or start anew without --resume')
     diff = plan_difference(json.loads(rows[0][0]), json.loads(_text(plan)))
-    if diff: raise BadInput(f'{self.path}: belongs to another run (now {diff}): run with the same, or start anew without --resume')
-    missing,broken = {},set() # Tile -> how many of its layers are missing; tiles with a wrong checksum
+    if diff:
+        raise BadInput(f'{self.path}: belongs to another run (now {diff}): '
+                       'run with the same, or start anew without --resume')
+    missing,broken = {},set() # Tile -> how many of its layers are missing; with a wrong checksum
     for *row,crc in self.db.execute('SELECT layer,tile,layers,arrays,crc FROM tiles'):
         _,tile,layers,arrays = row
-        if isinstance(arrays, bytes) and _crc(*row) == crc: missing[tile] = missing.get(tile, layers)-1
+        fine = isinstance(arrays, bytes) and _crc(*row) == crc
+        if fine: missing[tile] = missing.get(tile, layers)-1
         else: broken.add(tile)
     self.done = {o for o,n in missing.items() if n == 0}-broken
     bad = broken.union(missing)-self.done
-    if bad:
-        with self._transaction(): self.db.executemany('DELETE FROM tiles WHERE tile IS ?', [(o,) for o in bad])
+    with self._transaction():
+        self.db.executemany('DELETE FROM tiles WHERE tile IS ?', [(o,) for o in bad])
     self.damaged = len(bad)
 
 # %% ../../nbs/6_scenes/40_store.ipynb #72ff58bd
@@ -186,8 +202,10 @@ def add(self:TileStore,
 ):
     "Keep what a tile gave."
     rows = [(layer,tile,len(records),o) for layer,o in records.items()]
-    with _sqlite_errors(self.path, f'tile {tile}', sum(map(len, records.values()))), self._transaction():
-        self.db.executemany('INSERT OR REPLACE INTO tiles VALUES (?,?,?,?,?)', [(*o,_crc(*o)) for o in rows])
+    rows = [(*o,_crc(*o)) for o in rows]
+    size = sum(map(len, records.values()))
+    with _sqlite_errors(self.path, f'tile {tile}', size), self._transaction():
+        self.db.executemany('INSERT OR REPLACE INTO tiles VALUES (?,?,?,?,?)', rows)
     self.done.add(tile)
 
 @patch
@@ -197,9 +215,11 @@ def read(self:TileStore,
 )->bytes: # What was kept
     "What a tile gave."
     with _sqlite_errors(self.path):
-        row = self.db.execute('SELECT layers,arrays,crc FROM tiles WHERE layer=? AND tile=?', (layer, tile)).fetchone()
+        row = self.db.execute('SELECT layers,arrays,crc FROM tiles WHERE layer=? AND tile=?',
+                              (layer, tile)).fetchone()
     if row is None or _crc(layer, tile, *row[:2]) != row[2]:
-        raise BadInput(f'{self.path}: tile {tile} is damaged on the disk: run once more with --resume, it is computed anew')
+        raise BadInput(f'{self.path}: tile {tile} is damaged on the disk: '
+                       'run once more with --resume, it is computed anew')
     return row[1]
 
 @patch

@@ -18,14 +18,14 @@ def split_axis(
     size:int, # Pixels that a window may have at most, halo included
     halo:int, # Pixels of margin that a window needs where the scene goes on
     multiple:int=1, # Windows begin and end at multiples of this
-)->tuple: # List of the windows' first pixels; pixels of every window; list of the tiles' first pixels, and the end
+)->tuple: # First pixels of the windows; pixels of every window; first pixels of the tiles, and the end
     "Windows and tiles along one axis."
     halo,padded = -(-halo//multiple)*multiple,-(-n//multiple)*multiple
     most = size//multiple*multiple
     if padded <= most: return [0],padded,[0,n]
     if most < 2*halo+multiple:
-        raise BadInput(f'expected windows of {2*halo+multiple} pixels or more for a halo of {halo}, '
-                       f'got {size}: allow more memory')
+        raise BadInput(f'expected windows of {2*halo+multiple} pixels or more for a halo of '
+                       f'{halo}, got {size}: allow more memory')
     k = -(-(padded-2*halo)//(most-2*halo))
     step = -(-(padded-2*halo)//(k*multiple))*multiple
     side = step+2*halo
