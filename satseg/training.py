@@ -27,7 +27,7 @@ def main(
 ):
     "Train as a recipe says: read, split, train, take the scores, report."
     read_recipe(recipe)
-    if not (data and out): raise BadInput('expected --data PATH (or --data sample) and --out FOLDER')
+    if not (data and out): raise BadInput('expected --data PATH (or sample) and --out FOLDER')
     try: return run_recipe(recipe, data, out, resume, overwrite, quiet, **parse_overrides(set))
     except KeyboardInterrupt:
         if (Path(out)/'checkpoint.pth').exists():

@@ -155,7 +155,7 @@ def before_fit(self:Checkpoint):
             kept = self.state['trackers'][cb.name]
             vars(cb).update({k: float(kept[k]) for k in ('best','wait') if k in kept})
         _set_random_state(self.state['random'], self.dls.train)
-    except Exception as e: raise BadInput(f'{self.path}: does not fit this run ({reason(e)})') from None
+    except Exception as e: raise BadInput(reason(e), f'{self.path} fits another run') from None
 
 @patch
 def after_fit(self:Checkpoint):

@@ -50,6 +50,22 @@ def _settings(learn, **chosen):
                 train=' '.join(train.chips.names), valid=' '.join(valid.chips.names),
                 stats=str(train.stats[1:]))
 
+# %% ../../nbs/5_learn/70_fit.ipynb #b5c6d7e8
+SCHEDULES = 'one_cycle','plateau','flat'
+
+def _checkpoint(learn, lr, resume, **chosen):
+    "The `Checkpoint` of a run, every setting checked; an earlier one goes unless it is resumed."
+    if chosen['epochs'] < 1: raise BadInput(f'expected 1 epoch or more, got {chosen["epochs"]}')
+    if chosen['schedule'] not in SCHEDULES:
+        raise BadInput(f'expected a schedule out of {SCHEDULES}, got {chosen["schedule"]!r}')
+    path = learn.path/'checkpoint.pth'
+    if not resume:
+        for old in (path, learn.path/learn.model_dir/'best.pth'): old.unlink(missing_ok=True)
+    res = Checkpoint(path, _settings(learn, **chosen), resume)
+    res.lr = res.state['lr'] if res.state else lr
+    if lr not in (None, res.lr): raise BadInput(f'stopped with lr {res.lr}, got {lr}')
+    return res
+
 # %% ../../nbs/5_learn/70_fit.ipynb #992099ba
 class _Silent(io.TextIOBase):
     "A stdout that is silent for the thread that made it, and for no other."
@@ -71,8 +87,6 @@ def _enter_output(stack, learn, quiet):
     if quiet: stack.enter_context(redirect_stdout(_Silent()))
 
 # %% ../../nbs/5_learn/70_fit.ipynb #45655f30
-SCHEDULES = 'one_cycle','plateau','flat'
-
 def fit(
     learn:SegmentationLearner, # Its `path` is the folder of the run
     epochs:int=20, # Passes over train
@@ -106,19 +120,6 @@ def fit(
         learn.first_epoch = checkpoint.first_epoch
         run = learn.fit_one_cycle if schedule == 'one_cycle' else learn.fit
         run(epochs, checkpoint.lr, cbs=[RunLog('log.csv'), checkpoint, *cbs])
-
-def _checkpoint(learn, lr, resume, **chosen):
-    "The `Checkpoint` of a run, every setting checked; an earlier one goes unless it is resumed."
-    if chosen['epochs'] < 1: raise BadInput(f'expected 1 epoch or more, got {chosen["epochs"]}')
-    if chosen['schedule'] not in SCHEDULES:
-        raise BadInput(f'expected a schedule out of {SCHEDULES}, got {chosen["schedule"]!r}')
-    path = learn.path/'checkpoint.pth'
-    if not resume:
-        for old in (path, learn.path/learn.model_dir/'best.pth'): old.unlink(missing_ok=True)
-    res = Checkpoint(path, _settings(learn, **chosen), resume)
-    res.lr = res.state['lr'] if res.state else lr
-    if lr not in (None, res.lr): raise BadInput(f'stopped with lr {res.lr}, got {lr}')
-    return res
 
 # %% ../../nbs/5_learn/70_fit.ipynb #748ccf64
 def model_info(

@@ -57,7 +57,8 @@ class ChipLoader(TfmdDL):
         colours = {i: c for i,(_,c) in shown.items()}
         rgbs = [true_colour(x*std + mean, chips.bands) for x in xs.cpu().numpy()]
         rgbs = [o if m is None else paint(o, np.asarray(m), colours) for o,m in zip(rgbs, masks)]
-        show_images(rgbs, nrows or math.isqrt(len(rgbs)), titles=titles, layout='constrained', **kwargs)
+        kwargs = dict(layout='constrained', titles=titles, **kwargs)
+        show_images(rgbs, nrows or math.isqrt(len(rgbs)), **kwargs)
         handles = [Patch(color=np.array(c)/255, label=escape_math(o)) for o,c in shown.values()]
         plt.gcf().legend(handles=handles, loc='outside lower center', ncols=4, frameon=False)
 
@@ -95,7 +96,7 @@ def chip_loaders(
     _check_parts(train, valid, bs, stats, weights)
     measured = measured or (measure_chips(train), measure_chips(valid))
     shapes = np.unique(np.concatenate([o.shapes for o in measured]), axis=0)
-    if len(shapes) > 1: raise BadInput(f'expected one shape of chips, got {shapes.tolist()}: cut them')
+    if len(shapes) > 1: raise BadInput(f'expected one shape, got {shapes.tolist()}: cut the chips')
     stats = stats or measured[0].band_stats
     kw = dict(shuffle=True, bs=min(bs, len(train)), drop_last=len(train) > bs, num_workers=0)
     if weights is None: first = ChipLoader(ChipDataset(train, stats), **kw)

@@ -78,7 +78,7 @@ def _unknown_key(path):
 # %% ../../nbs/5_learn/30_recipes.ipynb #98299949
 _WORDING = {'^Input should be (?=great|less)': 'a number ', '^(Input should be|Value error,) ': '',
             '^Keys should be': 'keys to be', ', (unable|got) .*': '', ' or instance of .*': '',
-            'None': 'null', '^(List|Tuple|String) should have (.*?)( after.*)?$': r'\2'} # pydantic's words -> ours
+            'None': 'null', '^(List|String) should have (.*?)( after.*)?$': r'\2'} # pydantic to us
 
 def _wording(error):
     "What pydantic expected, in few words."
