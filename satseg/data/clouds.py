@@ -19,7 +19,7 @@ from ..core.display import IGNORE
 from .bands import all_band_names, band_places
 from .arrays import Cache
 from .chips import Chips
-from .rasters import open_npy
+from .arrays import open_npy
 from .splits import name_groups
 from .folders import PARTS, check_partners, require_folder
 

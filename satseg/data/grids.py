@@ -17,8 +17,9 @@ from fastcore.basics import patch
 
 from ..core.errors import BadInput, few, need, reason
 from .bands import Band
+from .arrays import open_npy
 from .rasters import (
-    band_nodata, check_pointer, gdal_errors, gdal_settings, georeference, open_npy, open_raster)
+    band_nodata, check_pointer, gdal_errors, gdal_settings, georeference, open_raster)
 
 # %% ../../nbs/2_data/18_grids.ipynb #f44753d6
 class Grid(NamedTuple):

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['CACHE', 'gdal_settings', 'gdal_errors', 'number_bytes', 'check_pointer', 'open_raster', 'file_bands',
-           'product_metadata', 'sentinel2_offset', 'band_nodata', 'parse_nodata', 'map_tile', 'georeference',
-           'open_npy']
+           'product_metadata', 'sentinel2_offset', 'band_nodata', 'parse_nodata', 'map_tile', 'georeference']
 
 # %% ../../nbs/2_data/14_rasters.ipynb #bff4b670
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import BadInput, few, format_shape, need, reason
+from ..core.errors import BadInput, few, need, reason
 from ..core.files import MAX_BYTES, read_text
 from .bands import BAND_FILE, Band, aliases, landsat_bands
 
@@ -268,22 +267,3 @@ def georeference(
     edge,half = 40075016.685578488/2**z,20037508.342789244 # Metres at the equator
     bounds = x*edge-half, half-(y+1)*edge, (x+1)*edge-half, half-y*edge
     return from_bounds(*bounds, r.width, r.height), need('rasterio.crs', 'geo').CRS.from_epsg(3857)
-
-# %% ../../nbs/2_data/14_rasters.ipynb #169f9388
-def open_npy(
-    path:str|Path, # A .npy file
-    ndim:tuple=(2,3), # Numbers of axes that are fine
-)->np.ndarray: # Plain numbers, as a memory map
-    "The array in a `.npy` file."
-    if not Path(path).is_file(): raise BadInput(f'{path}: expected a .npy file, found no such file')
-    try: a = np.load(path, mmap_mode='r', allow_pickle=False)
-    except Exception as e:
-        text = f'expected a .npy file of numbers, this is damaged or none ({reason(e)})'
-        raise BadInput(text, path) from None
-    if not isinstance(a, np.ndarray):
-        raise BadInput(f'{path}: expected a .npy file, this is an archive of several')
-    if a.ndim not in ndim or a.dtype.kind not in 'biuf' or a.dtype.itemsize > 8 or not a.size:
-        axes = ' or '.join('(H,W,C)' if n == 3 else '(H,W)' for n in ndim)
-        got = f'{str(a.dtype)[:100]} of shape {format_shape(a.shape)}'
-        raise BadInput(where=path, expected=f'plain numbers {axes}', got=got)
-    return a

@@ -22,7 +22,7 @@ from ..data.bands import all_band_names, band_places, rgb_places
 from ..data.arrays import Cache
 from ..data.chips import Chips
 from ..data.pictures import read_image
-from ..data.rasters import open_npy
+from ..data.arrays import open_npy
 from ..data.band_files import is_unlabelled_scene
 from ..data.datasets import chip_places, kind_of
 from ..data.geotiffs import valid_pixels

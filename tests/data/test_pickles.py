@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from satseg.core.errors import BadInput
-from satseg.data.pickles import _OPCODES, load_pickle, safe_unpickle
+from satseg.data.pickles import load_pickle
+from satseg.data.unpickle import _OPCODES, safe_unpickle
 
 SENTINEL = 'the_file_ran'  # made in the working folder if a file's code runs; tests work in tmp_path
 TOUCH = f'touch {SENTINEL}'
