@@ -86,8 +86,8 @@ def row(result, info):
         res['trivial'] = {k: {n: float(x) for n,x in v.items()} for k,v in total.trivial().items()}
     else:
         *rows,macro,blind = class_table(total, info.classes)
-        res = {f'iou {o["name"]}': float(o['iou']) for o in (*rows, macro)}
-        res.update(accuracy=float(np.trace(total)/total.sum()), trivial={blind['name']: {k: float(blind[k]) for k in ('iou','accuracy')}})
+        res = {f'iou {o["class"]}': float(o['iou']) for o in (*rows, macro)}
+        res.update(accuracy=float(np.trace(total)/total.sum()), trivial={blind['class']: {k: float(blind[k]) for k in ('iou','accuracy')}})
     if result.objects is not None: res['objects'] = result.objects.scores()
     return res
 
