@@ -22,7 +22,9 @@ def labelled(
     ignore:int=IGNORE, # This id in `mask` is left out
 )->tuple: # Both flat, without the pixels that have no label
     "The pixels that count."
-    def array(x): return np.asarray(x.detach().cpu() if hasattr(x, 'detach') else x)
+    def array(x):
+        if not hasattr(x, 'detach'): return np.asarray(x)
+        return (x.float() if x.is_floating_point() else x).detach().cpu().numpy()
     pred,mask = array(pred),array(mask)
     if pred.squeeze().shape != mask.squeeze().shape:
         raise BadInput(f"expected a prediction of the mask's shape {mask.shape}, got {pred.shape}: "
@@ -124,6 +126,7 @@ def n(self:ProbabilityHistogram)->int: # Labelled pixels
 @patch
 def __add__(self:ProbabilityHistogram, other):
     "Histogram of both sets."
+    if not isinstance(other, ProbabilityHistogram): return NotImplemented
     res = ProbabilityHistogram()
     for k in ('positives','negatives','sums'): setattr(res, k, getattr(self, k)+getattr(other, k))
     return res

@@ -7,7 +7,6 @@ __all__ = ['figure_png', 'Report', 'report']
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #bfe8a6bd
 import base64
-import csv
 import html
 import io
 from dataclasses import dataclass
@@ -15,16 +14,93 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import BadInput
-from ..core.files import atomic_folder
 from ..core.display import escape_math
-from ..core.tables import markdown_table
+from ..core.files import atomic_folder
+from ..core.tables import html_table, markdown_table, write_csv
 from ..models.model_info import has_border_class
 from .metrics import ProbabilityHistogram
-from satseg.evaluation.plots import (
-    _WORDS, plot_chips, plot_log, plot_precision_recall, plot_reliability,
-    plot_threshold_curve)
+from .plots import (
+    SCORE_NAMES, plot_chips, plot_log, plot_precision_recall, plot_reliability, plot_threshold_curve)
 from .evaluate import Evaluation
+
+# %% ../../nbs/4_evaluation/60_report.ipynb #b869344d
+def _facts(res, data):
+    "What a reader must know to understand the numbers: pairs of word and sentence."
+    total,info,n = res.total,res.info,res.n_pixels
+    two = isinstance(total, ProbabilityHistogram)
+    share = (total.positives.sum() if two else total.sum(1).max())/n
+    name = info.classes[1 if two else total.sum(1).argmax()]
+    trained = f'; trained on {info.trained_on}' if info.trained_on else ''
+    yield 'Data', f'{data}: {res.n} chips, {n:,} labelled pixels, {share:.1%} of them {name}'
+    yield 'Model', f'{info.architecture}, bands {", ".join(info.bands)}{trained}'
+    decision = f'{name} where the probability reaches the {res.rule}'
+    yield 'Decision', decision if two else f'the {res.rule}'
+    if res.remark: yield 'Classes', res.remark
+    if res.tta: yield 'Views', 'mean over the eight flips and turns of every chip'
+    if has_border_class(info): yield 'Pixels', f'{name} is inside and border together'
+    yield 'Pooling', 'pixels of all chips are counted together; nothing is averaged over chips or batches'
+    trivial = '; '.join(f'"{k}" has an accuracy of {v["accuracy"]:.4f}, an IoU of {v["iou"]:.4f}'
+                        for k,v in res.metrics()['trivial'].items())
+    yield 'Without looking', f'{trivial}; a net must beat {"both" if two else "it"}'
+
+# %% ../../nbs/4_evaluation/60_report.ipynb #6deb2c2f
+def _new_figure(width=5, height=4.6):
+    "A figure that pyplot does not know."
+    from matplotlib.figure import Figure
+    return Figure(figsize=(width,height), layout='constrained')
+
+_CURVES = ( # Name, title, sentence, function that draws it
+    ('threshold', 'Threshold', 'How the scores change with the threshold. '
+     'A flat top forgives a threshold that is a little off.', plot_threshold_curve),
+    ('precision_recall', 'Precision and recall',
+     'Every compromise between finding all and being right.', plot_precision_recall),
+    ('reliability', 'Reliability', 'Does a probability of 0.8 come true in 8 of 10 pixels? '
+     'Below the diagonal the net is too sure of itself.', plot_reliability))
+
+def _confusion_figure(total, classes):
+    "Where the pixels of every class of the masks went."
+    n = len(classes)
+    fig,share = _new_figure(1.5+.6*n, 1+.55*n),total/np.maximum(total.sum(1, keepdims=True), 1)
+    ax,names = fig.subplots(),[escape_math(o) for o in classes]
+    ax.imshow(share, vmin=0, vmax=1, cmap='cividis')
+    for (i,j),v in np.ndenumerate(share):
+        colour = 'black' if v > .5 else 'white'
+        ax.text(j, i, f'{v:.2f}', ha='center', va='center', fontsize=8, color=colour)
+    ax.set(xticks=range(n), yticks=range(n), yticklabels=names, xlabel='prediction', ylabel='mask')
+    ax.set_xticklabels(names, rotation=45, ha='right')
+    return fig
+
+def _curves(res):
+    "Figures of the counts."
+    if not isinstance(res.total, ProbabilityHistogram):
+        text = 'Where the pixels of every class went: each row adds up to 1.'
+        yield 'confusion','Confusion',text,_confusion_figure(res.total, res.classes)
+        return
+    for name,title,text,draw in _CURVES:
+        fig = _new_figure()
+        draw(res.total, fig.subplots(), **({} if draw is plot_reliability else dict(chosen=res.threshold)))
+        yield name,title,text,fig
+
+# %% ../../nbs/4_evaluation/60_report.ipynb #006a3967
+_TEXTS = dict(worst='The lowest IoU of single chips. Look here first: '
+                    'wrong labels show up as well as wrong predictions.',
+              best='The highest IoU among chips that have something to find.',
+              losses='Loss on the training and the validation part, and scores on the latter, by epoch.')
+
+def _chip_figures(res):
+    "The worst and the best chips."
+    for name,part in res.picked().items():
+        if not part: continue
+        captions = [f"{row['name'][-24:]}\nIoU {row['iou']:.3f}" for row,_ in part]
+        pairs,colours = [(o.chip, o.ids) for _,o in part],res.info.colours[:len(res.classes)]
+        fig = plot_chips(pairs, res.bands, res.classes, captions, colours)
+        yield name,f'{name.capitalize()} chips',_TEXTS[name],fig
+
+def _log_figure(log):
+    "Loss curves of a training."
+    fig = _new_figure()
+    plot_log(log, fig.subplots(2, 1))
+    return 'losses','Training',_TEXTS['losses'],fig
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #3c7b4f0f
 def figure_png(
@@ -36,102 +112,76 @@ def figure_png(
     from PIL import Image
     buf = io.BytesIO()
     fig.savefig(buf, format='png', dpi=dpi)
-    if colours:
-        img = Image.open(buf).convert('RGB').quantize(colours)
-        buf = io.BytesIO()
-        img.save(buf, 'PNG', optimize=True)
+    if not colours: return buf.getvalue()
+    img,buf = Image.open(buf).convert('RGB').quantize(colours),io.BytesIO()
+    img.save(buf, 'PNG', optimize=True)
     return buf.getvalue()
 
-def _jpeg(fig):
-    "A figure as bytes of a JPEG file: a tenth of a PNG's size for photographs."
-    buf = io.BytesIO()
-    fig.savefig(buf, format='jpeg', dpi=100, pil_kwargs=dict(quality=85, subsampling=0))
-    return buf.getvalue()
-
-# %% ../../nbs/4_evaluation/60_report.ipynb #b869344d
-def _facts(res, data):
-    "What a reader must know to understand the numbers: pairs of word and sentence."
-    total,info,n = res.total,res.info,res.n_pixels
-    two = isinstance(total, ProbabilityHistogram)
-    share = total.positives.sum()/n if two else total.sum(1).max()/n
-    name = info.classes[1] if two else info.classes[total.sum(1).argmax()]
-    yield 'Data', f'{data}: {res.n} chips, {n:,} labelled pixels, {share:.1%} of them {name}'
-    yield 'Model', f'{info.architecture}, bands {", ".join(info.bands)}' + (f'; trained on {info.trained_on}' if info.trained_on else '')
-    yield 'Decision', f'{info.classes[1]} where the probability reaches the {res.rule}' if two else f'the {res.rule}'
-    if res.remark: yield 'Classes', res.remark
-    if res.tta: yield 'Views', 'mean over the eight flips and turns of every chip'
-    if has_border_class(info): yield 'Pixels', f'{info.classes[1]} is inside and border together'
-    yield 'Pooling', 'the pixels of all chips are counted together; nothing is averaged over chips or batches'
-    blind = '; '.join(f'"{k}" has an accuracy of {v["accuracy"]:.4f} and a{" mean" if not two else "n"} IoU of {v["iou"]:.4f}'
-                      for k,v in res.metrics()['trivial'].items())
-    yield 'Without looking', f'{blind}; a net must beat {"both" if two else "it"}'
-
-# %% ../../nbs/4_evaluation/60_report.ipynb #cec19709
-def _csv(rows):
-    "Rows of dicts as the text of a CSV file."
-    buf = io.StringIO()
-    writer = csv.DictWriter(buf, list(rows[0]), lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
-    return buf.getvalue()
-
-def _html_table(rows):
-    "Rows of dicts as an HTML table."
-    def cell(v):
-        if v is None: return '–'
-        return f'{v:.4f}' if isinstance(v, float) else html.escape(f'{v:,}' if isinstance(v, int) else str(v))
-    def line(o):
-        mark = ' class=chosen' if 'chosen' in str(next(iter(o.values()))) else ''
-        return f'<tr{mark}>' + ''.join(f'<td>{cell(v)}</td>' for v in o.values()) + '</tr>\n'
-    head = ''.join(f'<th>{html.escape(_WORDS.get(k, k))}</th>' for k in rows[0])
-    body = ''.join(map(line, rows))
-    return f'<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>'
+def _save_figure(folder, name, title, fig):
+    "Write a figure; gives it as an <img>, photographs as JPEG: a tenth of a PNG."
+    photo,buf = name in ('worst','best'),io.BytesIO()
+    data,kind = figure_png(fig, None if photo else 64),'png'
+    (folder/f'{name}.png').write_bytes(data)
+    if photo:
+        fig.savefig(buf, format='jpeg', dpi=100, pil_kwargs=dict(quality=85, subsampling=0))
+        data,kind = buf.getvalue(),'jpeg'
+    src = f'data:image/{kind};base64,{base64.b64encode(data).decode()}'
+    return f'<img alt="{html.escape(title)}" src="{src}">'
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #4ba96c65
-_STYLE = '''.satseg-report {font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 60rem; margin: 0 auto;
-padding: 1rem}
-.satseg-report h1 {font-size: 1.6rem} .satseg-report h2 {font-size: 1.2rem; margin-top: 2rem; border-bottom: 1px solid #ccc}
-.satseg-report table {border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0; color: #222}
-.satseg-report th, .satseg-report td {padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #e4e4e4; background: #fff}
+_STYLE = '''.satseg-report {font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
+max-width: 60rem; margin: 0 auto; padding: 1rem}
+.satseg-report h1 {font-size: 1.6rem}
+.satseg-report h2 {font-size: 1.2rem; margin-top: 2rem; border-bottom: 1px solid #ccc}
+.satseg-report table {border-collapse: collapse; font-variant-numeric: tabular-nums; color: #222}
+.satseg-report th, .satseg-report td {padding: .2rem .8rem; text-align: right;
+border-bottom: 1px solid #e4e4e4; background: #fff}
 .satseg-report th:first-child, .satseg-report td:first-child {text-align: left}
 .satseg-report .chosen td {background: #e3f1fa; font-weight: 600}
-.satseg-report dl {display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem} .satseg-report dt {font-weight: 600}
-.satseg-report dd {margin: 0}
-.satseg-report img {max-width: 100%; height: auto; display: block; margin: .5rem 0} .satseg-report p {max-width: 46rem}
-.satseg-report .curves {display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 0 2rem}'''
+.satseg-report dl {display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem}
+.satseg-report dt {font-weight: 600} .satseg-report dd {margin: 0} .satseg-report p {max-width: 46rem}
+.satseg-report img {max-width: 100%; height: auto; display: block; margin: .5rem 0}
+.satseg-report .curves {display: grid; gap: 0 2rem;
+grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr))}'''
 
-def _section(title, text, *parts): return f'<section><h2>{title}</h2>\n<p>{text}</p>\n' + '\n'.join(parts) + '</section>'
+def _section(title, text, content):
+    "A part of the page."
+    return f'<section><h2>{title}</h2>\n<p>{text}</p>\n{content}</section>'
 
-def _img(data, alt):
-    kind = 'jpeg' if data.startswith(b'\xff\xd8') else 'png'
-    return f'<img alt="{html.escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+# %% ../../nbs/4_evaluation/60_report.ipynb #f3e7ddfe
+def _tables(res):
+    "Name of the CSV file, title, sentence and rows of every table."
+    text = 'IoU is the score to compare by. All tables and figures of this page lie beside it as files.'
+    yield 'metrics','Scores',text,res.table()
+    if res.objects is not None:
+        text = 'Found and true objects, matched one to one at an IoU of 0.5; the last row draws nothing.'
+        if res.objects.ships: text += (" f2 is the ship challenge's: the mean over chips and IoU "
+                                       '0.5 to 0.95; a correct empty chip scores 1.')
+        yield 'objects','Objects',text,res.objects.rows()
+    rows = [{k: v for k,v in o.items() if k != 'place'} for o in res.chips]
+    text = f'The {min(len(rows), 10)} worst of {len(rows)} chips; all are in per_chip.csv. Counts are pixels.'
+    yield 'per_chip','Chip by chip',text,rows
 
-# %% ../../nbs/4_evaluation/60_report.ipynb #6deb2c2f
-def _curves(total, threshold, classes):
-    "Figures of the counts: name -> (title, sentence, matplotlib Figure)."
-    from matplotlib.figure import Figure
-    if isinstance(total, ProbabilityHistogram):
-        for name,title,text,draw in (
-            ('threshold', 'Threshold', 'How the scores change with the threshold. A flat top forgives a threshold that is a little off.',
-             lambda ax: plot_threshold_curve(total, ax, threshold)),
-            ('precision_recall', 'Precision and recall', 'Every compromise between finding all and being right.',
-             lambda ax: plot_precision_recall(total, ax, threshold)),
-            ('reliability', 'Reliability',
-             'Does a probability of 0.8 come true in 8 of 10 pixels? Below the diagonal the net is too sure of itself.',
-             lambda ax: plot_reliability(total, ax))):
-            fig = Figure(figsize=(5,4.6), layout='constrained')
-            draw(fig.subplots())
-            yield name,title,text,fig
-    else:
-        fig = Figure(figsize=(1.5+.6*len(classes), 1+.55*len(classes)), layout='constrained')
-        ax,share = fig.subplots(),total/np.maximum(total.sum(1, keepdims=True), 1)
-        ax.imshow(share, vmin=0, vmax=1, cmap='cividis')
-        for (i,j),v in np.ndenumerate(share):
-            ax.text(j, i, f'{v:.2f}', ha='center', va='center', fontsize=8, color='black' if v > .5 else 'white')
-        names,places = [escape_math(o) for o in classes],range(len(classes))
-        ax.set(xticks=places, yticks=places, yticklabels=names, xlabel='prediction', ylabel='mask')
-        ax.set_xticklabels(names, rotation=45, ha='right')
-        yield 'confusion','Confusion','Where the pixels of every true class went: each row adds up to 1.',fig
+def _write(folder, res, facts, figures):
+    "All files of a report; gives the page's body."
+    *tables,per_chip = [(title, text, html_table(rows[:10] if name == 'per_chip' else rows, SCORE_NAMES))
+                        for name,title,text,rows in _tables(res)]
+    images = [(title, text, _save_figure(folder, name, title, fig)) for name,title,text,fig in figures]
+    stated = ''.join(f'<dt>{k}</dt><dd>{html.escape(v)}</dd>\n' for k,v in facts)
+    parts = [f'<style>{_STYLE}</style>\n<h1>How good is it?</h1>\n<dl>{stated}</dl>',
+             *(_section(*o) for o in tables), '<div class="curves">',
+             *(_section(*o) for o in images), '</div>', _section(*per_chip)]
+    body = '<div class="satseg-report">' + '\n'.join(parts) + '</div>'
+    head = ('<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+            '<title>satseg report</title>')
+    page = f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
+    (folder/'report.html').write_text(page, encoding='utf-8')
+    words = '# How good is it?\n\n' + ''.join(f'- {k}: {v}\n' for k,v in facts)
+    for name,title,text,rows in _tables(res):
+        write_csv(folder/f'{name}.csv', rows)
+        if name != 'per_chip': words += f'\n## {title}\n\n{text}\n\n{markdown_table(rows)}\n'
+    (folder/'metrics.md').write_text(words, encoding='utf-8')
+    return body
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #56c0780e
 @dataclass
@@ -139,67 +189,12 @@ class Report:
     "A written report. Jupyter shows its page."
     path:Path # The folder
     metrics:dict # As `Evaluation.metrics`
-    chips:list # Rows of `chip_row`, worst first
+    chips:list # As `Evaluation.chips`
     body:str # The page, without head
 
     def _repr_html_(self): return self.body
     def __repr__(self): return f'Report({self.path.name!r}, IoU {self.metrics["iou"]:.4f})'
 
-# %% ../../nbs/4_evaluation/60_report.ipynb #006a3967
-def _pictures(res):
-    "The worst and the best chips: name, title, sentence, Figure."
-    texts = dict(worst='The lowest IoU of single chips. Look here first: wrong labels show up as well as wrong predictions.',
-                 best='The highest IoU among chips that have something to find.')
-    for name,part in res.picked().items():
-        if not part: continue
-        captions = [f"{row['name'][-24:]}\nIoU {row['iou']:.3f}" for row,_ in part]
-        pairs = [(o.chip, o.ids) for _,o in part]
-        fig = plot_chips(pairs, res.bands, res.classes, captions, res.info.colours[:len(res.classes)])
-        yield name,f'{name.capitalize()} chips',texts[name],fig
-
-def _log_figure(log):
-    "Loss curves as name, title, sentence, Figure."
-    from matplotlib.figure import Figure
-    fig = Figure(figsize=(5,4.6), layout='constrained')
-    plot_log(log, fig.subplots(2, 1))
-    return 'losses','Training','Loss on the training and the validation part, and scores on the latter, after every epoch.',fig
-
-# %% ../../nbs/4_evaluation/60_report.ipynb #4f65b25f
-def _objects(objects):
-    "The section about objects, '' without; the text of metrics.md likewise."
-    if not objects: return '',''
-    text = 'Found and true objects, matched one to one at an IoU of 0.5; the last row draws nothing.'
-    if 'f2' in objects[0]: text += ' f2 is the ship challenge\'s: the mean over chips and IoU 0.5 to 0.95; a correct empty chip scores 1.'
-    return _section('Objects', text, _html_table(objects)), f'\n## Objects\n\n{text}\n\n{markdown_table(objects)}\n'
-
-# %% ../../nbs/4_evaluation/60_report.ipynb #f3e7ddfe
-def _write(folder, facts, table, objects, rows, figs):
-    "All files of a report; gives the page's body."
-    per_chip = [{k: v for k,v in o.items() if k != 'place'} for o in rows]
-    stated = ''.join(f'<dt>{k}</dt><dd>{html.escape(v)}</dd>\n' for k,v in facts)
-    parts = [f'<style>{_STYLE}</style>\n<h1>How good is it?</h1>\n<dl>{stated}</dl>',
-             _section('Scores', 'IoU is the score to compare by. All files of this report lie beside it: '
-                      'metrics.csv, metrics.md, per_chip.csv and the figures.', _html_table(table)), _objects(objects)[0]]
-    curves,photos = [],[]
-    for name,title,text,fig in figs:
-        photo = name in ('worst','best')
-        png = figure_png(fig, None if photo else 64)
-        (folder/f'{name}.png').write_bytes(png)
-        (photos if photo else curves).append(_section(title, text, _img(_jpeg(fig) if photo else png, title)))
-    parts += ['<div class="curves">', *curves, '</div>', *photos]
-    text = f'The {min(len(rows), 10)} worst of {len(rows)} chips; all are in per_chip.csv. Counts are pixels.'
-    parts.append(_section('Chip by chip', text, _html_table(per_chip[:10])))
-    body = '<div class="satseg-report">' + '\n'.join(parts) + '</div>'
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>satseg report</title>'
-    page = f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
-    text = '# How good is it?\n\n' + ''.join(f'- {k}: {v}\n' for k,v in facts) + f'\n{markdown_table(table)}\n' + _objects(objects)[1]
-    files = {'report.html': page, 'metrics.csv': _csv(table), 'metrics.md': text, 'per_chip.csv': _csv(per_chip)}
-    if objects: files['objects.csv'] = _csv(objects)
-    for name,content in files.items():
-        (folder/name).write_text(content, encoding='utf-8')
-    return body
-
-# %% ../../nbs/4_evaluation/60_report.ipynb #15d6fc6b
 def report(
     evaluation:Evaluation, # From `evaluate`
     folder:str|Path, # To write
@@ -207,10 +202,9 @@ def report(
     data:str='', # Which data and which split, in words; the chips' source unless given
     overwrite:bool=False, # Replace `folder` if satseg wrote it
 )->Report: # Shows itself in Jupyter
-    "Write all there is to say about an evaluation: report.html, metrics.csv, metrics.md, per_chip.csv, figures as PNG."
-    res = evaluation
-    table,objects = res.table(),[] if res.objects is None else res.objects.rows()
+    "Write all there is to say about an evaluation: a page, its tables and its figures."
+    res,metrics = evaluation,evaluation.metrics() # An error if nothing is labelled
     facts = list(_facts(res, data or res.source or 'chips without a name'))
-    figs = [*_curves(res.total, res.threshold, res.classes), *([_log_figure(log)] if log else []), *_pictures(res)]
-    with atomic_folder(folder, overwrite) as tmp: body = _write(tmp, facts, table, objects, res.chips, figs)
-    return Report(Path(folder), res.metrics(), res.chips, body)
+    figures = [*_curves(res), *([_log_figure(log)] if log else []), *_chip_figures(res)]
+    with atomic_folder(folder, overwrite) as tmp: body = _write(tmp, res, facts, figures)
+    return Report(Path(folder), metrics, res.chips, body)

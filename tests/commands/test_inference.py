@@ -22,7 +22,7 @@ from satseg.models.statistics import band_stats
 from satseg.data.datasets import load_dataset
 from satseg.core.files import atomic_folder
 from satseg.evaluation.open_dataset import match_classes, submission_kind
-from satseg.evaluation.evaluate import choose_presence_threshold, presence_probabilities
+from satseg.evaluation.presence import choose_presence_threshold, presence_probabilities
 from satseg.inference import main
 from satseg.data.sample_datasets import write_sample_dataset
 from satseg.data.polygons import polygons_to_instances
