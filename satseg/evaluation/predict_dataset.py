@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.display import mask_image, picture
 from ..core.errors import BadInput, install_command
-from ..core.files import check_free, file_names, bundled_file, atomic_folder
+from ..core.files import atomic_folder, bundled_file, check_free, file_names
 from ..core.tables import format_table
 from ..data.bands import true_colour
 from ..data.datasets import FORMATS, kind_of
@@ -26,27 +26,36 @@ from ..models.model_info import is_presence_classifier, output_classes
 from ..models.predict import load_net, pick_threshold
 from .metrics import confusion, scores
 from satseg.evaluation.open_dataset import (
-    check_distribution_shift, load_parts, match_classes, pick_split, reader_options, sample_parts,
-    submission_kind)
-from .evaluate import evaluate, presence_probabilities
+    check_distribution_shift, load_parts, match_classes, pick_split, reader_options,
+    sample_parts, submission_kind)
+from .evaluate import evaluate
+from .presence import presence_probabilities
 
 # %% ../../nbs/4_evaluation/70_predict_dataset.ipynb #70pd0010
-def check_arguments(model, dataset, kind, presence, out, min_area, bs, overwrite):
-    "Raise `BadInput` for what can be said without PyTorch; gives the kind of the dataset."
-    hints = {'model': 'leave it out for the model that comes with satseg', 'presence': 'such as a Classifier from a training'}
-    for name,path in dict(model=model, presence=presence).items():
+def check_arguments(
+    model, # Model file
+    dataset, # File or folder, or None
+    kind, # A key of `FORMATS`, or None
+    presence, # Model file of a presence classifier, or None
+    out, # Folder to write, or None
+    overwrite:bool, # Whether it may be replaced
+    **numbers, # Options that are numbers, or None
+)->str: # The kind of the dataset
+    "Raise `BadInput` for all that can be said without PyTorch."
+    for option,path in dict(model=model, presence=presence).items():
         if path is None or Path(path).is_file(): continue
         found = 'a folder' if Path(path).is_dir() else 'no such file'
-        raise BadInput(f'{path}: expected a model file, found {found}; give --{name} a file written by training, {hints[name]}')
-    if kind is not None and kind not in FORMATS:
-        raise BadInput(f'expected a kind out of {", ".join(FORMATS)}, got {kind}')
-    if kind is not None and dataset is None: raise BadInput(f'expected a dataset of the kind {kind}: give --dataset')
-    if dataset is not None and not Path(dataset).exists():
-        raise BadInput(f'{dataset}: expected a dataset, found no such file or folder; give --dataset, or leave it out for the built-in sample')
+        hint = f'give --{option} a file written by training'
+        if option == 'model': hint += ', or leave it out for the model that comes with satseg'
+        raise BadInput(where=path, expected='a model file', got=found, hint=hint)
+    if kind is not None and (kind not in FORMATS or dataset is None):
+        got = 'no --dataset' if kind in FORMATS else kind
+        raise BadInput(expected=f'a kind out of {", ".join(FORMATS)}, and a dataset of it', got=got)
     if out is not None: check_free(out, overwrite)
-    if isinstance(bs, str): raise BadInput(f'expected a batch size of 1 or more, got {bs!r}')
-    if min_area is not None and (isinstance(min_area, str) or not (min_area >= 0 and min_area == min_area//1)):
-        raise BadInput(f'expected a smallest area of 0 pixels or more, got {min_area!r}')
+    for name,o in numbers.items():
+        option = '--' + name.replace('_', '-')
+        if isinstance(o, str) or o is not None and o < 0:
+            raise BadInput(expected=f'a number of 0 or more after {option}', got=repr(o))
     return 'sample' if dataset is None else kind or kind_of(dataset)
 
 # %% ../../nbs/4_evaluation/70_predict_dataset.ipynb #70pd0013
@@ -59,16 +68,20 @@ def load_nets(
     "The nets of a run, checked against each other."
     net,info = load_net(model, device)
     if is_presence_classifier(info):
-        raise BadInput(f'{model}: expected a net that gives a mask, this is a presence classifier: give it as --presence')
+        raise BadInput(where=model, expected='a net that gives a mask', got='a presence classifier',
+                       hint='give it as --presence')
     if getattr(net, 'output', '') == 'classes' and threshold is not None:
-        raise BadInput(f'{model}: expected no threshold, got {threshold}: this file answers with classes, its threshold is inside')
+        raise BadInput(where=model, expected='no threshold', got=threshold,
+                       hint='this file answers with classes, its threshold is inside')
     if presence is None: return net,info,None
     classifier,about = load_net(presence, device)
     if not is_presence_classifier(about):
-        raise BadInput(f'{presence}: expected a presence classifier (Classifier), this is a {about.architecture}: give it as --model')
+        raise BadInput(where=presence, expected='a presence classifier', got=about.architecture,
+                       hint='give it as --model')
     if len(output_classes(info)) != 2:
-        raise BadInput(f'{presence}: expected no presence classifier for a model of {len(info.classes)} classes: it asks for one')
-    about.threshold = .5 if about.threshold is None else about.threshold
+        raise BadInput(where=presence, expected='a model of two classes',
+                       got=f'{len(info.classes)} classes', hint='leave --presence out')
+    if about.threshold is None: about.threshold = .5
     return net,info,(classifier,about)
 
 # %% ../../nbs/4_evaluation/70_predict_dataset.ipynb #70pd0016
@@ -81,15 +94,18 @@ def open_chips(
     options:dict|None=None, # For the reader
 )->tuple: # `Chips` with the model's bands and classes; name of the part; lines about both
     "The chips to predict, and what to say about them."
-    parts = load_parts(dataset, kind, info, ignore, options or {}) if dataset else sample_parts(info)
+    if dataset: parts = load_parts(dataset, kind, info, ignore, options or {})
+    else: parts = sample_parts(info)
     split,chips = pick_split(parts, split, dataset or 'built-in sample')
+    if not len(chips): raise BadInput(where=dataset, expected=f'at least one chip in {split}')
     chips,remark = match_classes(chips, info)
-    if not len(chips): raise BadInput(f'{dataset}: expected at least one chip in {split}, got none')
-    known = f'no --dataset: {len(chips)} chips of the built-in sample (synthetic, seed 2026)'
-    if dataset: known = f'{dataset} ({kind}), split {split}: {len(chips)} chips'
-    seen = f'careful: split {split} may hold chips that the model learned from; their scores say little about others'
-    if not (dataset and split in ('train','all') and chips.has_masks): seen = ''
-    return chips,split,[o for o in (known, remark, seen, check_distribution_shift(info, chips)) if o]
+    lines = [f'no --dataset: {len(chips)} chips of the built-in sample (synthetic, seed 2026)']
+    if dataset: lines = [f'{dataset} ({kind}), split {split}: {len(chips)} chips']
+    lines += [remark] if remark else []
+    if dataset and split in ('train','all') and chips.has_masks:
+        lines.append(f'careful: split {split} may hold chips that the model learned from; '
+                     'their scores say little about others')
+    return chips,split,[o for o in (*lines, check_distribution_shift(info, chips)) if o]
 
 # %% ../../nbs/4_evaluation/70_predict_dataset.ipynb #70pd0019
 def encode_objects(
@@ -97,7 +113,8 @@ def encode_objects(
     instances:np.ndarray, # (H,W) int, 0 = no object
 )->list: # Run lengths of ships, polygons of buildings
     "Objects as a submission has them."
-    return instances_to_rle(instances) if kind == 'ships' else mask_to_polygons(instances, tolerance=1)
+    if kind == 'ships': return instances_to_rle(instances)
+    return mask_to_polygons(instances, tolerance=1)
 
 def write_submission(
     path:Path, # The CSV file to write
@@ -113,7 +130,7 @@ def write_submission(
 
 # %% ../../nbs/4_evaluation/70_predict_dataset.ipynb #70pd0021
 class ChipWriter:
-    "What `evaluate` calls with every chip: writes its mask and overlay, and keeps its objects for the submission."
+    "Writes mask and overlay of every chip, and keeps its objects for the submission."
     def __init__(self,
         folder:Path, # To write to
         chips, # `Chips`
@@ -125,40 +142,42 @@ class ChipWriter:
 
     def __call__(self, res): # `ChipResult`
         "Write one chip."
-        name,classes = self.files[res.place],res.evaluation.classes
-        colours,instances = list(res.evaluation.info.colours)[:len(classes)],None
-        if self.submission:
-            instances = list(res.objects.values())[-1]
-            self.found[res.chip.name] = encode_objects(self.submission, instances)
-        elif res.evaluation.objects is not None: instances = list(res.objects.values())[-1]
+        name,classes,objects = self.files[res.place],res.evaluation.classes,None
+        colours = list(res.evaluation.info.colours)[:len(classes)]
+        if self.submission or res.evaluation.objects: objects = list(res.objects.values())[-1]
+        if self.submission: self.found[res.chip.name] = encode_objects(self.submission, objects)
         mask_image(res.ids, classes, colours).save(self.folder/'masks'/f'{name}.png')
-        overlay = picture(true_colour(res.chip.image, self.bands), res.ids, classes, colours, res.chip.mask, instances)
+        rgb = true_colour(res.chip.image, self.bands)
+        overlay = picture(rgb, res.ids, classes, colours, res.chip.mask, objects)
         overlay.save(self.folder/'overlays'/f'{name}.png', compress_level=1)
         self.shape = max(self.shape, res.ids.shape, key=np.prod)
 
     def finish(self)->str: # A remark, or ''
         "Write the submission, if there is one."
-        return write_submission(self.folder/'submission.csv', self.submission, self.found, self.shape) if self.submission else ''
+        if not self.submission: return ''
+        path = self.folder/'submission.csv'
+        return write_submission(path, self.submission, self.found, self.shape)
 
 # %% ../../nbs/4_evaluation/70_predict_dataset.ipynb #70pd0024
 def _presence_facts(res, path, threshold):
     "What metrics.json says about the presence classifier."
+    def five(cm): return {k: v for k,v in scores(cm).items() if k != 'f1'}
     facts = dict(model=str(path), threshold=threshold, passed=int(res.presence.sum()))
-    if not res.rows: return facts
-    there = np.array([o['mask'] > 0 for o in res.rows])
-    facts.update(scores(confusion(res.presence, there)), there=int(there.sum()))
-    del facts['f1']
     if not res.n_pixels: return facts
-    return facts | dict(pixels={k: v for k,v in scores(res.passed_pixels).items() if k != 'f1'})
+    there = np.array([o['mask'] > 0 for o in res.rows])
+    facts |= five(confusion(res.presence, there)) | dict(there=int(there.sum()))
+    return facts | dict(pixels=five(res.passed_pixels))
 
 def _tables(res, presence):
     "The scores as lines of text."
     if not res.n_pixels: return 'no masks: predictions only, no scores'
     rows = res.table()
-    lines = [f'scores over {res.n_pixels:,} labelled pixels, by {next(iter(rows[0]))}:', format_table(rows)]
+    first = next(iter(rows[0]))
+    lines = [f'scores over {res.n_pixels:,} labelled pixels, by {first}:', format_table(rows)]
     if presence:
-        lines += [f'after the presence classifier: {", ".join(f"{k} {v:.4f}" for k,v in presence["pixels"].items())}',
-                  f'it is right about {presence["accuracy"]:.1%} of the chips, {presence["there"]} of which have something']
+        pixels = ', '.join(f'{k} {v:.4f}' for k,v in presence['pixels'].items())
+        right = f'{presence["accuracy"]:.1%} of the chips, {presence["there"]} of which have something'
+        lines += [f'after the presence classifier: {pixels}', f'it is right about {right}']
     if res.objects is not None:
         f2 = '; f2: mean over IoU 0.5 to 0.95 and chips' if res.objects.ships else ''
         lines += [f'objects, at an IoU of 0.5, one to one{f2}:', format_table(res.objects.rows())]
@@ -166,11 +185,11 @@ def _tables(res, presence):
 
 def _written(out, res, submission):
     "What lies where, in one line."
-    two = len(res.classes) == 2
-    marks = 'hits light blue, misses red-orange, false alarms yellow' if two and res.n_pixels else 'classes in colour'
+    masks,marks = ('0 and 255' if len(res.classes) == 2 else 'class ids'),'classes in colour'
+    if len(res.classes) == 2 and res.n_pixels:
+        marks = 'hits light blue, misses red-orange, false alarms yellow'
     table = f', submission.csv ({submission})' if submission else ''
-    return (f'wrote {out}: metrics.json, {res.n} masks ({"0 and 255" if two else "class ids"}), '
-            f'{res.n} overlays ({marks}){table}')
+    return f'wrote {out}: metrics.json, {res.n} masks ({masks}), {res.n} overlays ({marks}){table}'
 
 # %% ../../nbs/4_evaluation/70_predict_dataset.ipynb #70pd0027
 def predict_dataset(
@@ -181,7 +200,7 @@ def predict_dataset(
     out=None, # Folder to write
     presence=None, # Model file of a presence classifier: chips in which it sees nothing stay empty
     threshold:float|None=None, # Multiple of 0.001; the model file's own unless given
-    min_area:int|None=None, # Pixels: smaller objects are left out; the model file's own unless given
+    min_area:int|None=None, # Pixels: smaller objects are left out; unless given, the model file's
     device:str|None=None, # See `pick_device`
     bs:int=8, # Chips in a batch at most
     tta:bool=False, # Mean over the eight flips and turns
@@ -192,35 +211,42 @@ def predict_dataset(
 )->dict: # What metrics.json holds
     "Predict a dataset, print its scores, write masks, overlays, metrics.json and a submission."
     say = (lambda *args: None) if quiet else print
-    path,model = (bundled_file('unet_model.pth'),'unet_model.pth') if model is None else (model,str(model))
-    kind,options = check_arguments(path, dataset, kind, presence, out, min_area, bs, overwrite),reader_options(options)
+    path,model = model or bundled_file('unet_model.pth'),str(model or 'unet_model.pth')
+    kind = check_arguments(path, dataset, kind, presence, out, overwrite, bs=bs, min_area=min_area)
+    options = reader_options(options)
     net,info,classifier = load_nets(path, presence, device, threshold)
     threshold,rule = pick_threshold(info, threshold)
     chips,split,remarks = open_chips(dataset, kind, split, info, ignore, options)
     say('\n'.join([f'{model}: {info.architecture} for {",".join(info.bands)}, {rule}', *remarks]))
     submission = submission_kind(info, kind) if out is not None else None
-    lacks = (submission or len(output_classes(info)) == 2 and chips.has_masks and chips.objects is not None) \
-        and not all(map(importlib.util.find_spec, ('skimage','shapely')))
-    if lacks: submission = None
+    objects = len(output_classes(info)) == 2 and chips.has_masks and chips.objects is not None
+    geo = map(importlib.util.find_spec, ('skimage','shapely'))
+    lacks = (submission or objects) and not all(geo)
+    submission = None if lacks else submission
+    passed = facts = None
+    if classifier:
+        least = classifier[1].threshold
+        passed = presence_probabilities(*classifier, chips, bs, device) >= np.float32(least)
+        say(f'{presence}: passes {passed.sum()} of {len(chips)} chips at threshold {least:g}')
     with atomic_folder(out, overwrite) if out is not None else nullcontext() as folder:
-        passed = None
-        if classifier:
-            about = classifier[1]
-            passed = presence_probabilities(*classifier, chips, bs, device) >= np.float32(about.threshold)
-            say(f'{presence}: passes {passed.sum()} of {len(chips)} chips at threshold {about.threshold:g}')
-        writer = ChipWriter(folder, chips, submission) if folder else None
-        res = evaluate(net, info, chips, threshold, min_area=min_area, presence=passed, keep=0, on_chip=writer or (lambda o: None),
-                       bs=bs, device=device, tta=tta, progress=not quiet and sys.stderr.isatty())
-        if writer and (remark := writer.finish()):
+        writer = ChipWriter(folder, chips, submission) if folder else lambda result: None
+        res = evaluate(net, info, chips, threshold, min_area=min_area, presence=passed, keep=0,
+                       on_chip=writer, bs=bs, device=device, tta=tta,
+                       progress=not quiet and sys.stderr.isatty())
+        if folder and (remark := writer.finish()):
             remarks.append(remark)
             say(remark)
-        facts = _presence_facts(res, presence, about.threshold) if classifier else None
-        metrics = dict(model=model, dataset=dataset and str(dataset), kind=kind, split=split, n=res.n, tta=tta, presence=facts)
+        if classifier: facts = _presence_facts(res, presence, least)
+        metrics = dict(model=model, dataset=dataset and str(dataset), kind=kind, split=split,
+                       n=res.n, tta=tta, presence=facts)
         metrics |= res.metrics() if res.n_pixels else dict(threshold=threshold)
-        if 'objects' in metrics: metrics |= dict(min_area=int(info.min_area if min_area is None else min_area), objects=metrics.pop('objects'))
-        metrics |= {k: v for k,v in dict(options=options, ignore=ignore, remarks=remarks[1:]).items() if v}
-        if folder: (folder/'metrics.json').write_text(json.dumps(metrics, indent=1)+'\n', encoding='utf-8')
+        if 'objects' in metrics:
+            metrics['min_area'] = int(info.min_area if min_area is None else min_area)
+        said = dict(options=options, ignore=ignore, remarks=remarks[1:])
+        metrics |= {k: v for k,v in said.items() if v}
+        if folder: (folder/'metrics.json').write_text(json.dumps(metrics, indent=1)+'\n', 'utf-8')
     if res.n_pixels or not quiet: print(_tables(res, facts))
-    if lacks: say(f'objects are not counted and no submission.csv is written: {install_command("geo")}')
-    say(_written(out, res, submission) if out is not None else 'nothing written; --out FOLDER writes masks, overlays and metrics.json')
+    if lacks: say(f'no objects are counted, no submission.csv is written: {install_command("geo")}')
+    say(_written(out, res, submission) if folder else
+        'nothing written; --out FOLDER writes masks, overlays and metrics.json')
     return metrics

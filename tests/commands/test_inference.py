@@ -204,8 +204,8 @@ def write_bad_files(place):
 
 
 BAD = {  # option values that replace the good ones -> a part of the line
-    'no model': (dict(model='no.pth'), 'no.pth: expected a model file, found no such file'),
-    'model is a folder': (dict(model='.'), 'found a folder'),
+    'no model': (dict(model='no.pth'), 'no.pth: expected a model file, got no such file: give --model'),
+    'model is a folder': (dict(model='.'), 'got a folder'),
     'bare state dict': (dict(model='bare.pth'), 'a bare state dict'),
     'pickled module': (dict(model='whole.pth'), "runs nobody's code"),
     'text as model': (dict(model='text.pth'), 'got a damaged one, or another kind of file'),
@@ -217,19 +217,19 @@ BAD = {  # option values that replace the good ones -> a part of the line
     'terminal codes': (dict(model='codes.pth'), 'bands: expected printable text'),
     'no dataset': (dict(dataset='no.pickle'), 'no.pickle: expected a dataset'),
     'dataset is a folder of many': (dict(dataset='.'), 'expected one pickle, found'),
-    'model as dataset': (dict(dataset='model.pth'), 'model.pth: expected a dataset (pickle, folders'),
+    'model as dataset': (dict(dataset='model.pth'), 'model.pth: expected a dataset (pickle, '),
     'model as pickle': (dict(dataset='model.pth', kind='pickle'), 'model.pth: expected a pickle, this is a zip file'),
-    'unknown kind': (dict(kind='cocoa'), 'expected a kind out of pickle, folders, coco'),
-    'kind without a dataset': (dict(kind='coco', dataset=None), 'give --dataset'),
+    'unknown kind': (dict(kind='cocoa'), 'expected a kind out of pickle, '),
+    'kind without a dataset': (dict(kind='coco', dataset=None), 'got no --dataset'),
     'another kind': (dict(kind='coco'), 'data.pickle: '),
     'options that are none': (dict(options='shadow'), 'name=value'),
     'options of a pickle': (dict(options='shadow=ignore'), 'a pickle has no options, got shadow'),
-    'no presence classifier': (dict(presence='no.pth'), 'no.pth: expected a model file, found no such file; give --presence'),
-    'segmenter as presence classifier': (dict(presence='model.pth'), 'model.pth: expected a presence classifier (Classifier), this is a UNet'),
-    'presence classifier as model': (dict(model='gate.pth'), 'gate.pth: expected a net that gives a mask, this is a presence classifier'),
+    'no presence classifier': (dict(presence='no.pth'), 'no.pth: expected a model file, got no such file: give --presence'),
+    'segmenter as presence classifier': (dict(presence='model.pth'), 'model.pth: expected a presence classifier, got UNet: give it as --model'),
+    'presence classifier as model': (dict(model='gate.pth'), 'gate.pth: expected a net that gives a mask, got a presence classifier'),
     'text as onnx': (dict(model='text.onnx'), 'text.onnx: expected an ONNX file of satseg'),
     'onnx on a GPU': (dict(model='text.onnx', device='cuda'), 'computed on the cpu'),
-    'area below 0': (dict(min_area='-1'), 'smallest area of 0 pixels or more'),
+    'area below 0': (dict(min_area='-1'), 'expected a number of 0 or more after --min-area'),
     'area in words': (dict(min_area='big'), "got 'big'"),
     'bands first': (dict(dataset='chw.pickle'), 'got shape (3,32,32): this looks like (bands,H,W): save image.transpose(1,2,0)'),
     'cut dataset': (dict(dataset='cut.pickle'), 'truncated'),
@@ -597,6 +597,12 @@ def test_class_map_onnx_gives_the_same_masks(job, cli, tmp_path):
         assert rc == 2 and 'its threshold is inside' in err
 
 
+def test_an_old_gate_option_names_the_new_one(cli):
+    rc, out, err = cli('--gate', 'ships_gate.pth')
+    assert rc == 2 and '--presence' in err and err.count('\n') == 1
+    assert '--min-area' in spawn('.', '--help').stdout  # Hyphens in help (fault 18)
+
+
 def test_options_reach_the_reader(job, cli):
     path, chips, model, info = job('clouds')
     args = '--model', path/'net.pth', '--dataset', path/'data', '--device', 'cpu'
@@ -627,6 +633,56 @@ def test_without_the_geo_extra_pixels_are_still_scored(job, cli, monkeypatch, tm
     assert rc == 0 and install_command('geo') in out and not (tmp_path/'out'/'submission.csv').exists()
 
 
+def test_class_names_in_the_other_order_are_matched_by_name():
+    "A perfect net scored IoU 0: two classes were matched by their place (fault 1)."
+    mask = np.eye(8, dtype=np.uint8)
+    chips = Chips([mask[..., None]*1000.], [1-mask], bands=['R'], classes=('building', 'background'))
+    class Perfect(torch.nn.Module):
+        def forward(self, x): return 9*x
+    info = ModelInfo('Perfect', dict(n_in=1, n_out=1), bands=['R'], mean=[500.], std=[500.])
+    res = evaluate(Perfect(), info, chips, device='cpu')
+    assert res.metrics()['iou'] == 1 and res.remark == 'classes matched by name'
+    other = Chips([mask[..., None]*1000.], [mask], bands=['R'], classes=('land', 'house'))
+    res = evaluate(Perfect(), info, other, device='cpu')
+    assert res.metrics()['iou'] == 1 and 'house of the masks is compared with building' in res.remark
+
+
+def test_the_net_runs_once_over_each_chip(place):
+    "Objects, report and rows all come from one forward pass per chip (fault 11)."
+    calls = []
+    class Counted(torch.nn.Module):
+        def forward(self, x):
+            calls.append(len(x))
+            return x[:, :1]
+    chips = sample_chips(5, 32, seed=1)
+    info = ModelInfo('Counted', dict(n_in=3, n_out=1), mean=[900.]*3, std=[250.]*3)
+    from satseg.evaluation.report import report
+    report(evaluate(Counted(), info, chips, device='cpu', bs=2), place/'once', overwrite=True)
+    assert sum(calls) == 5
+
+
+def test_a_remark_on_readings_takes_little_memory():
+    "Eight chips of 2,000 pixels took 768 MB (fault 14)."
+    import tracemalloc
+    from satseg.data.chips import Cache
+    from satseg.evaluation.open_dataset import check_distribution_shift
+    images = Cache(lambda i: np.full((1500, 1500, 3), 900, np.uint16), 8, 0)
+    tracemalloc.start()
+    check_distribution_shift(ModelInfo(mean=[900.]*3, std=[250.]*3), Chips(images))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120e6  # One chip as float32 is 27 MB; all eight twice were 432 MB
+
+
+def test_all_is_always_a_split():
+    "--split all was refused where the only part is called test (fault 17)."
+    from satseg.evaluation.open_dataset import pick_split
+    chips = sample_chips(3, 32, seed=1)
+    assert len(pick_split(dict(test=chips), 'all', 'x')[1]) == 3
+    assert pick_split(dict(train=chips, val=chips), 'all', 'x')[1].names == chips.names*2
+    assert pick_split(dict(train=chips, val=chips), None, 'x')[0] == 'val'
+
+
 def test_match_classes_by_name_and_by_place():
     chips = Chips([np.ones((1, 4, 3))], [np.uint8([[0, 1, 2, 255]])], classes=('water', 'road', 'snow'), has_ignore=True)
     res, remark = match_classes(chips, ModelInfo(classes=['road', 'forest', 'water']))
@@ -640,6 +696,7 @@ def test_match_classes_by_name_and_by_place():
 
 
 def test_which_submission():
-    for classes, kind, want in ((BUILDING, 'folders', 'buildings'), (BORDER, 'coco', 'buildings'), (BUILDING, 'pickle', None), (SHIP, 'bands', 'ships'),
+    township = ['background', 'township']  # Was scored as ships (fault 8)
+    for classes, kind, want in ((township, 'folders', None), (BUILDING, 'folders', 'buildings'), (BORDER, 'coco', 'buildings'), (BUILDING, 'pickle', None), (SHIP, 'bands', 'ships'),
                                 (LAND, 'folders', None), (['clear', 'cloud'], 'bands', None), (['a', 'b'], 'ships', 'ships')):
         assert submission_kind(ModelInfo(classes=classes), kind) == want
