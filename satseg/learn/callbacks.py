@@ -43,7 +43,7 @@ class PooledMetric(Metric):
     def value(self):
         if len(self.cm) == 2: return scores(self.cm)[self.score]
         rows = class_table(self.cm, range(len(self.cm)))
-        return next(o for o in rows if o['name'] == 'macro mean')[self.score]
+        return next(o for o in rows if o['class'] == 'macro mean')[self.score]
 
     @property
     def name(self): return self.score
