@@ -9,19 +9,6 @@ __all__ = ['main']
 from pathlib import Path
 
 from .core.commands import command
-from .core.errors import BadInput
-from .models.export import SHAPES, TOLERANCE, export
-
-# %% ../nbs/8_commands/40_export.ipynb #ba704aaf
-def _run(model, out, class_map, deepness, resolution):
-    "Export, and say so in one line."
-    from satseg.models.model_file import load_model
-    if Path(out).suffix != '.onnx': raise BadInput(f'{out}: expected a name that ends in .onnx to write to')
-    net,info = load_model(model)
-    worst = export(net, info, out, class_map, deepness=deepness, resolution=resolution)
-    answer = "class ids" if class_map else "probabilities, for QGIS's Deepness" if deepness else "logits"
-    print(f'{out}: {info.architecture} for {",".join(info.bands)}, {Path(out).stat().st_size/1e6:.1f} MB, answers with {answer}; '
-          f'onnxruntime and torch agree within {worst:.1g} at {len(SHAPES)} shapes (allowed {TOLERANCE:.0e})')
 
 # %% ../nbs/8_commands/40_export.ipynb #d72bea19
 @command
@@ -33,4 +20,12 @@ def main(
     resolution:float=None, # Metres per pixel, with --deepness
 ):
     "Write a model file as ONNX, proved equal to torch."
-    _run(model, out, class_map, deepness, resolution)
+    from satseg.models.export import TOLERANCE, export
+    from satseg.models.model_file import load_model
+    net,info = load_model(model)
+    worst = export(net, info, out, class_map, deepness=deepness, resolution=resolution)
+    answer = 'class ids' if class_map else 'logits'
+    if deepness: answer = "probabilities, for QGIS's Deepness"
+    bands,size = ','.join(info.bands),Path(out).stat().st_size/1e6
+    print(f'{out}: {info.architecture} for {bands}, {size:.1f} MB, answers with {answer}; '
+          f'onnxruntime and torch agree within {worst:.1g} (allowed {TOLERANCE:.0e})')

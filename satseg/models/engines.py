@@ -168,7 +168,7 @@ def _cache_folder():
     "Where converted models are kept: `SATSEG_CACHE`, else ~/.cache/satseg (XDG_CACHE_HOME)."
     home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     path = Path(os.environ.get('SATSEG_CACHE') or Path(home)/'satseg')
-    if str(path)[:1] == '~': raise BadInput('expected a home folder, there is none; set SATSEG_CACHE')
+    if str(path)[:1] == '~': raise BadInput('expected a home folder or SATSEG_CACHE, got none')
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.name == 'posix' and (path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o022):
         raise BadInput(f'{path}: expected a folder that is yours, where nobody else may write; '

@@ -24,7 +24,8 @@ def band_stats(
     chips:Chips, # The training part, and nothing else
 )->BandStats:
     "Mean and spread of every band over all pixels, in one pass that holds one chip at a time."
-    n,mean,sq = 0,np.zeros(len(chips.bands)),np.zeros(len(chips.bands)) # sq: summed squared distances to the mean
+    n = 0
+    mean,sq = np.zeros((2, len(chips.bands))) # sq: summed squared distances to the mean
     for chip in chips:
         x = chip.image.reshape(len(mean), -1).astype(np.float64)
         k,m = x.shape[1],x.mean(1)
@@ -41,7 +42,8 @@ def normalise(
 ): # Like `x`, float32, around 0 with a spread around 1
     "`x` minus the mean, divided by the spread of each band; a constant band becomes 0."
     if x.ndim not in (3,4) or x.shape[-3] != len(stats.mean):
-        raise BadInput(f'expected (C,H,W) or (B,C,H,W) with {len(stats.mean)} bands as the statistics have, got shape {format_shape(x.shape)}')
+        raise BadInput(f'expected (C,H,W) or (B,C,H,W) with {len(stats.mean)} bands as the '
+                       f'statistics have, got shape {format_shape(x.shape)}')
     mean = np.asarray(stats.mean, np.float32)[:,None,None]
     std = np.asarray([o or 1 for o in stats.std], np.float32)[:,None,None]
     if isinstance(x, np.ndarray): return (x.astype(np.float32)-mean)/std
@@ -49,29 +51,29 @@ def normalise(
     return (x-x.new_tensor(mean))/x.new_tensor(std)
 
 # %% ../../nbs/3_models/15_statistics.ipynb #7d35f4ec
-_CAUSES = [(1,-1000,'an offset: they are 1000 too high, as Sentinel-2 readings are since baseline 04.00: --offset -1000 takes it off'),
-    (1,1000,'an offset: they are 1000 too low, the model knows Sentinel-2 readings with theirs: --offset 0 keeps it, or --offset 1000'),
-    (1e4,0,'reflectance where the model knows readings: --scale 10000'),
-    (1e-4,0,'readings where the model knows reflectance: --scale 0.0001'),
-    (255,0,'0 to 1 where the model knows 8 bits: --scale 255'), (1/255,0,'8 bits where the model knows 0 to 1: --scale 0.00392157'),
-    (256,0,'8 bits of 16: --scale 256'), (1/256,0,'16 bits where the model knows 8: --scale 0.00390625'),
-    (100,0,'another unit, 100 times smaller: --scale 100'), (.01,0,'another unit, 100 times larger: --scale 0.01'),
-    (.275,-2000,'Landsat readings as delivered: --scale 0.275 --offset -2000 makes them reflectance x 10000'),
-    (2.75e-5,-.2,'Landsat readings as delivered: --scale 0.0000275 --offset -0.2 makes them reflectance')]
+_CAUSES = [ # Factor and offset that would undo it, and its words
+    (1, -1000, 'an offset: they are 1000 too high, as Sentinel-2 readings since baseline 04.00: '
+               '--offset -1000 takes it off'),
+    (1, 1000, 'an offset: they are 1000 too low, the model knows Sentinel-2 readings with theirs: '
+              '--offset 0 keeps it, or --offset 1000'),
+    (1e4, 0, 'reflectance where the model knows readings: --scale 10000'),
+    (1e-4, 0, 'readings where the model knows reflectance: --scale 0.0001'),
+    (255, 0, '0 to 1 where the model knows 8 bits: --scale 255'),
+    (1/255, 0, '8 bits where the model knows 0 to 1: --scale 0.00392157'),
+    (256, 0, '8 bits of 16: --scale 256'),
+    (1/256, 0, '16 bits where the model knows 8: --scale 0.00390625'),
+    (100, 0, 'another unit, 100 times smaller: --scale 100'),
+    (.01, 0, 'another unit, 100 times larger: --scale 0.01'),
+    (.275, -2000, 'Landsat readings as delivered: '
+                  '--scale 0.275 --offset -2000 makes them reflectance x 10000'),
+    (2.75e-5, -.2, 'Landsat readings as delivered: '
+                   '--scale 0.0000275 --offset -0.2 makes them reflectance')]
 
-def _orders(bands, mean, std, model_mean, model_std):
-    "The order in which the scene's bands fit the model's best, and its words."
-    cost = np.abs(mean[None]-model_mean[:,None])/model_std[:,None] + np.abs(np.log(std[None]/model_std[:,None]))
-    order = need('scipy.optimize', 'geo').linear_sum_assignment(np.minimum(cost, 1e6)**2)[1]
-    return order,f'another order of bands: these look like {",".join(bands[i] for i in np.argsort(order))}: say which is which with --bands'
-
-def _swapped(bands, mean, std, model_mean, model_std, misfit):
-    "One line if the bands look like those of the training in another order, though none is far off; else ''."
-    now = misfit(mean, std)
-    if now <= 1.5: return ''
-    order,text = _orders(bands, mean, std, model_mean, model_std)
-    fits = misfit(mean[order], std[order]) < min(now/3, .5)
-    return f'careful: the bands {",".join(bands)} are not quite like those of the training: {text}' if fits else ''
+def _best_order(mean, std, model_mean, model_std):
+    "The order in which the scene's bands fit the model's best."
+    distance = np.abs(mean[None]-model_mean[:,None])/model_std[:,None]
+    cost = distance + np.abs(np.log(std[None]/model_std[:,None]))
+    return need('scipy.optimize', 'geo').linear_sum_assignment(np.minimum(cost, 1e6)**2)[1]
 
 # %% ../../nbs/3_models/15_statistics.ipynb #53846c9e
 def compare_statistics(
@@ -84,23 +86,31 @@ def compare_statistics(
     dtype:str='', # Of the scene as stored, if known
 )->str: # One line; '' if all is as usual
     "How far a scene's readings lie from those of the training, and what is likely."
-    mean,std,model_mean,model_std = (np.asarray(o, float) for o in (mean, std, model_mean, model_std))
-    model_std,std = np.maximum(model_std, 1e-6),np.maximum(std, 1e-9)
-    def apart(m, s): return np.abs(m-model_mean)/model_std
-    def misfit(m, s): return (apart(m, s) + np.abs(np.log(np.maximum(s, 1e-9)/model_std))/2).max()
-    off,spread = apart(mean, std),np.exp(np.abs(np.log(std/model_std))).max()
+    mean,std,model_mean,model_std = np.asarray([mean, std, model_mean, model_std], float)
+    std,model_std = np.maximum(std, 1e-9),np.maximum(model_std, 1e-6)
+    def misfit(m, s):
+        spread = np.abs(np.log(np.maximum(s, 1e-9)/model_std))
+        return (np.abs(m-model_mean)/model_std + spread/2).max()
+    off = np.abs(mean-model_mean)/model_std
+    if not np.isfinite(off + std).all(): return ''
+    now,far = misfit(mean, std),off.max() > limit
+    order = _best_order(mean, std, model_mean, model_std)
+    reordered = misfit(mean[order], std[order])
+    likely = ','.join(bands[i] for i in np.argsort(order))
+    text = f'another order of bands: these look like {likely}: say which is which with --bands'
     bits = dtype in ('uint8','int8') and (model_mean > 255).any()
-    if not np.isfinite(off).all(): return ''
-    if off.max() <= limit and spread <= 20 and not bits: return _swapped(bands, mean, std, model_mean, model_std, misfit)
-    tries = [(misfit(mean*f+o, std*f), text) for f,o,text in _CAUSES]
-    if len(bands) > 1:
-        order,text = _orders(bands, mean, std, model_mean, model_std)
-        tries.append((misfit(mean[order], std[order]), text))
-    best,text = min(tries)
-    if bits: text = 'an 8-bit picture, made for the eye; the model knows the readings as delivered, before they were stretched to 0..255: use those'
-    elif best > min(limit, misfit(mean, std)/2):
-        if off.max() <= limit: return ''
+    if not far and not bits and np.abs(np.log(std/model_std)).max() <= np.log(20):
+        swapped = now > 1.5 and reordered < min(now/3, .5)
+        if not swapped: return ''
+        return f'careful: the bands {",".join(bands)} are not quite as in the training: {text}'
+    tries = [(misfit(mean*f+o, std*f), words) for f,o,words in _CAUSES]
+    best,text = min(tries + [(reordered, text)]*(len(bands) > 1))
+    if bits:
+        text = ('an 8-bit picture, made for the eye; the model knows the readings as delivered, '
+                'before they were stretched to 0..255: use those')
+    elif best > min(limit, now/2):
+        if not far: return ''
         text = 'other units, an offset, or another order of bands?'
     i = int(off.argmax())
-    return (f'careful: {bands[i]} averages {mean[i]:.4g} here and {model_mean[i]:.4g} in training, {off[i]:.1f} deviations off '
-            f'(deviation {std[i]:.3g} and {model_std[i]:.3g}): {text}')
+    return (f'careful: {bands[i]} averages {mean[i]:.4g} here and {model_mean[i]:.4g} in training, '
+            f'{off[i]:.1f} deviations off (deviation {std[i]:.3g} and {model_std[i]:.3g}): {text}')

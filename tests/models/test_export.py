@@ -314,7 +314,7 @@ def test_command_line(tmp_path):
     assert json.loads(Deepness(tmp_path/'q.onnx').said['resolution']) == 30
     (tmp_path/'q.onnx').unlink()
     before = (tmp_path/'net.pth').read_bytes()
-    for args,words in (((tmp_path/'net.pth', tmp_path/'b.onnx', '--resolution', '3'), 'for Deepness only'), ((tmp_path/'net.onnx', tmp_path/'net.pth'), 'ends in .onnx'), ((tmp_path/'no.pth', tmp_path/'b.onnx'), 'no such model file')):
+    for args,words in (((tmp_path/'net.pth', tmp_path/'b.onnx', '--resolution', '3'), 'for Deepness only'), ((tmp_path/'net.pth', tmp_path/'net.pth'), 'ends in .onnx'), ((tmp_path/'no.pth', tmp_path/'b.onnx'), 'no such model file')):
         done = cli(*args)
         assert done.returncode == 2 and done.stdout == '' and done.stderr.startswith('satseg: ') and len(done.stderr.splitlines()) == 1 and words in done.stderr
     assert (tmp_path/'net.pth').read_bytes() == before and sorted(os.listdir(tmp_path)) == ['net.onnx','net.pth']

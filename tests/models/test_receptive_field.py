@@ -5,7 +5,7 @@ from torch import nn
 
 from satseg.models.unet import UNet, probabilities
 from satseg.models.encoders import DeepLabV3
-from satseg.models.receptive_field import TOLERANCE, bytes_per_pixel, enough_halo, model_geometry, receptive_radius
+from satseg.models.receptive_field import _TOLERANCE as TOLERANCE, bytes_per_pixel, enough_halo, model_geometry, receptive_radius
 
 
 class Plain(nn.Module):

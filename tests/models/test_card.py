@@ -1,4 +1,4 @@
-"What comes with satseg, and the card of a model."
+"""The card of a model."""
 import subprocess
 import sys
 from pathlib import Path
@@ -11,34 +11,9 @@ from satseg.models.card import ModelCard, model_card
 from satseg.core.files import bundled_file
 from satseg.models.model_info import ModelInfo
 
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-def test_shipped_files_of_a_checkout():
-    assert bundled_file('unet_model.pth') == ROOT/'unet_model.pth'
-    for o in (ROOT/'nbs/recipes').iterdir(): assert bundled_file(f'recipes/{o.name}').samefile(o)
-
-
-def test_shipped_files_of_an_installed_package(tmp_path):
-    "As in a wheel: the package and its `shipped` folder, nothing beside it."
-    import shutil
-    shutil.copytree(ROOT/'satseg', tmp_path/'site'/'satseg')
-    for name in ('unet_model.pth','recipes/ships.yaml'):
-        (tmp_path/'site/satseg/shipped'/name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path/'site/satseg/shipped'/name).write_bytes(b'')
-    code = ("import sys; sys.path.insert(0, sys.argv[1]); from satseg.core.files import bundled_file; assert 'torch' not in sys.modules\n"
-            "for o in ('unet_model.pth','recipes/ships.yaml'): print(bundled_file(o))")
-    done = subprocess.run([sys.executable, '-c', code, tmp_path/'site'], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.split() == [str(tmp_path/'site/satseg/shipped'/o) for o in ('unet_model.pth','recipes/ships.yaml')], done.stderr
-
-
-@pytest.mark.parametrize('name', ['nothing.pth', '', 'recipes', '../unet_model.pth', 'recipes/../../settings.ini', '/etc/passwd', 'setup.cfg'])
-def test_shipped_gives_no_other_file(name):
-    with pytest.raises(BadInput, match='comes with satseg'): bundled_file(name)
-
-
 HOSTILE = '<script>alert(1)</script> [x](javascript:alert(1)) ![y](http://a.b/c.png) | `z` $t$ \\(t\\) # www.evil.example @me'
-
 
 def saved(tmp_path, **kw):
     from satseg.models.unet import UNet
