@@ -1,4 +1,4 @@
-// The widgets of satseg/panels.py: Panels, Upload and Downloads. Written by hand, loaded by
+// The widgets of page/widgets.py: Panels, Upload and Downloads. Written by hand, loaded by
 // anywidget; it fetches nothing. Text is always set as text, never as HTML: a file's name may hold
 // anything.
 

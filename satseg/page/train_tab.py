@@ -10,14 +10,15 @@ import html
 import time
 from pathlib import Path
 
+import ipywidgets as w
 from fastcore.basics import patch
 
-from ..core.errors import BadInput, need
+from ..core.errors import BadInput
 from ..evaluation.plots import plot_log
 from ..evaluation.report import figure_png
 from ..learn.recipes import Recipe, override, read_recipe, shipped_recipes
-from .status import complaint
-from .trainer import Trainer, _figure, plot_lr_curve
+from .status import Status, complaint
+from .trainer import Trainer, new_figure, plot_lr_curve
 
 # %% ../../nbs/7_page/70_train_tab.ipynb #e40ffe20
 _OWN = 'a file of my own'
@@ -28,212 +29,192 @@ def free_folder(
     name:str, # Of the recipe
 )->Path: # Not there yet
     "A folder for the next run of a recipe."
-    res,i = folder/name,2
-    while res.exists(): res,i = folder/f'{name}-{i}',i+1
-    return res
+    names = [name, *(f'{name}-{i}' for i in range(2, 10_000))]
+    return next(folder/o for o in names if not (folder/o).exists())
 
 # %% ../../nbs/7_page/70_train_tab.ipynb #527109ce
 class TrainTab:
     "Settings, curves and three chips; `box` is the widget."
+    drawn = 0. # When something was drawn last
+
     def __init__(self,
-        on_model=None, # Called with the path of a model file when a training has written one; what it returns is said too
+        on_model=None, # Called with the path of a new model file; what it returns is said too
         folder:str|Path='runs', # Where runs lie
     ):
-        self.on_model,self.folder,self.trainer = on_model,Path(folder).absolute(),Trainer(self._changed)
-        self.recipes,self._drawn = shipped_recipes(),0.
+        self.on_model = on_model
+        self.folder = Path(folder).absolute()
+        self.trainer = Trainer(lambda event: self._changed(event))
+        self.recipes = shipped_recipes()
         self._make_controls()
         self._make_views()
-        self.box = self._arrange()
+        self._arrange()
         self._choose()
-
-    def _ipython_display_(self):
-        from IPython.display import display
-        display(self.box)
 
 # %% ../../nbs/7_page/70_train_tab.ipynb #fcfbb120
 @patch
 def _make_controls(self:TrainTab):
     "Everything that can be set or pressed."
-    w = need('ipywidgets', 'app')
-    wide,style = dict(width='318px'),dict(description_width='92px')
-    def make(kind, description, **kw): return kind(description=description, layout=wide, style=style, **kw)
+    def make(kind, description, **kw):
+        return kind(description=description, layout=dict(width='318px'),
+                    style=dict(description_width='92px'), **kw)
+    def text(description, hint=''):
+        return make(w.Text, description, placeholder=hint, continuous_update=False)
     self.recipe = make(w.Dropdown, 'Recipe', options=[*self.recipes, _OWN], value='buildings')
-    self.recipe_path = make(w.Text, 'Recipe file', placeholder='path of a .yaml file', continuous_update=False)
+    self.recipe_path = text('Recipe file', 'path of a .yaml file')
     self.data = make(w.Dropdown, 'Data', options=['built-in sample', _OWN])
-    self.data_path = make(w.Text, 'File or folder', placeholder='path of a dataset', continuous_update=False)
+    self.data_path = text('File or folder', 'path of a dataset')
     self.epochs = make(w.BoundedIntText, 'Epochs', min=1, max=100_000)
     self.bs = make(w.BoundedIntText, 'Batch size', min=1, max=65_536)
-    self.lr = make(w.Text, 'Learning rate', placeholder='a number, or the word find', continuous_update=False)
-    self.out = make(w.Text, 'Folder of run', continuous_update=False)
+    self.lr = text('Learning rate', 'a number, or the word find')
+    self.out = text('Folder of run')
     self.existing = make(w.Dropdown, 'If it exists', options=[_KEEP, _GO_ON, _REPLACE])
-    def button(text, tip, act, **kw):
-        res = w.Button(description=text, tooltip=tip, layout=dict(width='auto', flex='1 1 auto'), **kw)
-        res.on_click(lambda _: self._try(act))
-        return res
-    self.find_button = button('Find the rate', 'Run lr_find; its suggestion becomes the learning rate', self._find)
-    self.train_button = button('Train', 'Start training', self._train, button_style='primary')
-    self.stop_button = button('Stop', 'End at the next batch, keeping the best weights', self.trainer.stop, disabled=True, button_style='warning')
-    for o in (self.recipe, self.recipe_path): o.observe(lambda _: self._try(self._choose), 'value')
-    for o in (self.data, self.data_path): o.observe(lambda _: self._try(self._forget_rate), 'value')
-    self.lr.observe(lambda _: self._try(self._draw_rate), 'value')
-    self.existing.observe(lambda _: self._try(self._name_button), 'value')
+    def on(act, *controls):
+        for o in controls: o.observe(lambda _: self._try(act), 'value')
+    on(lambda: self._choose(), self.recipe, self.recipe_path)
+    on(lambda: self._forget_rate(), self.data, self.data_path)
+    on(lambda: self._draw_rate(), self.lr)
+    on(lambda: self._name_button(), self.existing)
+
+# %% ../../nbs/7_page/70_train_tab.ipynb #da278254
+class _PictureBox(w.VBox):
+    "A picture, or words that stand for it until there is one."
+    def __init__(self, title, text):
+        self.words = w.HTML(f'<div class="satseg-empty"><b>{title}</b>: {text}</div>')
+        self.image = w.Image(format='png', layout=dict(width='100%', object_fit='contain'))
+        super().__init__([self.words])
+
+    def show(self, png=b''): # b'': the words
+        self.image.value = png
+        self.children = [self.image] if png else [self.words]
 
 # %% ../../nbs/7_page/70_train_tab.ipynb #8523b835
-_EMPTY = ('color:#595959;padding:20px 12px;line-height:1.4;box-sizing:border-box;'
-          'border:1px dashed #bbb')
-
-def _picture_box(empty):
-    "A picture, with words that stand for it until there is one."
-    w = need('ipywidgets', 'app')
-    layout = dict(width='100%', display='none', object_fit='contain')
-    image = w.Image(format='png', layout=layout)
-    image.empty = w.HTML(f'<div style="{_EMPTY}">{empty}</div>')
-    return image
-
 @patch
 def _make_views(self:TrainTab):
-    "Everything that only shows."
-    w = need('ipywidgets', 'app')
-    self.about,self.message = w.HTML(),w.HTML(layout=dict(min_height='44px', margin='0'))
-    bar = dict(width='100%', height='14px', margin='2px 0')
-    self.bar = w.FloatProgress(min=0, max=1, layout=bar)
-    self.rate = _picture_box('<b>lr_find</b>: the loss against the learning rate, with a suggestion. '
-                             'Press “Find the rate”, or train with the rate “find”.')
-    self.losses = _picture_box('<b>Losses and scores</b> after every epoch of a training.')
-    self.chips = _picture_box('<b>Three chips</b>, always the same, before training and after every '
-                              'epoch: image, mask, prediction and difference.')
-    wide,style = dict(width='100%', display='none'),dict(description_width='92px')
-    self.after = w.IntSlider(min=0, max=0, description='After epochs', style=style, layout=wide)
-    self.after.observe(lambda _: self._try(self._draw_chips), 'value')
+    "Buttons, and everything that only shows."
+    def button(text, tip, act, **kw):
+        res = w.Button(description=text, tooltip=tip, layout=dict(flex='1 1 auto'), **kw)
+        res.on_click(lambda _: self._try(act))
+        return res
+    self.find_button = button('Find the rate', 'Run lr_find; its suggestion becomes the learning '
+                              'rate', lambda: self.trainer.find(*self._settings()[:2]))
+    self.train_button = button('Train', 'Start training', button_style='primary',
+                               act=lambda: self.trainer.train(*self._settings()))
+    self.status = Status()
+    self.status.button.on_click(lambda _: self._try(self.trainer.stop))
+    self.status.button.tooltip = 'End at the next batch, keeping the best weights'
+    self.about = w.HTML()
+    self.rate = _PictureBox('lr_find', 'the loss against the learning rate, with a suggestion. '
+                            'Press “Find the rate”, or train with the rate “find”.')
+    self.losses = _PictureBox('Losses and scores', 'after every epoch of a training.')
+    self.chips = _PictureBox('Three chips', 'always the same, before training and after every '
+                             'epoch: image, mask, prediction and difference.')
+    self.after = w.IntSlider(max=0, description='After epochs', layout=dict(width='100%'),
+                             style=dict(description_width='92px'))
+    self.after.observe(lambda _: self._try(lambda: self._draw_chips()), 'value')
 
 # %% ../../nbs/7_page/70_train_tab.ipynb #d701e1b4
 @patch
-def _arrange(self:TrainTab): # The root widget
+def _arrange(self:TrainTab):
     "Settings on the left, what happens on the right."
-    w = need('ipywidgets', 'app')
-    def column(kids, **layout): return w.VBox(kids, layout=layout)
-    buttons = w.HBox([self.train_button, self.stop_button])
-    left = column([self.recipe, self.recipe_path, self.about, self.data, self.data_path,
-                   self.epochs, self.bs, self.lr, self.find_button, self.out, self.existing,
-                   buttons], width='322px', flex='0 0 auto')
-    curves = column([self.rate.empty, self.rate, self.losses.empty, self.losses],
-                    flex='0 0 375px', width='375px', margin='0 10px 0 0')
-    chips = column([self.after, self.chips.empty, self.chips], flex='1 1 400px', max_width='560px')
+    self.controls = [self.recipe, self.recipe_path, self.data, self.data_path, self.epochs, self.bs,
+                     self.lr, self.find_button, self.out, self.existing, self.train_button]
+    def column(*kids, **layout): return w.VBox(kids, layout=layout)
+    left = column(*self.controls[:2], self.about, *self.controls[2:], flex='0 0 322px')
+    curves = column(self.rate, self.losses, flex='0 0 375px', margin='0 10px 0 0')
+    chips = column(self.after, self.chips, flex='1 1 400px', max_width='560px')
     both = w.HBox([curves, chips], layout=dict(flex_flow='row wrap'))
-    right = column([self.message, self.bar, both], flex='1 1 0', min_width='0',
-                   margin='0 0 0 14px')
-    return w.HBox([left, right], layout=dict(width='100%', align_items='flex-start'))
+    right = column(self.status.box, both, flex='1 1 0', min_width='0', margin='0 0 0 14px')
+    self.box = w.HBox([left, right], layout=dict(width='100%', align_items='flex-start'))
+    self.after.layout.display = 'none'
 
 # %% ../../nbs/7_page/70_train_tab.ipynb #eb169423
-@patch
-def _say(self:TrainTab, text, bad=False):
-    "One line on the page, which has no command line."
-    for o,word in (('--resume (resume=True)', _GO_ON), ('--overwrite (overwrite=True)', _REPLACE)): text = text.replace(o, f'“{word}”')
-    mark = 'role="alert" style="color:#a50e0e;font-weight:600' if bad else 'style="color:#222'
-    self.message.value = f'<div {mark};line-height:1.4;overflow-wrap:anywhere">{html.escape(text)}</div>'
-
 @patch
 def _try(self:TrainTab, act):
     "Do what a press asked for; an error is a line on the page."
     try: act()
-    except Exception as e: self._say(complaint(e), bad=True)
+    except Exception as e: self.status.say(complaint(e), 'problem')
 
 @patch
 def _read(self:TrainTab)->Recipe:
     "The chosen recipe, as its file says."
-    if self.recipe.value == _OWN and not self.recipe_path.value.strip(): raise BadInput('recipe file: expected the path of a .yaml file')
-    return read_recipe(Path(self.recipe_path.value.strip()).expanduser() if self.recipe.value == _OWN else self.recipes[self.recipe.value])
+    path = self.recipe_path.value.strip()
+    if self.recipe.value != _OWN: return read_recipe(self.recipes[self.recipe.value])
+    if not path: raise BadInput('recipe file: expected the path of a .yaml file')
+    return read_recipe(Path(path).expanduser())
 
-# %% ../../nbs/7_page/70_train_tab.ipynb #58534af6
 @patch
 def _forget_rate(self:TrainTab):
     "A curve is of one recipe and its data; and show the paths that are asked for."
-    for o,chosen in ((self.recipe_path, self.recipe), (self.data_path, self.data)): o.layout.display = None if chosen.value == _OWN else 'none'
-    self.trainer.curve,self.rate.layout.display,self.rate.empty.layout.display = None,'none',None
+    for path,list in ((self.recipe_path, self.recipe), (self.data_path, self.data)):
+        path.layout.display = None if list.value == _OWN else 'none'
+    self.trainer.curve = None
+    self.rate.show()
 
+# %% ../../nbs/7_page/70_train_tab.ipynb #58534af6
 @patch
 def _choose(self:TrainTab):
     "Show what the chosen recipe says."
     self._forget_rate()
     self.about.value = ''
-    self._say('')
+    self.status.say('')
     if self.recipe.value == _OWN and not self.recipe_path.value.strip(): return
     r = self._read()
-    self.about.value = f'<div style="line-height:1.35;color:#444;margin:0 0 4px 4px;width:310px">{html.escape(r.about or r.name)}</div>'
-    self.epochs.value,self.bs.value,self.lr.value = r.training.epochs,r.training.bs,f'{r.training.lr:g}' if r.training.lr != 'find' else 'find'
-    self.out.value,self.existing.value = str(free_folder(self.folder, r.name)),_KEEP
-    self._say('Press Train; or look for a learning rate first. Closing the page ends a training; '
-              'with its folder and “go on with it” it goes on after its last whole epoch.')
+    self.about.value = f'<div class="satseg-about">{html.escape(r.about or r.name)}</div>'
+    self.epochs.value = r.training.epochs
+    self.bs.value = r.training.bs
+    self.lr.value = 'find' if r.training.lr == 'find' else f'{r.training.lr:g}'
+    self.out.value = str(free_folder(self.folder, r.name))
+    self.existing.value = _KEEP
+    self.status.say('Press Train; or look for a learning rate first. Closing the page ends a '
+                    'training; with its folder and “go on with it” it goes on after its last '
+                    'whole epoch.')
 
 # %% ../../nbs/7_page/70_train_tab.ipynb #6ab54538
 @patch
-def settings(self:TrainTab)->dict: # Arguments of `Trainer.train`
+def _settings(self:TrainTab)->tuple: # Arguments of `Trainer.train`
     "What the page says, checked."
-    rate = self.lr.value.strip()
+    rate,out = self.lr.value.strip(),self.out.value.strip()
     try: lr = 'find' if rate in ('find','') else float(rate)
-    except ValueError: raise BadInput(f'learning rate: expected a number such as 2e-3, or the word find, got {rate[:40]!r}') from None
-    kw = dict(epochs=self.epochs.value, bs=self.bs.value, lr=lr)
-    if lr != 'find': kw['lr_grid'] = []
-    data,out = self.data_path.value.strip() if self.data.value == _OWN else 'sample',self.out.value.strip()
+    except ValueError:
+        raise BadInput(f'learning rate: expected a number such as 2e-3, or the word find, '
+                       f'got {rate[:40]!r}') from None
+    changes = dict(epochs=self.epochs.value, bs=self.bs.value, lr=lr)
+    if lr != 'find': changes['lr_grid'] = []
+    data = self.data_path.value.strip() if self.data.value == _OWN else 'sample'
     if not data: raise BadInput('data: expected the path of a file or folder')
     if data != 'sample':
         data = Path(data).expanduser()
-        if not data.exists(): raise BadInput(f'{data}: expected a dataset, found no such file or folder')
+        if not data.exists():
+            raise BadInput(f'{data}: expected a dataset, found no such file or folder')
     if not out: raise BadInput('folder: expected the path of a folder to write')
-    return dict(recipe=override(self._read(), **kw), data=data, out=Path(out).expanduser(), resume=self.existing.value == _GO_ON, overwrite=self.existing.value == _REPLACE)
-
-@patch
-def _find(self:TrainTab):
-    o = self.settings()
-    self.trainer.find(o['recipe'], o['data'])
-
-@patch
-def _train(self:TrainTab): self.trainer.train(**self.settings())
-
-@patch
-def _name_button(self:TrainTab):
-    "A run goes on as its own recipe says: what the page says of it counts for nothing."
-    goes_on = self.existing.value == _GO_ON
-    self.train_button.description = 'Go on' if goes_on else 'Train'
-    for o in (self.recipe, self.recipe_path, self.epochs, self.bs, self.lr, self.find_button): o.disabled = goes_on
+    return (override(self._read(), **changes), data, Path(out).expanduser(),
+            self.existing.value == _GO_ON, self.existing.value == _REPLACE)
 
 # %% ../../nbs/7_page/70_train_tab.ipynb #2ec26ab3
-@patch
-def _show(self:TrainTab, image, png):
-    "Put a picture in place of the words that stand for it."
-    image.value,image.layout.display,image.empty.layout.display = png,None,'none'
-
 @patch
 def _draw_rate(self:TrainTab):
     "The curve of `lr_find`, with the rate that would be taken."
     if not self.trainer.curve: return
-    try: chosen = float(self.lr.value)
+    try: chosen = max(float(self.lr.value), 0)
     except ValueError: chosen = None
-    fig,ax = _figure(3.75, 2.1)
-    plot_lr_curve(self.trainer.curve, ax, chosen if chosen and chosen > 0 else None)
-    self._show(self.rate, figure_png(fig, dpi=130))
+    self.rate.show(figure_png(plot_lr_curve(self.trainer.curve, chosen), dpi=130))
 
 @patch
 def _draw_losses(self:TrainTab):
     log = self.trainer.out/'log.csv'
     if not log.exists() or log.read_text().count('\n') < 2: return
-    fig,axs = _figure(3.75, 3.9, 2)
+    fig,axs = new_figure(3.75, 3.9, 2)
     plot_log(log, axs)
-    self._show(self.losses, figure_png(fig, dpi=130))
+    self.losses.show(figure_png(fig, dpi=130))
 
-# %% ../../nbs/7_page/70_train_tab.ipynb #b739b129
 @patch
 def _draw_chips(self:TrainTab):
     "The chips as they were when the slider says; 0: before training."
     seen = dict(self.trainer.pictures) # Its thread adds to them
-    if seen: self._show(self.chips, seen[max([o for o in seen if o <= self.after.value], default=min(seen))])
+    at = max((o for o in seen if o <= self.after.value), default=min(seen, default=None))
+    if seen: self.chips.show(seen[at])
 
-@patch
-def _forget_pictures(self:TrainTab):
-    "What stands there is of the run before."
-    self.after.max,self.after.layout.display = 0,'none'
-    for o in (self.losses, self.chips): o.layout.display,o.empty.layout.display = 'none',None
-
+# %% ../../nbs/7_page/70_train_tab.ipynb #b739b129
 @patch
 def _add_epoch(self:TrainTab):
     "The slider gains an epoch and moves to it, unless somebody looks at an earlier one."
@@ -249,40 +230,48 @@ def _add_epoch(self:TrainTab):
 def _changed(self:TrainTab, event):
     "Show what the trainer has new; mostly called by its thread."
     t = self.trainer
-    if event in ('lr_find','batch') and time.monotonic() - self._drawn < .2: return # A page needs no more
-    self._drawn = time.monotonic()
+    if event in ('lr_find','batch') and time.monotonic()-self.drawn < .2: return # Quick enough
+    self.drawn = time.monotonic()
     if event == 'start': self._enable(False)
-    self.bar.value = t.share
-    self._say(t.error or t.words, bad=bool(t.error))
+    self.status.bar.value = t.share
+    self.status.say(t.error or t.words, 'problem' if t.error else 'work')
     self._try(lambda: self._draw(event)) # No picture is worth a training
-    if event == 'over': self._enable(True) # Not before: the next start forgets what `_over` tells of
+    if event == 'over': self._enable(True) # Not before: the next start forgets the result
 
 @patch
 def _draw(self:TrainTab, event):
     "The pictures that an event changes, and what follows from the end."
     t = self.trainer
-    if event == 'fresh': self._forget_pictures()
-    if event == 'curve': self.lr.value = f'{t.curve["lr"]:.2g}'; self._draw_rate()
+    if event == 'fresh':
+        self.after.max = 0
+        self.after.layout.display = 'none'
+        for o in (self.losses, self.chips): o.show() # They are of the run before
+    if event == 'curve': self.lr.value = f'{t.curve["lr"]:.2g}'
     if event in ('begin','epoch'): self._add_epoch()
     if event in ('epoch','end','over') and t.pictures: self._draw_losses()
-    if event == 'over': self._over()
+    if event == 'over' and t.result: self._offer_next(t.result.get('model'), 'stopped' in t.result)
 
 # %% ../../nbs/7_page/70_train_tab.ipynb #c06ee567
 @patch
 def _enable(self:TrainTab, free):
     "While training only Stop can be pressed."
-    for o in (self.recipe, self.recipe_path, self.data, self.data_path, self.epochs, self.bs, self.lr, self.out, self.existing, self.find_button,
-              self.train_button): o.disabled = not free
-    self.stop_button.disabled = free
+    self.status.show_busy(not free)
+    for o in self.controls: o.disabled = not free
     if free: self._name_button()
 
 @patch
-def _over(self:TrainTab):
+def _name_button(self:TrainTab):
+    goes_on = self.existing.value == _GO_ON
+    self.train_button.description = 'Go on' if goes_on else 'Train'
+    for o in (self.recipe, self.recipe_path, self.epochs, self.bs, self.lr, self.find_button):
+        o.disabled = goes_on
+
+@patch
+def _offer_next(self:TrainTab, model, stopped):
     "After a training: offer to go on with it, or another folder, and the model."
-    t = self.trainer
-    if not t.result: return
-    stopped,model = 'stopped' in t.result,t.result['model']
     if stopped and model: self.existing.value = _GO_ON
-    if not stopped: self.existing.value,self.out.value = _KEEP,str(free_folder(self.folder, self._read().name))
-    more = self.on_model(t.out/model) if model and self.on_model else None
-    if more: self._say(f'{t.words}. {more}')
+    if not stopped:
+        self.existing.value = _KEEP
+        self.out.value = str(free_folder(self.folder, self._read().name))
+    more = self.on_model(self.trainer.out/model) if model and self.on_model else None
+    if more: self.status.say(f'{self.trainer.words}. {more}')
