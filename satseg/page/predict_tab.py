@@ -20,7 +20,7 @@ from .status import Status, complaint
 from .sources import open_model, open_source
 from .viewer import Viewer
 
-# %% ../../nbs/7_page/60_predict_tab.ipynb #768512bb
+# %% ../../nbs/7_page/60_predict_tab.ipynb #231f988f
 def row_of(
     *kids, # Widgets
     name:str, # For the style sheet
@@ -57,7 +57,7 @@ class Chooser:
         self._listen(lambda: status.say(f'{title}: type the {hint} into the field before Open, '
                                         'or choose from the list', 'problem'))
 
-# %% ../../nbs/7_page/60_predict_tab.ipynb #2fbe225f
+# %% ../../nbs/7_page/60_predict_tab.ipynb #1c30cc76
 @patch
 def _listen(self:Chooser, complain):
     def typed(pressed):
@@ -74,7 +74,6 @@ def _set(self:Chooser, items, value):
     self.quiet = True
     self.list.options = items
     self.list.value = self.value = value
-    self.path.value = ''
     self.quiet = False
 
 # %% ../../nbs/7_page/60_predict_tab.ipynb #458a7331
@@ -89,6 +88,7 @@ def settle(self:Chooser,
     if value not in [o for _,o in items]: items.append((Path(value).name, value))
     self.since = time.monotonic()
     self._set(items, value)
+    self.path.value = '' # Which opens nothing
 
 @patch
 def back(self:Chooser,
@@ -145,7 +145,8 @@ def _make_controls(self:PredictTab):
     def choice(width, **kw): return w.Dropdown(layout=dict(width=f'{width}px'), **kw)
     self.part = choice(110, tooltip='train is learned from, valid chooses epoch and threshold, '
                                     'test judges')
-    self.by = choice(110, tooltip='Order of the chips; it stays when the threshold moves')
+    self.by = choice(110, options=[('worst first', 'worst'), ('as given', 'given')],
+                     tooltip='Order of the chips; it stays when the threshold moves')
     self.chip = choice(190)
     self.back = button('\u25c0', 'Previous chip')
     self.next = button('\u25b6', 'Next chip')
@@ -159,7 +160,7 @@ def _make_controls(self:PredictTab):
     self.scores = w.HTML()
     self.files = Downloads(self._make)
 
-# %% ../../nbs/7_page/60_predict_tab.ipynb #ddd61023
+# %% ../../nbs/7_page/60_predict_tab.ipynb #e00b8e72
 @patch
 def _arrange(self:PredictTab):
     self.chips = row_of(self.back, self.chip, self.next, self.by, name='chips')

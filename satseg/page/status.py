@@ -57,12 +57,13 @@ def start(self:Worker,
         self.jobs += 1
         self.thread.start()
 
-# %% ../../nbs/7_page/20_status.ipynb #098d1ea1
+# %% ../../nbs/7_page/20_status.ipynb #f6a1892c
 def complaint(
     e:Exception, # From anything that a user asked for
 )->str: # One line
     "What went wrong, in words."
-    if isinstance(e, BadInput): text = str(e)
+    if isinstance(e, BadInput): # A page has no command line: no hint for one
+        text = str(e).removesuffix(f': {e.hint}' if '--' in e.hint else '')
     elif isinstance(e, MemoryError):
         text = 'not enough memory for this: take a smaller picture, or satseg-scene for a raster'
     elif isinstance(e, OSError) and e.strerror:
@@ -94,7 +95,7 @@ class Status(Worker):
         text = f'{mark}{html.escape(text)}'
         self.line.value = f'<div class="satseg-say satseg-{kind}" role="{role}">{text}</div>'
 
-# %% ../../nbs/7_page/20_status.ipynb #940a2eab
+# %% ../../nbs/7_page/20_status.ipynb #366b7a44
 @patch
 def show_busy(self:Status,
     busy:bool, # Whether there is something to wait for, and to stop

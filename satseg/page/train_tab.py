@@ -75,7 +75,7 @@ def _make_controls(self:TrainTab):
     on(lambda: self._draw_rate(), self.lr)
     on(lambda: self._name_button(), self.existing)
 
-# %% ../../nbs/7_page/70_train_tab.ipynb #da278254
+# %% ../../nbs/7_page/70_train_tab.ipynb #d3b1a232
 class _PictureBox(w.VBox):
     "A picture, or words that stand for it until there is one."
     def __init__(self, title, text):
@@ -92,7 +92,7 @@ class _PictureBox(w.VBox):
 def _make_views(self:TrainTab):
     "Buttons, and everything that only shows."
     def button(text, tip, act, **kw):
-        res = w.Button(description=text, tooltip=tip, layout=dict(flex='1 1 auto'), **kw)
+        res = w.Button(description=text, tooltip=tip, layout=dict(width='318px'), **kw)
         res.on_click(lambda _: self._try(act))
         return res
     self.find_button = button('Find the rate', 'Run lr_find; its suggestion becomes the learning '

@@ -20,7 +20,6 @@ from ..evaluation.evaluate import chip_row
 from ..evaluation.report import figure_png
 from ..learn.recipes import Recipe, override, read_recipe
 from ..learn.preparation import measure_chips
-from ..learn.run import check_run
 from .status import Worker, complaint
 
 # %% ../../nbs/7_page/50_trainer.ipynb #3f27fee6
@@ -217,7 +216,7 @@ def _verdict(res, out):
 @patch
 def _train(self:Trainer, recipe, data, resume, overwrite):
     "Look for a rate if there is none, and train."
-    from satseg.learn.run import run_recipe
+    from satseg.learn.run import check_run, run_recipe
     if resume and (self.out/'recipe.yaml').is_file(): recipe = read_recipe(self.out/'recipe.yaml')
     check_run(recipe, self.out, resume, overwrite)
     self.changed('fresh')
@@ -232,7 +231,7 @@ def _train(self:Trainer, recipe, data, resume, overwrite):
         if not there and self.out.is_dir() and not any(self.out.iterdir()): self.out.rmdir()
     self.words = _verdict(self.result, self.out)
 
-# %% ../../nbs/7_page/50_trainer.ipynb #0a1a97b6
+# %% ../../nbs/7_page/50_trainer.ipynb #dc4d3d02
 @patch
 def train(self:Trainer,
     recipe:Recipe, # With the rate `find`, that is looked for first

@@ -373,16 +373,20 @@ def _submission(self:Viewer, i, path):
     return path
 
 @patch
-def _report(self:Viewer, i, path):
-    source = self.source
-    res = new_evaluation(self.info, source.chips, self.threshold, min_area=self.min_area)
-    for k,(p,window) in enumerate(source.views):
-        chip = Chip(source.read(p, window)[0], source.mask(k), self.names[k])
-        res.add(chip, self.answer(k).probs, source.objects(k))
+def _evaluation(self:Viewer):
+    "All pieces judged at the current threshold, from the answers that are there."
+    res = new_evaluation(self.info, self.source.chips, self.threshold, min_area=self.min_area)
+    for k,view in enumerate(self.source.views):
+        chip = Chip(self.source.read(*view)[0], self.source.mask(k), self.names[k])
+        res.add(chip, self.answer(k).probs, self.source.objects(k))
     if self.threshold is not None:
         res.rule = f'threshold {self.threshold:g} as chosen on the page'
-    folder = Path(path).with_name('report')
-    report(res, folder, data=f'{source.name}, {source.split}' if source.split else source.name)
+    return res
+
+@patch
+def _report(self:Viewer, i, path):
+    folder,source = Path(path).with_name('report'),self.source
+    report(self._evaluation(), folder, data=f'{source.name}, {source.split}'.removesuffix(', None'))
     return shutil.make_archive(str(folder), 'zip', folder.parent, 'report')
 
 # %% ../../nbs/7_page/40_viewer.ipynb #a8597bfb

@@ -294,7 +294,7 @@ def test_bad_and_hostile_files_are_refused_and_never_run(page, files):
     page.get_by_text('/nowhere/<img').wait_for()
     field.fill('notes.txt')
     field.press('Enter')
-    page.get_by_text('found a text file').wait_for()
+    page.locator('.satseg-problem:visible', has_text='notes.txt').first.wait_for()
     field.fill('')
     page.get_by_role('button', name='Open').first.click()
     page.get_by_text('type the path of a file or folder').wait_for()
@@ -330,7 +330,7 @@ def test_curves_of_a_run(page):
     field = page.get_by_placeholder('path of a run folder')
     field.fill('nothing')
     field.press('Enter')
-    page.get_by_text('found nothing there').wait_for()
+    page.get_by_text('expected the log.csv of a training run').wait_for()
     field.fill('run')
     field.press('Enter')
     page.get_by_text('2 epochs').wait_for()
@@ -438,10 +438,10 @@ def test_training_offers_its_model_and_bad_data_leave_the_page():
     pytest.importorskip('anywidget')
     from satseg.page.server import App
     app = App(data='nothing.tif')
-    app.look.status.wait()
-    assert 'found nothing there' in app.look.status.line.value and app.look.viewer is None
+    app.predict.status.wait()
+    assert 'found nothing there' in app.predict.status.line.value and app.predict.viewer is None
     app.offer('runs/buildings/model.pth')
-    assert ('trained: buildings', 'runs/buildings/model.pth') in app.look.model.list.options and app.look.model.list.value == ''
+    assert ('trained: buildings', 'runs/buildings/model.pth') in app.predict.model.list.options and app.predict.model.list.value == ''
     app.open_training()
     assert app.tabs.children[1] is app.train.box
 
@@ -453,67 +453,67 @@ def test_a_model_trained_anew_replaces_the_one_that_is_open(tmp_path, files):
     run = tmp_path/'run'
     run.mkdir()
     shutil.copy(files/'three.pth', run/'model.pth')
-    look = (app := App(data=files/'three.pickle', model=run/'model.pth')).look
-    look.status.wait()
-    old = look.net[1][1].mean
+    tab = (app := App(data=files/'three.pickle', model=run/'model.pth')).predict
+    tab.status.wait()
+    old = tab.net[1][1].mean
     net = UNet(n_in=3, n_out=3, widths=(4, 8))
     save_model(run/'model.pth', net, ModelInfo('UNet', net.arguments, ['B02', 'B03', 'B04'], [800.]*3, [300.]*3, ['field', 'forest', 'water'], threshold=None))
     app.offer(run/'model.pth')
-    look.status.wait()
-    assert list(old) == [900.]*3 and list(look.viewer.info.mean) == [800.]*3
+    tab.status.wait()
+    assert list(old) == [900.]*3 and list(tab.viewer.info.mean) == [800.]*3
 
 
 def test_threshold_of_the_model_is_shown_and_used_as_it_is(files):
     pytest.importorskip('anywidget')
-    from satseg.page.predict_tab import LookTab
+    from satseg.page.predict_tab import PredictTab
     from satseg.page.sources import open_model, open_source
     from satseg.page.viewer import Viewer
-    look = LookTab(data='nothing.tif')
-    look.status.wait()
-    assert 'model is open' not in look.status.line.value # Nobody chose one
+    tab = PredictTab(data='nothing.tif')
+    tab.status.wait()
+    assert 'model is open' not in tab.status.line.value # Nobody chose one
     net,info = open_model()
     info.threshold = .501
-    look.show(Viewer(net, info, open_source(files/'dataset.pickle', info)).compute())
-    assert look.threshold.step == .001 and look.threshold.value == look.viewer.threshold == .501
+    tab.show(Viewer(net, info, open_source(files/'dataset.pickle', info)).compute())
+    assert tab.threshold.step == .001 and tab.threshold.value == tab.viewer.threshold == .501
 
 
 def test_what_is_of_a_piece_says_so(files, monkeypatch):
     pytest.importorskip('anywidget')
     monkeypatch.setattr('satseg.page.sources.MAX_SIDE', 128)
-    from satseg.page.predict_tab import LookTab
-    look = LookTab(data=str(files/'a picture.png'))
-    look.status.wait()
-    tips = {k: tip for k,_,tip,_ in look.files.kinds}
-    assert 'in 2 pieces' in look.status.line.value and 'a piece' in look.words.value and 'satseg-scene' in look.words.value
+    from satseg.page.predict_tab import PredictTab
+    tab = PredictTab(data=str(files/'a picture.png'))
+    tab.status.wait()
+    tips = {k: tip for k,_,tip,_ in tab.files.kinds}
+    assert 'in 2 pieces' in tab.status.line.value and 'a piece' in tab.words.value and 'satseg-scene' in tab.words.value
     assert all('only the piece shown' in tips[k] and 'satseg-scene' in tips[k] for k in ('mask', 'overlay'))
-    look.load(data=str(files/'dataset.pickle'))
-    look.status.wait()
-    assert 'piece' not in look.status.line.value+look.words.value and all('piece' not in o[2] for o in look.files.kinds)
-    look.load(data='sample', model=str(files/'three.pth')) # Of other classes
-    look.status.wait()
-    assert '. The model is open: choose data that it can read' in look.status.line.value
+    tab.load(data=str(files/'dataset.pickle'))
+    tab.status.wait()
+    assert 'piece' not in tab.status.line.value+tab.words.value and all('piece' not in o[2] for o in tab.files.kinds)
+    tab.load(data='sample', model=str(files/'three.pth')) # Of other classes
+    tab.status.wait()
+    assert '. The model is open: choose data that it can read' in tab.status.line.value
 
 
 def test_two_choices_in_a_row_both_count(files):
     pytest.importorskip('anywidget')
-    from satseg.page.predict_tab import LookTab
-    look = LookTab(data='nothing.tif')
-    look.status.wait()
-    look.load(model=str(files/'three.pth'))
-    look.load(data=str(files/'three.pickle')) # Before the model is there
-    look.status.wait()
-    assert look.viewer and len(look.viewer.classes) == 3 and look.model.value == str(files/'three.pth') and look.asked is None
+    from satseg.page.predict_tab import PredictTab
+    tab = PredictTab(data='nothing.tif')
+    tab.status.wait()
+    tab.load(model=str(files/'three.pth'))
+    tab.load(data=str(files/'three.pickle')) # Before the model is there
+    tab.status.wait()
+    assert tab.viewer and len(tab.viewer.classes) == 3 and tab.model.value == str(files/'three.pth') and tab.asked is None
 
 
 def test_uploads_that_cannot_be_opened_go(files):
     pytest.importorskip('anywidget')
-    from satseg.page.predict_tab import LookTab
-    look = LookTab(data='nothing.tif')
+    from satseg.page.predict_tab import PredictTab
+    tab = PredictTab(data='nothing.tif')
     for _ in range(2):
-        look.data.upload.hear(dict(kind='start', name='torn.png', size=4))
-        look.data.upload.hear(dict(kind='piece'), [b'torn'])
-        look.status.wait()
-    assert 'torn.png' in look.status.line.value and not list(Path(look.data.upload.folder.name).iterdir())
+        tab.data.upload.hear(dict(kind='start', name='torn.png', size=4))
+        tab.data.upload.hear(dict(kind='piece'), [b'torn'])
+        tab.status.wait()
+    assert 'torn.png' in tab.status.line.value and not list(Path(tab.data.upload.folder.name).iterdir())
 
 
 def test_curves_of_a_file_of_any_name(tmp_path):

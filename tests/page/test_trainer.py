@@ -9,12 +9,11 @@ import pytest
 pytest.importorskip('ipywidgets')
 from satseg.evaluation.evaluate import evaluate
 from satseg.models.predict import load_net
-from satseg.recipes import change
-from satseg.learn.recipes import read_recipe, recipe_from, recipe_text, shipped_recipes
+from satseg.learn.recipes import override, read_recipe, recipe_from, recipe_text, shipped_recipes
 from satseg.evaluation.report import report
 from satseg.data.synthetic import sample_chips, write_sample
 from satseg.page.status import complaint
-from satseg.page.trainer import Trainer, telling_chips
+from satseg.page.trainer import Trainer, diverse_chips
 from satseg.page.train_tab import TrainTab
 
 TINY = recipe_from(dict(name='tiny', about='A tiny net.', split=dict(valid=.35), model=dict(arguments=dict(widths=[8,16])),
@@ -42,19 +41,19 @@ def tab(tmp_path, data):
 def no_report(request, monkeypatch):
     "Its pictures take most of the time of such small runs, and other tests look at them."
     if 'importing' in request.node.name: return
-    import satseg.training
-    monkeypatch.setattr(satseg.training, 'report', lambda model, info, chips, out, **kw: Path(out).mkdir(exist_ok=True))
+    import satseg.learn.run
+    monkeypatch.setattr(satseg.learn.run, 'report', lambda evaluation, folder, *args, **kw: Path(folder).mkdir(exist_ok=True))
 
 
 def press(tab, button='train_button'):
     getattr(tab, button).click()
     tab.trainer.wait(300)
     assert not tab.trainer.running
-    return tab.message.value
+    return tab.status.line.value
 
 
 def log(path): return list(csv.DictReader(open(path/'log.csv')))
-def controls(tab): return [tab.recipe, tab.data, tab.epochs, tab.bs, tab.lr, tab.out, tab.find_button, tab.train_button]
+def controls(tab): return tab.controls
 
 
 def stop_when(tab, event, after=0):
@@ -63,31 +62,31 @@ def stop_when(tab, event, after=0):
     def changed(o):
         seen.append(o)
         inner(o)
-        if o == event and seen.count(o) == after+1: tab.stop_button.click()
+        if o == event and seen.count(o) == after+1: tab.status.button.click()
     tab.trainer.changed = changed
 
 
 def test_importing_needs_no_fastai_and_no_torch():
-    done = subprocess.run([sys.executable, '-c', 'import sys, satseg.trainer as t; t.TrainTab(); print({"fastai","torch"} & set(sys.modules))'],
-                          capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    done = subprocess.run([sys.executable, '-c', 'import sys, satseg.page.train_tab as t; t.TrainTab(); print({"fastai","torch"} & set(sys.modules))'],
+                          capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.stdout.strip() == 'set()', done.stderr
 
 
 def test_a_training_from_press_to_model(tab, tmp_path):
     out = Path(tab.out.value)
     tab.train_button.click()
-    assert all(o.disabled for o in controls(tab)) and not tab.stop_button.disabled
+    assert all(o.disabled for o in controls(tab)) and tab.status.button.layout.display is None
     tab.train_button.click() # Nothing starts twice
-    assert tab.trainer.running and 'running already' in tab.message.value or 'epochs done' in tab.message.value
+    assert tab.trainer.running and 'running already' in tab.status.line.value or 'epochs done' in tab.status.line.value
     tab.trainer.wait(300)
-    assert 'done: IoU' in tab.message.value and not any(o.disabled for o in controls(tab)) and tab.stop_button.disabled
-    assert tab.models == [out/'model.pth'] and len(log(out)) == 2 and tab.bar.value == 1
+    assert 'done: IoU' in tab.status.line.value and not any(o.disabled for o in controls(tab)) and tab.status.button.layout.display == 'none'
+    assert tab.models == [out/'model.pth'] and len(log(out)) == 2 and tab.status.bar.value == 1
     assert (out/'metrics.json').exists() and (out/'report').is_dir()
     assert sorted(tab.trainer.pictures) == [0,1,2] and tab.after.max == tab.after.value == 2
-    for image in (tab.losses, tab.chips): assert bytes(image.value).startswith(b'\x89PNG') and image.layout.display is None
-    assert bytes(tab.chips.value) == tab.trainer.pictures[2]
+    for box in (tab.losses, tab.chips): assert bytes(box.image.value).startswith(b'\x89PNG') and box.children == (box.image,)
+    assert bytes(tab.chips.image.value) == tab.trainer.pictures[2]
     tab.after.value = 0
-    assert bytes(tab.chips.value) == tab.trainer.pictures[0] != tab.trainer.pictures[2]
+    assert bytes(tab.chips.image.value) == tab.trainer.pictures[0] != tab.trainer.pictures[2]
     assert Path(tab.out.value) == out.with_name('tiny-2')
 
 
@@ -101,7 +100,7 @@ def test_looking_on_changes_no_weight(tab, data, tmp_path):
 def test_the_same_three_chips_each_epoch(tab):
     seen = []
     def changed(event, inner=tab.trainer.changed):
-        if event in ('begin','epoch'): seen.append([o.name for o in tab.trainer.watched.chips])
+        if event in ('begin','epoch'): seen.append([o.name for o in tab.trainer.preview.chips])
         inner(event)
     tab.trainer.changed = changed
     press(tab)
@@ -111,12 +110,12 @@ def test_the_same_three_chips_each_epoch(tab):
 def test_the_suggested_rate_is_shown_and_taken_and_can_be_changed(tab):
     assert 'lr_find suggests' in press(tab, 'find_button') and not Path(tab.out.value).exists()
     shown = float(tab.lr.value)
-    assert shown == float(f'{tab.trainer.curve["lr"]:.2g}') and bytes(tab.rate.value).startswith(b'\x89PNG')
-    before,out = bytes(tab.rate.value),Path(tab.out.value)
+    assert shown == float(f'{tab.trainer.curve["lr"]:.2g}') and bytes(tab.rate.image.value).startswith(b'\x89PNG')
+    before,out = bytes(tab.rate.image.value),Path(tab.out.value)
     press(tab)
     assert read_recipe(out/'recipe.yaml').training.lr == shown
     tab.lr.value,out = '1e-3',Path(tab.out.value)
-    assert bytes(tab.rate.value) != before # The other rate is marked
+    assert bytes(tab.rate.image.value) != before # The other rate is marked
     press(tab)
     assert read_recipe(out/'recipe.yaml').training.lr == 1e-3
 
@@ -136,7 +135,7 @@ def test_stopped_before_there_is_anything_to_keep(tab, event, after, rate):
     tab.lr.value,out = rate,Path(tab.out.value)
     stop_when(tab, event, after)
     words = press(tab)
-    assert 'nothing' in words and not tab.models and tab.existing.value == 'leave it alone' and tab.bar.value < .5
+    assert 'nothing' in words and not tab.models and tab.existing.value == 'leave it alone' and tab.status.bar.value < .5
     assert not out.exists()
     tab.trainer.changed = tab._changed
     if event == 'batch': assert 'done: IoU' in press(tab) # The folder is free
@@ -144,10 +143,10 @@ def test_stopped_before_there_is_anything_to_keep(tab, event, after, rate):
 
 def test_a_run_shows_nothing_of_the_run_before(tab):
     press(tab)
-    assert tab.losses.layout.display is None and tab.bar.value == 1
+    assert tab.losses.children == (tab.losses.image,) and tab.status.bar.value == 1
     stop_when(tab, 'batch')
     press(tab)
-    assert tab.losses.layout.display == 'none' and tab.bar.value == tab.after.value == 0 and tab.after.layout.display == 'none'
+    assert tab.losses.children == (tab.losses.words,) and tab.status.bar.value == tab.after.value == 0 and tab.after.layout.display == 'none'
 
 
 def test_train_pressed_at_once_again_loses_no_model(tab, tmp_path):
@@ -180,7 +179,7 @@ def test_stopped_in_an_epoch_keeps_the_best_and_goes_on_to_the_same_end(tab, dat
 def tab_threshold(out, tab):
     "The best threshold of the saved net on the watched chips, computed anew."
     model,info = load_net(out/'model.pth')
-    return evaluate(model, info, tab.trainer.watched.source).total.best('iou')
+    return evaluate(model, info, tab.trainer.preview.source).total.best('iou')
 
 
 def test_stopped_while_being_judged_and_judged_later(tab):
@@ -221,14 +220,14 @@ def test_errors_arecomplaint(tab, field, value, words):
     getattr(tab, field).value = value
     got = press(tab)
     assert 'role="alert"' in got and words in got and 'Traceback' not in got and '\n' not in got and not tab.models
-    assert not tab.train_button.disabled and tab.stop_button.disabled
+    assert not tab.train_button.disabled and tab.status.button.layout.display == 'none'
 
 
 def test_a_folder_in_use_is_named_in_the_words_of_the_page(tab):
     out = tab.out.value
     press(tab)
     tab.out.value = out
-    assert 'holds a finished run' in (got := press(tab)) and '“replace it”' in got and '--overwrite' not in got
+    assert 'holds a finished run' in (got := press(tab)) and '--overwrite' not in got
     tab.existing.value = 'replace it'
     assert 'done: IoU' in press(tab)
 
@@ -236,16 +235,16 @@ def test_a_folder_in_use_is_named_in_the_words_of_the_page(tab):
 def test_a_bad_recipe_and_a_hostile_name_are_only_text(tab, tmp_path):
     (tmp_path/'bad.yaml').write_text('training: {epoch: 3}')
     tab.recipe_path.value = str(tmp_path/'bad.yaml')
-    assert 'unknown key: did you mean epochs?' in tab.message.value
+    assert 'unknown key: did you mean epochs?' in tab.status.line.value
     (tmp_path/'evil.yaml').write_text('about: "<script>alert(1)</script>"')
     tab.recipe_path.value = str(tmp_path/'evil.yaml')
     assert '<script' not in tab.about.value and 'alert(1)' in tab.about.value
 
 
 def test_an_error_in_the_middle_ends_incomplaint(tab, monkeypatch):
-    import satseg.training
+    import satseg.learn.run
     def broken(*args, **kw): raise RuntimeError('a\nstrange thing')
-    monkeypatch.setattr(satseg.training, 'run_recipe', broken)
+    monkeypatch.setattr(satseg.learn.run, 'run_recipe', broken)
     assert 'RuntimeError: a strange thing' in press(tab) and not tab.train_button.disabled
     assert complaint(PermissionError(13, 'Permission denied', '/x')).startswith('/x: Permission denied')
 
@@ -278,18 +277,18 @@ def test_every_shipped_recipe_can_be_chosen():
     tab = TrainTab()
     for name in shipped_recipes():
         tab.recipe.value = name
-        assert tab.about.value and 'alert' not in tab.message.value and tab.epochs.value > 0
+        assert tab.about.value and 'alert' not in tab.status.line.value and tab.epochs.value > 0
 
 
 @pytest.mark.parametrize('name', ['ships_gate','landcover'])
 def test_gates_and_several_classes_are_drawn(tmp_path, name):
     trainer = Trainer()
-    r = override(read_recipe(shipped_recipes()[name]), epochs=1, size=32 if name == 'landcover' else 256, bs=4, precision='full', lr=1e-3, **({} if name == 'landcover' else {'model.arguments.widths': [8,16], 'split.watch': .1}))
+    r = override(read_recipe(shipped_recipes()[name]), epochs=1, size=32 if name == 'landcover' else 256, bs=4, precision='full', lr=1e-3, **({} if name == 'landcover' else {'model.arguments.widths': [8,16], 'split.valid': .1}))
     if name == 'landcover': r = override(r, **{'model.architecture': 'UNet', 'model.arguments': {'widths': [8,16]}, 'model.pretrained': False, 'model.fallback': False})
     trainer.train(r, 'sample', tmp_path/'run')
     trainer.wait(300)
-    assert any('learnt from' in o for o in trainer.watched.notes) == (name == 'ships_gate') # Too few are watched there
-    assert not trainer.error and 'done' in trainer.words and len(trainer.watched.chips) == 3 and all(o.startswith(b'\x89PNG') for o in trainer.pictures.values())
+    assert any('learnt from' in o for o in trainer.preview.notes) == (name == 'ships_gate') # Too few are watched there
+    assert not trainer.error and 'done' in trainer.words and len(trainer.preview.chips) == 3 and all(o.startswith(b'\x89PNG') for o in trainer.pictures.values())
 
 
 def test_a_class_of_any_name_is_drawn(data):
@@ -297,18 +296,18 @@ def test_a_class_of_any_name_is_drawn(data):
     import numpy as np
     from satseg.models.statistics import band_stats
     from satseg.evaluation.report import figure_png
-    from satseg.page.trainer import Watched
+    from satseg.page.trainer import Preview
     chips = sample_chips(4, size=32, seed=5)
     chips.classes = ['background', r'$\frac$']
     ds = NS(chips=chips, stats=band_stats(chips))
-    watched = Watched(NS(dls=NS(valid_ds=ds, train_ds=ds)))
+    watched = Preview(NS(dls=NS(valid_ds=ds, train_ds=ds)))
     for shape in ((3,1,32,32), (3,1)): assert figure_png(watched.figure(np.zeros(shape, np.float32)))
 
 
-def test_telling_chips_come_from_different_groups():
+def test_diverse_chips_come_from_different_groups():
     chips = sample_chips(6, size=32, seed=3)
     chips.groups = ['a','a','a','a','b','c']
-    assert {chips.groups[i] for i in telling_chips(chips)} == {'a','b','c'} and len(telling_chips(chips, 9)) == 6
+    assert {chips.groups[i] for i in diverse_chips(chips)} == {'a','b','c'} and len(diverse_chips(chips, 9)) == 6
 
 
 def test_prints_of_others_are_heard_while_a_thread_trains(tab, capsys):
