@@ -8,13 +8,13 @@ __all__ = ['main']
 # %% ../nbs/8_commands/60_app.ipynb #7299352f
 from .core.commands import command
 from .scenes.options import bytes_of
-from .page.server import serve
+from .page.server import App, serve # `App` for notebooks
 
 # %% ../nbs/8_commands/60_app.ipynb #f9fa405b
 @command
 def main(
     port:int=8866, # To listen on
-    ip:str='127.0.0.1', # Address to listen on; 0.0.0.0: the whole network; who knows the page's address can read your files
+    ip:str='127.0.0.1', # Address; 0.0.0.0: the whole network: whoever has the key can read your files
     no_browser:bool=False, # Only print the address
     max_upload:str='200MB', # Largest file that can be uploaded
 ):

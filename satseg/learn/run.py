@@ -60,7 +60,7 @@ def check_run(
     go_on = '' if (out/'metrics.json').is_file() else 'go on with --resume (resume=True), '
     state = 'an unfinished run' if go_on else 'a finished run'
     if not (resume or overwrite):
-        raise BadInput(f'{out}: holds {state}: {go_on}start anew with --overwrite '
+        raise BadInput(f'holds {state}', where=out, hint=f'{go_on}start anew with --overwrite '
                        '(overwrite=True), or name another folder')
     changes = [] if overwrite else [*_changes(read_recipe(out/'recipe.yaml'), recipe)]
     if changes: raise BadInput(f'{out}: started with another {", ".join(changes[:5])}: go on with '

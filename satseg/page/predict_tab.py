@@ -20,7 +20,7 @@ from .status import Status, complaint
 from .sources import open_model, open_source
 from .viewer import Viewer
 
-# %% ../../nbs/7_page/60_predict_tab.ipynb #231f988f
+# %% ../../nbs/7_page/60_predict_tab.ipynb #5bfcee06
 def row_of(
     *kids, # Widgets
     name:str, # For the style sheet
@@ -57,7 +57,7 @@ class Chooser:
         self._listen(lambda: status.say(f'{title}: type the {hint} into the field before Open, '
                                         'or choose from the list', 'problem'))
 
-# %% ../../nbs/7_page/60_predict_tab.ipynb #1c30cc76
+# %% ../../nbs/7_page/60_predict_tab.ipynb #3263ef0d
 @patch
 def _listen(self:Chooser, complain):
     def typed(pressed):
@@ -160,7 +160,7 @@ def _make_controls(self:PredictTab):
     self.scores = w.HTML()
     self.files = Downloads(self._make)
 
-# %% ../../nbs/7_page/60_predict_tab.ipynb #e00b8e72
+# %% ../../nbs/7_page/60_predict_tab.ipynb #ea161460
 @patch
 def _arrange(self:PredictTab):
     self.chips = row_of(self.back, self.chip, self.next, self.by, name='chips')

@@ -57,7 +57,7 @@ def start(self:Worker,
         self.jobs += 1
         self.thread.start()
 
-# %% ../../nbs/7_page/20_status.ipynb #f6a1892c
+# %% ../../nbs/7_page/20_status.ipynb #7f09f9ee
 def complaint(
     e:Exception, # From anything that a user asked for
 )->str: # One line
@@ -95,7 +95,7 @@ class Status(Worker):
         text = f'{mark}{html.escape(text)}'
         self.line.value = f'<div class="satseg-say satseg-{kind}" role="{role}">{text}</div>'
 
-# %% ../../nbs/7_page/20_status.ipynb #366b7a44
+# %% ../../nbs/7_page/20_status.ipynb #1402bf46
 @patch
 def show_busy(self:Status,
     busy:bool, # Whether there is something to wait for, and to stop

@@ -75,7 +75,7 @@ def _make_controls(self:TrainTab):
     on(lambda: self._draw_rate(), self.lr)
     on(lambda: self._name_button(), self.existing)
 
-# %% ../../nbs/7_page/70_train_tab.ipynb #d3b1a232
+# %% ../../nbs/7_page/70_train_tab.ipynb #f433e3d5
 class _PictureBox(w.VBox):
     "A picture, or words that stand for it until there is one."
     def __init__(self, title, text):

@@ -231,7 +231,7 @@ def _train(self:Trainer, recipe, data, resume, overwrite):
         if not there and self.out.is_dir() and not any(self.out.iterdir()): self.out.rmdir()
     self.words = _verdict(self.result, self.out)
 
-# %% ../../nbs/7_page/50_trainer.ipynb #dc4d3d02
+# %% ../../nbs/7_page/50_trainer.ipynb #0e264ca8
 @patch
 def train(self:Trainer,
     recipe:Recipe, # With the rate `find`, that is looked for first
