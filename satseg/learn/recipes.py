@@ -94,6 +94,7 @@ def _first_error(errors):
     expected = ' or '.join(dict.fromkeys(map(_wording, here)))
     got,known = here[-1]['input'],re.findall("'([^']+)'", expected)
     hint = did_you_mean(got, known) if known and isinstance(got, str) else ''
+    if 'did you mean' not in hint: hint = ''
     if path == 'split.valid': hint = ': the part that scores are taken on is split.test'
     return path,f'expected {expected}, got {preview(got)}{hint}'
 
