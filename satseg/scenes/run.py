@@ -31,7 +31,6 @@ from .options import MapOptions, band_map, map_options
 
 # %% ../../nbs/6_scenes/65_run.ipynb #d400d48a
 _NOTHING = 'background','unlabeled','unlabelled','nothing' # Nobody wants these as polygons
-
 def _class_ids(names, info):
     "Ids of the classes that become polygons."
     known = output_classes(info)
@@ -110,8 +109,7 @@ class SceneRun:
 
 def _threads(workers):
     "Threads of each process; None: all there are."
-    try: cores = len(os.sched_getaffinity(0))
-    except AttributeError: cores = os.cpu_count() or 1 # Not Linux
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     return max(cores//int(workers), 1) if workers > 1 else None
 
 def _default_memory(engine, workers):
@@ -149,8 +147,8 @@ def compute(self:SceneRun,
         self.maker = TileMaker(self.plan, self.scene, self.engine)
         records = compute_here(self.maker, todo)
     def pixels(i): return math.prod(layout.tile(i)[2:])
-    total = layout.height*layout.width
-    bar = dict(total=total, initial=total-sum(map(pixels, todo)), unit='px', unit_scale=True)
+    bar = dict(total=layout.height*layout.width, initial=sum(map(pixels, store.done)),
+               unit='px', unit_scale=True)
     with tqdm(desc=self.scene.name, disable=True if o.quiet else None, **bar) as bar:
         for i,record in records:
             store.add(i, record)
@@ -162,7 +160,7 @@ def _is_finished(out, name, names, made, options):
     there = [o for o in names.values() if (out/o).exists()]
     store = (out/f'{name}.partial').exists()
     if options.overwrite or options.resume and store or not there and not store: return False
-    path = out/(there[0] if there else f'{name}.partial')
+    path = out/[*there, f'{name}.partial'][0]
     others = 'replace it with --overwrite, or name another folder'
     if not options.resume:
         raise BadInput(f'{path}: exists already; go on with --resume, {others}')
@@ -207,16 +205,15 @@ def _report(run, found, seconds):
         left = f', {small:,} smaller than {run.options.min_area:g} {unit} left out' if small else ''
         res = [f'{found["count"]:,} polygons{left}', *found['remarks']]
     inside = f', {run.maker.seconds/seconds:.0%} of it inside the net' if run.maker else ''
-    size = run.scene.height*run.scene.width/1e6
-    return [*res, f'{size:,.1f} megapixels in {seconds:,.1f} s{inside}']
+    n = run.layout.height*run.layout.width
+    return [*res, f'{n/1e6:,.1f} megapixels in {seconds:,.1f} s{inside}']
 
 # %% ../../nbs/6_scenes/65_run.ipynb #beed3a1f
 def _one(run, out, say):
     "One scene, with words; or only the words."
     say('\n  '.join([str(run), *run.remarks]))
-    for o in run.remarks:
-        if run.options.quiet and o.startswith('careful'):
-            print(f'{run.scene.name}: {o}', file=sys.stderr)
+    for o in run.remarks*run.options.quiet:
+        if o.startswith('careful'): print(f'{run.scene.name}: {o}', file=sys.stderr)
     if run.options.dry_run:
         say(run.forecast())
         return {}

@@ -101,7 +101,8 @@ def _open_locked(path):
                 open(path, 'xb').close() # Closing any other would unlock it
             before = os.stat(path)
         except OSError as e:
-            raise BadInput(f'{path}: cannot be written ({e.strerror}): name another place') from None
+            why = f'cannot be written ({e.strerror})'
+            raise BadInput(f'{path}: {why}: name another place') from None
         with _sqlite_errors(path): db = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
             with _sqlite_errors(path, 'the plan', before.st_size):

@@ -18,7 +18,7 @@ def split_axis(
     size:int, # Pixels that a window may have at most, halo included
     halo:int, # Pixels of margin that a window needs where the scene goes on
     multiple:int=1, # Windows begin and end at multiples of this
-)->tuple: # First pixels of the windows; pixels of every window; first pixels of the tiles, and the end
+)->tuple: # First pixels of the windows; pixels of every window; edges of the tiles
     "Windows and tiles along one axis."
     halo,padded = -(-halo//multiple)*multiple,-(-n//multiple)*multiple
     most = size//multiple*multiple
