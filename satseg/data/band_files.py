@@ -48,6 +48,7 @@ def _common_bands(found):
     there = [set().union(*map(colours, o)) for o in found]
     return tuple(names[0] for names in found[0] if all(colours(names) & o for o in there))
 
+# %% ../../nbs/2_data/72_band_files.ipynb #d81c9bc0
 def band_scenes(path:str|Path)->list:
     "Folders of scenes of single-band files: the folder itself, or those in it."
     root = require_folder(path)
@@ -74,6 +75,7 @@ def _read_scene(bands):
         valid = r.read(image, (0,0,h,w))
     return np.moveaxis(image, 0, -1),valid
 
+# %% ../../nbs/2_data/72_band_files.ipynb #d88e1409
 def _read_label(path, grid):
     "The mask's ids on a grid, where it has no data, and its nodata value or None."
     vrt,enums = need('rasterio.vrt', 'geo'),need('rasterio.enums', 'geo')
@@ -90,6 +92,18 @@ def _read_label(path, grid):
             return v.read(1), v.dataset_mask() == 0, r.nodata
 
 # %% ../../nbs/2_data/72_band_files.ipynb #9716f68e
+def _find_scenes(path):
+    "Folders, masks (none where no scene has one), and names of the bands that all have."
+    folders = band_scenes(path)
+    if not folders:
+        raise BadInput(f'{path}: expected B02.tif, B03.tif..., or folders of them, found none')
+    found = [_find_files(o) for o in folders]
+    bare = [o.name for o,(_,label) in zip(folders, found) if label is None]
+    if 0 < len(bare) < len(folders):
+        raise BadInput(f'{path}: {len(bare)} scenes have no label.tif or mask.png: {few(bare)}')
+    return folders, [] if bare else [o for _,o in found], _common_bands([o for o,_ in found])
+
+# %% ../../nbs/2_data/72_band_files.ipynb #4e5a0579
 def load_bands(
     path:str|Path, # Folder with B02.tif, B03.tif..., or a folder of such folders
     bands=None, # Names of the bands wanted; those that all scenes have unless given
@@ -98,16 +112,9 @@ def load_bands(
     group=None, # See `name_groups`; the scene unless given
 )->dict[str,Chips]: # `all`, one chip per scene; `chips.cut(256)` makes windows
     "Chips of scenes with one file per band."
-    folders = band_scenes(path)
-    if not folders:
-        raise BadInput(f'{path}: expected B02.tif, B03.tif..., or folders of them, found none')
-    found = [_find_files(o) for o in folders]
-    bands = tuple(bands or _common_bands([o for o,_ in found]))
+    folders,labels,common = _find_scenes(path)
+    bands = tuple(bands or common)
     if not bands: raise BadInput(f'{path}: the {len(folders)} scenes have no band in common')
-    labels = [o for _,o in found]
-    bare = [o.name for o,label in zip(folders, labels) if label is None]
-    if 0 < len(bare) < len(folders):
-        raise BadInput(f'{path}: {len(bare)} scenes have no label.tif or mask.png: {few(bare)}')
     names = [o.name for o in folders]
     kw = dict(bands=bands, classes=tuple(classes or ('background','foreground')), names=names,
               source=path, groups=names if group is None else name_groups(names, group))
@@ -115,13 +122,14 @@ def load_bands(
     picked = [_pick_bands(o, bands) for o in folders]
     both = Cache(lambda i: _read_scene(picked[i]), len(folders), 1e9)
     images = Cache(lambda i: both[i][0], len(folders), 0, lambda i: grids[i][2:])
-    if bare: return {'all': Chips(images, has_ignore=True, **kw)}
+    if not labels: return {'all': Chips(images, has_ignore=True, **kw)}
     is_white = white_rule(labels, kw['classes'], has_ignore, path)
     def mask(i): return _scene_mask(labels[i], grids[i], both[i][1], len(kw['classes']), is_white)
     masks = Cache(mask, len(folders), 2e8)
     objects = _read_objects(folders, grids)
     return {'all': Chips(images, masks, has_ignore=True, objects=objects, **kw)}
 
+# %% ../../nbs/2_data/72_band_files.ipynb #4958f706
 def _scene_mask(label, grid, valid, n, is_white):
     "The mask on the scene's grid; 255 where a band has no data, and where the mask says so."
     ids,empty,nodata = _read_label(label, grid)

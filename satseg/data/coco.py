@@ -42,6 +42,7 @@ def _is_ring(o):
     return (isinstance(o, list) and len(o) >= 6 and len(o)%2 == 0
             and all(type(v) in (int,float) and abs(v) < 1e7 for v in o))
 
+# %% ../../nbs/2_data/60_coco.ipynb #6ed77a2c
 def _check_outline(o, size, where):
     "Raise `BadInput` for what can be seen of an annotation without drawing it; size [H,W]."
     outline = o.get('segmentation')
@@ -79,6 +80,7 @@ def draw_objects(
     draw()
     return canvas
 
+# %% ../../nbs/2_data/60_coco.ipynb #b775e386
 def scene_objects(
     file:Path, # A COCO file of one scene
     shape:tuple, # (H,W)
@@ -114,6 +116,7 @@ def _find_files(path):
 
 _TABLES = 'label_mapping','colours','colors' # JSON files of other layouts
 
+# %% ../../nbs/2_data/60_coco.ipynb #b9d03770
 def recognise_coco(path:Path)->int:
     "Is this a COCO file, or a folder with one?"
     if path.is_file(): return 2*(path.suffix.lower() == '.json')
@@ -145,6 +148,7 @@ def _find_pictures(file, images):
         raise BadInput(f'{file}: {n} pictures are missing: {few(lack)}')
     return res
 
+# %% ../../nbs/2_data/60_coco.ipynb #1137dd83
 def _find_objects(file, data, images, kinds, names):
     "Lists of (place, annotation) of the categories `names` for each image, crowds first."
     res = {i: [] for i in images}
@@ -183,11 +187,15 @@ def _read_part(file, data, classes, crowd, **options):
                for k,(_,o) in enumerate(objects[i])]
         return np.array([0, *ids], np.uint8)[drawn[i]]
     def instances(i): return np.maximum(drawn[i]-unknown[i], 0)
-    names = [Path(o['file_name']).stem for o in images.values()]
-    if len(set(names)) < len(names):
-        names = [str(Path(o['file_name']).with_suffix('')) for o in images.values()]
+    names = _chip_names([o['file_name'] for o in images.values()])
     return dict(images=pictures, masks=Cache(mask, len(files), 0), bands=bands, classes=classes,
                 names=names, source=file, has_ignore=True, objects=Cache(instances, len(files), 0))
+
+# %% ../../nbs/2_data/60_coco.ipynb #b8df1d05
+def _chip_names(files):
+    "Stems of files, with their folders where stems repeat."
+    names = [Path(o).stem for o in files]
+    return names if len(set(names)) == len(names) else [str(Path(o).with_suffix('')) for o in files]
 
 def _class_names(files, data):
     "Names of all categories, in the order of their ids."

@@ -39,6 +39,7 @@ class Format(NamedTuple):
     recognise:Callable # Path that exists -> 0, 1 or 2: how surely it is of this format
     load:Callable # path, bands=, classes= and options of its own -> dict of part -> `Chips`
 
+# %% ../../nbs/2_data/76_datasets.ipynb #cc10f3ba
 FORMATS = dict(
     pickle=Format(lambda path: 2*bool(_find_pickles(path)), _load_pickle),
     clouds=Format(recognise_clouds, load_clouds),
@@ -79,6 +80,7 @@ def _check_word(what, word, known):
     expected = f'one of {", ".join(known)}'
     raise BadInput(where=what, expected=expected, got=f'{str(word)[:40]!r}', hint=hint)
 
+# %% ../../nbs/2_data/76_datasets.ipynb #f9c7f379
 def load_dataset(
     path:str|Path, # File or folder of any format
     kind:str=None, # A key of `FORMATS`; recognised unless given

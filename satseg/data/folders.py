@@ -35,8 +35,7 @@ def require_folder(path:str|Path)->Path:
     "`path`, if it is a folder."
     path = Path(path)
     if path.is_dir(): return path
-    found = 'a file' if path.is_file() else 'nothing'
-    raise BadInput(f'{path}: expected a folder, found {found}')
+    raise BadInput(f'{path}: expected a folder, found {"a file" if path.is_file() else "nothing"}')
 
 def find_subfolder(root:Path, names)->Path|None:
     "The folder in `root` with one of `names`, in small or capital letters."
@@ -57,12 +56,12 @@ def _named_pictures(folder):
     for o in sorted(folder.iterdir()):
         if o.name.startswith('.') or o.suffix.lower() not in PICTURES: continue
         stem = unicodedata.normalize('NFC', o.stem) # macOS writes accents apart
-        if stem in res:
-            raise BadInput(f'{folder}: one name for {res[stem].name} and {o.name}: remove one')
+        if stem in res: raise BadInput(f'{folder}: one name for {res[stem].name} and {o.name}')
         res[stem] = o
     if not res: raise BadInput(f'{folder}: expected pictures ({" ".join(PICTURES)}), found none')
     return res
 
+# %% ../../nbs/2_data/52_folders.ipynb #b3c971b4
 def _part_folders(root):
     "Part and its folder, in order; `root` itself where no folder names a part."
     res = {}
@@ -89,12 +88,10 @@ def _read_mapping(root):
     if table is None: return None
     if all(type(v) is int for v in table.values()): table = {v: k for k,v in table.items()}
     try: res = {int(k): v for k,v in table.items()}
-    except ValueError:
-        raise BadInput(f'{path}: expected {{"0": "name", ...}}, got {few(table)}') from None
+    except ValueError: raise BadInput(f'{path}: expected {{"0": "a"}}, got {few(table)}') from None
     bad = [k for k,v in res.items() if not isinstance(v, str) or not 0 <= k < 65536]
     if bad or len(set(res.values())) < len(res):
-        raise BadInput(f'{path}: expected ids from 0 to 65535, each with a name of its own, '
-                       f'see {few(bad or res)}')
+        raise BadInput(f'{path}: expected ids, a name of its own each, see {few(bad or res)}')
     return dict(sorted(res.items()))
 
 # %% ../../nbs/2_data/52_folders.ipynb #d18743fc
@@ -123,31 +120,36 @@ def white_rule(files, classes, has_ignore, where):
     @cache
     def is_white():
         if len(classes) != 2 or has_ignore: return False
-        exact = (o for o in files if o.suffix.lower() not in ('.jpg','.jpeg'))
+        exact = [o for o in files if o.suffix.lower() not in ('.jpg','.jpeg')]
         white = all(np.isin(read_picture(o)[0], (0,IGNORE)).all() for o in exact)
-        known = f'{classes[1]}, for no mask holds a 1 (--ignore, has_ignore=True: it is unknown)'
-        unknown = 'unknown, for some mask holds more than 0 and 255'
-        warnings.warn(f'{where}: 255 in the masks is {known if white else unknown}')
+        meaning = 'unknown, for some mask holds more than 0 and 255'
+        if white: meaning = f'{classes[1]}, for no mask holds a 1 (--ignore: it is unknown)'
+        warnings.warn(f'{where}: 255 in the masks is {meaning}')
         return white
     return is_white
 
 # %% ../../nbs/2_data/52_folders.ipynb #a4534de4
+def _name_ids(root, classes, table, ignore):
+    "Names of the stored classes, their ids, and the keys that each may have in a colour table."
+    stored = _read_mapping(root)
+    if isinstance(table, dict) and not stored and not classes: classes = list(map(str, table))
+    names = list(classes or (stored or {0: 'background', 1: 'building'}).values())
+    ids = list(stored or range(len(names)))
+    if len(names) != len(ids):
+        raise BadInput(f'{root}: expected {len(ids)} classes, got {len(names)}')
+    if lack := [o for o in ignore if o not in names]:
+        raise BadInput(f'ignore: expected some of {",".join(names)}, got {few(lack)}')
+    return names,ids,list(zip(names, stored.values() if stored else names, map(str, ids)))
+
+# %% ../../nbs/2_data/52_folders.ipynb #cdfc3d4b
 class _Masks:
     "What stored ids and colours mean: classes, their colours, and how to read a mask."
     def __init__(self, root, classes, colours, ignore, tolerance, ignore_colours, kind, has_ignore):
         table,where = colours,'colours='
         if not colours: table,where = _read_table(root, 'colours.json', 'colors.json')
-        stored = _read_mapping(root)
-        if isinstance(table, dict) and not stored and not classes: classes = list(map(str, table))
-        names = list(classes or (stored or {0: 'background', 1: 'building'}).values())
-        ids = list(stored or range(len(names)))
-        if len(names) != len(ids):
-            raise BadInput(f'{root}: expected {len(ids)} classes, got {len(names)}')
-        if lack := [o for o in ignore if o not in names]:
-            raise BadInput(f'ignore: expected some of {",".join(names)}, got {few(lack)}')
         if kind not in (None,'ids','255','colours'):
             raise BadInput(f'mask_kind: expected ids, 255 or colours, got {kind!r}')
-        keys = zip(names, stored.values() if stored else names, map(str, ids))
+        names,ids,keys = _name_ids(root, classes, table, ignore)
         self.table = _class_colours(table, names, keys, where)
         kept = [i for i,o in enumerate(names) if o not in ignore]
         self.place = np.full(256, IGNORE, np.uint8) # Place in `names` -> class id of the chips
@@ -163,22 +165,24 @@ class _Masks:
         has_ignore = has_ignore or bool(ignore) or bool(ignore_colours)
         self.is_white = white_rule(self.files, self.classes, has_ignore, root)
 
-    def read(self, path):
-        "The mask in `path` as class ids (H,W) uint8, 255 = ignore."
-        a,palette = read_picture(path)
-        grey = a.ndim == 3 and (a.shape[2] == 1 or self.table is None and (a[...,:1] == a).all())
-        if grey: a = a[...,0]
-        lossy = path.suffix.lower() in ('.jpg','.jpeg')
-        painted = a.ndim == 3 or palette is not None and self.table is not None
-        kind = self.kind or ('colours' if painted else '255' if lossy else 'ids')
-        try:
-            if kind == 'colours': return self.from_colours(a, palette)
-            if a.ndim == 3: raise BadInput(f'expected ids, got {a.shape[2]} bands: give colours=')
-            white = self.kind is None and (a == 255).any() and self.is_white()
-            return self.from_white(a) if white or kind == '255' else self.from_ids(a)
-        except BadInput as e: raise e.at(path) from None
+# %% ../../nbs/2_data/52_folders.ipynb #56113f5f
+@patch
+def read(self:_Masks, path):
+    "The mask in `path` as class ids (H,W) uint8, 255 = ignore."
+    a,palette = read_picture(path)
+    grey = a.ndim == 3 and (a.shape[2] == 1 or self.table is None and (a[...,:1] == a).all())
+    if grey: a = a[...,0]
+    lossy = path.suffix.lower() in ('.jpg','.jpeg')
+    painted = a.ndim == 3 or palette is not None and self.table is not None
+    kind = self.kind or ('colours' if painted else '255' if lossy else 'ids')
+    try:
+        if kind == 'colours': return self.from_colours(a, palette)
+        if a.ndim == 3: raise BadInput(f'expected ids, got {a.shape[2]} bands: give colours=')
+        white = self.kind is None and (a == 255).any() and self.is_white()
+        return self.from_white(a) if white or kind == '255' else self.from_ids(a)
+    except BadInput as e: raise e.at(path) from None
 
-# %% ../../nbs/2_data/52_folders.ipynb #52d8d731
+# %% ../../nbs/2_data/52_folders.ipynb #58e5729e
 @patch
 def from_ids(self:_Masks, a):
     "A mask of stored ids."
@@ -194,12 +198,12 @@ def from_ids(self:_Masks, a):
 @patch
 def from_white(self:_Masks, a):
     "A mask of 0 and 255, perhaps bent by JPEG."
-    if len(self.classes) != 2:
-        raise BadInput(f'expected ids of {len(self.classes)} classes, got a lossy mask: use png')
+    if len(self.classes) != 2: raise BadInput('a lossy mask has two classes at most: use png')
     n = ((a > self.tolerance) & (a < 255-self.tolerance)).sum()
     if n: raise BadInput(f'{n:,} pixels are neither 0 nor 255 (+-{self.tolerance:g})')
     return (a > 127).astype(np.uint8)
 
+# %% ../../nbs/2_data/52_folders.ipynb #911798fa
 @patch
 def from_colours(self:_Masks, a, palette):
     "A painted mask."
@@ -234,18 +238,20 @@ def load_folders(
     root = require_folder(path)
     reader = _Masks(root, classes, colours, ignore, tolerance, ignore_colours, mask_kind,
                     has_ignore)
-    res = {}
-    for part,folder in _part_folders(root).items():
-        images = _named_pictures(find_subfolder(folder, IMAGE_FOLDERS) or folder)
-        there = require_folder(root/masks) if masks else find_subfolder(folder, _MASK_FOLDERS)
-        pictures,names = lazy_pictures(list(images.values()), bands, all_bands)
-        groups = name_groups(images, group)
-        if group is None and folder != root: # One name in two parts: other ground, but for tiles
-            groups = [g if map_tile(n) else f'{folder.name}/{g}' for g,n in zip(groups, images)]
-        there = _read_masks(reader, there, images)
-        res[part] = Chips(pictures, there, names, reader.classes, images, folder, True, groups,
-                          colours=reader.colours)
-    return res
+    def read(folder): return _read_part(folder, root, masks, reader, group, bands, all_bands)
+    return {part: read(folder) for part,folder in _part_folders(root).items()}
+
+# %% ../../nbs/2_data/52_folders.ipynb #ad9e31b8
+def _read_part(folder, root, masks, reader, group, bands, all_bands):
+    "Chips of one part."
+    images = _named_pictures(find_subfolder(folder, IMAGE_FOLDERS) or folder)
+    there = require_folder(root/masks) if masks else find_subfolder(folder, _MASK_FOLDERS)
+    pictures,names = lazy_pictures(list(images.values()), bands, all_bands)
+    groups = name_groups(images, group)
+    if group is None and folder != root: # One name in two parts: other ground, but for tiles
+        groups = [g if map_tile(n) else f'{folder.name}/{g}' for g,n in zip(groups, images)]
+    return Chips(pictures, _read_masks(reader, there, images), names, reader.classes, images,
+                 folder, True, groups, colours=reader.colours)
 
 def _read_masks(reader, folder, images):
     "Lazy masks of `images`, None without a folder."

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
 
 from ..core.errors import BadInput, few, need, reason
 from ..core.files import MAX_BYTES
@@ -43,6 +44,7 @@ def _find_layer(path):
     if len(layers) == 1: return layers[0]
     raise BadInput(f'{path}: expected one layer, found {few(layers) or "none"}: save one alone')
 
+# %% ../../nbs/2_data/56_geotiffs.ipynb #379a4906
 def _read_vectors(path):
     "A GeoDataFrame out of a GeoJSON, GeoPackage or shapefile."
     geopandas = need('geopandas', 'geo')
@@ -109,17 +111,19 @@ class _Ground:
         rows = np.sort(self.series[key].sindex.query(chip, predicate='intersects'))
         return rows, np.array(self.series[key].array, object)[rows]
 
-    def draw(self, shape, transform, crs):
-        "(H,W) int32: 1 + row of the outline that covers a pixel, 0 = none."
-        shapely = need('shapely', 'geo')
-        rows,geoms = self.find(shape, transform, crs)
-        def to_pixels(xy): return np.stack(_apply(~transform, *xy.T), 1)
-        pieces = shapely.make_valid(shapely.transform(geoms, to_pixels))
-        pieces = shapely.intersection(pieces, shapely.box(0, 0, *shape[::-1]))
-        parts,owner = shapely.get_parts(pieces, return_index=True)
-        inner,deep = shapely.get_parts(parts, return_index=True) # Of collections of MultiPolygons
-        flat = shapely.get_type_id(inner) == 3
-        return polygons_to_instances(inner[flat], shape, rows[owner[deep[flat]]]+1)
+# %% ../../nbs/2_data/56_geotiffs.ipynb #cd453f1a
+@patch
+def draw(self:_Ground, shape, transform, crs):
+    "(H,W) int32: 1 + row of the outline that covers a pixel, 0 = none."
+    shapely = need('shapely', 'geo')
+    rows,geoms = self.find(shape, transform, crs)
+    def to_pixels(xy): return np.stack(_apply(~transform, *xy.T), 1)
+    pieces = shapely.make_valid(shapely.transform(geoms, to_pixels))
+    pieces = shapely.intersection(pieces, shapely.box(0, 0, *shape[::-1]))
+    parts,owner = shapely.get_parts(pieces, return_index=True)
+    inner,deep = shapely.get_parts(parts, return_index=True) # Of collections of MultiPolygons
+    flat = shapely.get_type_id(inner) == 3
+    return polygons_to_instances(inner[flat], shape, rows[owner[deep[flat]]]+1)
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #5ef1a1d4
 def _block_groups(grids, shapes, names, block):
@@ -134,6 +138,7 @@ def _block_groups(grids, shapes, names, block):
     zones = sorted({str(crs) for _,crs in grids})
     return [f'block {zones.index(str(crs))},{row},{col}' for (col,row),(_,crs) in zip(cells, grids)]
 
+# %% ../../nbs/2_data/56_geotiffs.ipynb #a4700ef3
 def _find_files(path, labels):
     "The chips, and the file of outlines or None."
     path = Path(path)
@@ -152,15 +157,22 @@ def _find_files(path, labels):
     if not files: raise BadInput(f'{folder}: expected GeoTIFF chips (.tif), found none')
     return files, found[0] if found else None
 
+# %% ../../nbs/2_data/56_geotiffs.ipynb #2cdb40f3
+def _read_places(files):
+    "Pairs of transform and coordinate system, and shapes (H,W), of rasters."
+    grids,shapes = [],[]
+    for o in files:
+        with open_raster(o) as r:
+            grids.append(georeference(r, o))
+            shapes.append((r.height,r.width))
+    return grids,shapes
+
 def geotiff_grids(
     path:str|Path, # As `load_geotiffs` takes it
     labels:str=None, # As well
 )->list: # Pairs: affine transform, coordinate system; (None, None) where a chip lies nowhere
     "Where the chips of a dataset lie."
-    res = []
-    for o in _find_files(path, labels)[0]:
-        with open_raster(o) as r: res.append(georeference(r, o))
-    return res
+    return _read_places(_find_files(path, labels)[0])[0]
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #7575ee41
 def _empty(path, n):
@@ -181,7 +193,7 @@ def valid_pixels(
     return [partial(valid, o) for o in _find_files(path, labels)[0]]
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #b080e88f
-def _read_masks(files, grids, shapes, outlines, column, classes, n):
+def _read_masks(files, grids, shapes, outlines, column, classes, all_bands):
     "Classes, and lazy masks and objects of the chips."
     geoms,found,crs = read_outlines(outlines, column)
     classes = list(classes or ['background', *(sorted(set(found)) if column else ['building'])])
@@ -200,7 +212,7 @@ def _read_masks(files, grids, shapes, outlines, column, classes, n):
     drawn = Cache(lambda i: ground.draw(shapes[i], *grids[i]), len(files), 5e8)
     def mask(i):
         res = class_of[drawn[i]]
-        empty = _empty(files[i], n)
+        empty = _empty(files[i], len(all_bands or ()))
         return res if empty is None else np.where(empty & (drawn[i] == 0), np.uint8(IGNORE), res)
     objects = Cache(lambda i: drop_small(drawn[i], 1), len(files), 0)
     return classes,Cache(mask, len(files), 2e8),objects
@@ -219,11 +231,7 @@ def load_geotiffs(
     "Chips of GeoTIFFs with polygons."
     files,outlines = _find_files(path, labels)
     names = [o.stem for o in files]
-    grids,shapes = [],[]
-    for o in files:
-        with open_raster(o) as r:
-            grids.append(georeference(r, o))
-            shapes.append((r.height,r.width))
+    grids,shapes = _read_places(files)
     groups = name_groups(names, group) if group else _block_groups(grids, shapes, names, block)
     images,bands = lazy_pictures(files, bands, all_bands)
     kw = dict(names=names, source=path, has_ignore=True, groups=groups)
@@ -232,10 +240,10 @@ def load_geotiffs(
     if lost := [n for n,(t,_) in zip(names, grids) if t is None]:
         raise BadInput(f'{path}: {len(lost):,} chips have no coordinates: {few(lost)}: '
                        'save GeoTIFFs, or name map tiles x-y-zoom')
-    n = len(all_bands or ())
-    classes,masks,objects = _read_masks(files, grids, shapes, outlines, column, classes, n)
+    classes,masks,objects = _read_masks(files, grids, shapes, outlines, column, classes, all_bands)
     return {'all': Chips(images, masks, bands, classes, objects=objects, **kw)}
 
+# %% ../../nbs/2_data/56_geotiffs.ipynb #d1821858
 def recognise_geotiffs(path:Path)->int:
     "Is this a file of outlines or a folder with one (2), or are its pictures all GeoTIFFs (1)?"
     if path.is_file(): return 2*(path.suffix.lower() in ('.geojson','.gpkg','.shp'))

@@ -49,10 +49,8 @@ def _follow_rings(after):
 
 # %% ../../nbs/2_data/40_polygons.ipynb #fd51000e
 def trace_outlines(
-    ids:np.ndarray, # (n,) int: parts, each of them 4-connected
-    at:np.ndarray, # (n,) int: corners, row*width+column
-    turns:np.ndarray, # (n,) int: as of `outline_corners`; added up per part and corner
-    width:int, # Corners in a row: W+1
+    ids, at, # (n,) int: parts, each of them 4-connected; corners, row*width+column
+    turns, width:int, # (n,) int, added up per part and corner; corners in a row: W+1
 )->tuple: # xy (m,2) int, rings closed; first point of each ring; first ring of each polygon
     "Outlines through corners: by id, outer ring first, from its uppermost, leftmost edge on."
     by = np.lexsort((at,ids))
@@ -102,6 +100,7 @@ def _simplify(polys, tolerance):
         limit /= 2
     return res
 
+# %% ../../nbs/2_data/40_polygons.ipynb #d80c4cf0
 def mask_to_polygons(
     mask:np.ndarray, # (H,W) mask or instances; every 4-connected part of one value is a polygon
     tolerance:float=0, # Pixels that the outline may move; 0: the exact pixel edges

@@ -29,6 +29,7 @@ def _save(path, arr, **kw):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(arr).save(path, **kw)
 
+# %% ../../nbs/2_data/88_sample_datasets.ipynb #b82eb9f0
 def _write_coco(folder, n_train, n_val, size, seed):
     "COCO files; map tiles in the names, every fourth a quarter of the one before."
     shapely = need('shapely', 'geo')
@@ -69,6 +70,7 @@ def _mosaic(n, size, seed):
     return Chips(images, [(o > 0).astype(np.uint8) for o in objects], ('R','G','B'), names=names,
                  objects=[drop_small(o, 1) for o in objects], has_ignore=True),houses
 
+# %% ../../nbs/2_data/88_sample_datasets.ipynb #4f591647
 def _write_geotiff(folder, n_train, n_val, size, seed):
     rasterio,geopandas,shapely = (need(o, 'geo') for o in ('rasterio','geopandas','shapely'))
     chips,houses = _mosaic(n_train+n_val, size, seed)

@@ -29,8 +29,7 @@ _PLOT = 64 # Pixels from street to street: 12 of street, two rows of houses with
 
 def _houses(rng, shape, dense):
     "Polygons (x, y) of houses along streets, and direction and offset of the streets."
-    angle = rng.random()*math.pi
-    offset = rng.random()*_PLOT
+    angle,offset = rng.random()*math.pi,rng.random()*_PLOT
     c,s = math.cos(angle),math.sin(angle)
     far = math.hypot(*shape)/2+_PLOT
     rings = []
@@ -219,6 +218,7 @@ def _cloud_chip(i, size, seed, places):
     band9 = .002+high*.07+low*.006+rng.normal(0, .0003, size)
     return np.dstack([img, band9, warm]).astype(np.float32)[...,places],mask
 
+# %% ../../nbs/2_data/86_samples.ipynb #fdf7b3c7
 def sample_clouds(
     n:int=16, size=256, seed:int=0,
     bands=CLOUD_BANDS, # Which, in which order; Sentinel-2's names work too, such as B04,B03,B02

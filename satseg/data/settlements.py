@@ -146,6 +146,7 @@ def _paint_town(rng, img, cls, site, shore):
     img[win][inside & ~built] = CROP_COLOURS[1]
     cls[win][inside & ~built] = FIELD
 
+# %% ../../nbs/2_data/82_settlements.ipynb #8d4c55e1
 def _town_colours(rng, u, v, block, hall):
     "Colours (H,W,3) of roofs and gardens and, where `hall`, of large roofs."
     lot = hash_ids(block, np.floor(u/2.4), np.floor(v/2.9))

@@ -44,6 +44,7 @@ def _find_files(path, images):
     folder = find_subfolder(root, ('train_v2','train',*IMAGE_FOLDERS)) or root
     return table,folder,find_subfolder(root, ('test_v2','test'))
 
+# %% ../../nbs/2_data/64_ships.ipynb #3ede62ff
 def _find_pictures(folder):
     "File name -> picture."
     files = sorted(folder.iterdir()) if folder else ()
@@ -65,13 +66,7 @@ def load_ships(
     if missing not in ('error','skip'):
         raise BadInput(f"missing: expected 'error' or 'skip', got {missing!r}")
     table,folder,test = _find_files(Path(path), images)
-    found = _find_pictures(folder)
-    if not found: raise BadInput(f'{folder}: expected pictures, found none')
-    rows = table and read_ship_csv(table)
-    if table and missing == 'error':
-        check_partners(table, ": add it, or say missing='skip'", row=rows, picture=found)
-    if table: found = {k: v for k,v in found.items() if k in rows}
-    if not found: raise BadInput(f'{table}: none of its {len(rows):,} images is in {folder}')
+    found,rows = _match_rows(table, folder, missing)
     def chips(found, where, rows=None):
         pictures,names = lazy_pictures(list(found.values()), bands, all_bands)
         kw = dict(bands=names, classes=classes, names=found, source=where, has_ignore=True)
@@ -80,6 +75,19 @@ def load_ships(
     res = {'all': chips(found, folder, rows)}
     if more := _find_pictures(test): res['test'] = chips(more, test)
     return res
+
+# %% ../../nbs/2_data/64_ships.ipynb #465957d6
+def _match_rows(table, folder, missing):
+    "Pictures by name and rows by name; no rows without a table."
+    found = _find_pictures(folder)
+    if not found: raise BadInput(f'{folder}: expected pictures, found none')
+    if table is None: return found,None
+    rows = read_ship_csv(table)
+    hint = ": add it, or say missing='skip'"
+    if missing == 'error': check_partners(table, hint, row=rows, picture=found)
+    found = {k: v for k,v in found.items() if k in rows}
+    if found: return found,rows
+    raise BadInput(f'{table}: none of its {len(rows):,} images is in {folder}')
 
 def _labelled_chips(pictures, rows, table, group, kw):
     "Chips with masks and objects out of the rows of a table."

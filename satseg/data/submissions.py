@@ -62,6 +62,7 @@ def _lines(path):
     except OSError as e: raise BadInput(f'{path}: expected a CSV file ({e.strerror})') from None
     finally: csv.field_size_limit(limit)
 
+# %% ../../nbs/2_data/44_submissions.ipynb #4c06a6f1
 def _rows(path, kind):
     "Row number (the header is row 1) and both fields of a submission file."
     header = ','.join(_COLUMNS[kind])
@@ -109,6 +110,7 @@ def _draw_ships(ships, shape, overlap=False):
         flat[pixels] = i
     return np.ascontiguousarray(flat.reshape(shape, order='F')),bad
 
+# %% ../../nbs/2_data/44_submissions.ipynb #a83bc010
 def ship_instances(
     ships:list, # `ShipRow`s of one image
     shape:tuple=(768,768), # (H,W) of the image; the challenge's
@@ -158,6 +160,7 @@ def _is_point(o):
     def number(v): return type(v) in (int,float) and abs(v) < 1e9
     return isinstance(o, list) and len(o) == 2 and all(map(number, o))
 
+# %% ../../nbs/2_data/44_submissions.ipynb #0d7ac3af
 def _polygon(points, shape):
     "The polygon that was read from a file, every rule checked; `shape` (H,W) or None limits it."
     shapely = need('shapely', 'geo')
@@ -194,6 +197,7 @@ def _read_buildings(path, shape=None):
             except BadInput as e: bad.append(f'row {row}: polygon {i}: {e}')
     return images,seen,bad
 
+# %% ../../nbs/2_data/44_submissions.ipynb #809e5525
 def read_building_csv(
     path:str|Path, # Building file
 )->dict: # Image id (str) -> list of shapely Polygons
