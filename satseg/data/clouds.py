@@ -58,6 +58,7 @@ def _read_lists(path):
             raise BadInput(f'{path}: row {i}: expected train, val or test, got {part[:40]!r}')
     return res
 
+# %% ../../nbs/2_data/68_clouds.ipynb #9ce075cd
 def read_split(
     lists, # Folder of train.txt ..., a .txt, .csv or .json, or a dict of part -> names
 )->dict: # Part -> list of names without suffix
@@ -80,6 +81,18 @@ def read_split(
     return res
 
 # %% ../../nbs/2_data/68_clouds.ipynb #9004bdb3
+_SHADOW_IDS = {'background': 0, 'ignore': IGNORE, 'class': 2}
+
+def _find_scenes(root):
+    "Names of the scenes, and whether they have masks."
+    found = [o.stem for o in sorted(require_folder(root/'subscenes').glob('*.npy'))]
+    if not found: raise BadInput(f'{root/"subscenes"}: expected .npy files, found none')
+    labelled = (root/'masks').is_dir()
+    masks = [o.stem for o in sorted((root/'masks').glob('*.npy'))]
+    if labelled: check_partners(root, image=found, mask=masks)
+    return found,labelled
+
+# %% ../../nbs/2_data/68_clouds.ipynb #9f0adede
 def load_clouds(
     path:str|Path, # Folder with subscenes/ and masks/
     bands=('B04','B03','B02','B08'), # Names of the bands wanted: those that nearly every sensor has
@@ -91,26 +104,21 @@ def load_clouds(
 )->dict[str,Chips]: # `all`, or the parts of `split`
     "Chips of the cloud mask catalogue, one per scene; `chips.cut(256)` makes windows."
     root = require_folder(path)
-    shadow_ids = dict(background=0, ignore=IGNORE)
-    shadow_ids['class'] = 2
-    if shadow not in shadow_ids:
+    if shadow not in _SHADOW_IDS:
         raise BadInput(f"shadow: expected 'background', 'class' or 'ignore', got {shadow!r}")
     n = 3 if shadow == 'class' else 2
     classes = tuple(classes or ('clear','cloud','shadow')[:n])
     if len(classes) != n: raise BadInput(f'classes: expected {n} names, got {",".join(classes)}')
-    found = [o.stem for o in sorted(require_folder(root/'subscenes').glob('*.npy'))]
-    if not found: raise BadInput(f'{root/"subscenes"}: expected .npy files, found none')
-    labelled = (root/'masks').is_dir()
-    masks = [o.stem for o in sorted((root/'masks').glob('*.npy'))]
-    if labelled: check_partners(root, image=found, mask=masks)
+    found,labelled = _find_scenes(root)
     parts = {'all': found} if split is None else read_split(split)
     if lack := [o for names in parts.values() for o in names if o not in set(found)]:
         raise BadInput(f'{split}: {len(lack):,} scenes are not in {root}: {few(lack)}')
     kw = dict(bands=tuple(bands or ('B04','B03','B02','B08')), classes=classes)
-    shadow_id = shadow_ids[shadow] if labelled else None
+    shadow_id = _SHADOW_IDS[shadow] if labelled else None
     return {part: _cloud_chips(root, names, all_bands, shadow_id, group, kw)
             for part,names in parts.items() if names}
 
+# %% ../../nbs/2_data/68_clouds.ipynb #3030a4c5
 def _cloud_chips(root, names, all_bands, shadow_id, group, kw):
     "Chips of some of the scenes."
     files = [root/'subscenes'/f'{o}.npy' for o in names]
