@@ -17,7 +17,7 @@ import numpy as np
 from ..core.display import escape_math
 from ..core.files import atomic_folder
 from ..core.tables import html_table, markdown_table, write_csv
-from ..models.model_info import has_border_class
+from ..models.model_info import has_border_class, is_presence_classifier
 from .metrics import ProbabilityHistogram
 from .plots import (
     SCORE_NAMES, plot_chips, plot_log, plot_precision_recall, plot_reliability, plot_threshold_curve)
@@ -31,14 +31,15 @@ def _facts(res, data):
     share = (total.positives.sum() if two else total.sum(1).max())/n
     name = info.classes[1 if two else total.sum(1).argmax()]
     trained = f'; trained on {info.trained_on}' if info.trained_on else ''
-    yield 'Data', f'{data}: {res.n} chips, {n:,} labelled pixels, {share:.1%} of them {name}'
+    unit = 'answers' if is_presence_classifier(info) else 'labelled pixels'
+    yield 'Data', f'{data}: {res.n} chips, {n:,} {unit}, {share:.1%} of them {name}'
     yield 'Model', f'{info.architecture}, bands {", ".join(info.bands)}{trained}'
     decision = f'{name} where the probability reaches the {res.rule}'
     yield 'Decision', decision if two else f'the {res.rule}'
     if res.remark: yield 'Classes', res.remark
     if res.tta: yield 'Views', 'mean over the eight flips and turns of every chip'
     if has_border_class(info): yield 'Pixels', f'{name} is inside and border together'
-    yield 'Pooling', 'pixels of all chips are counted together; nothing is averaged over chips or batches'
+    yield 'Pooling', f'{unit} of all chips are counted together, not averaged over chips or batches'
     trivial = '; '.join(f'"{k}" has an accuracy of {v["accuracy"]:.4f}, an IoU of {v["iou"]:.4f}'
                         for k,v in res.metrics()['trivial'].items())
     yield 'Without looking', f'{trivial}; a net must beat {"both" if two else "it"}'
