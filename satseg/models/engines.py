@@ -175,19 +175,15 @@ def _cache_folder():
                        'set SATSEG_CACHE')
     return path
 
-def file_hash(
-    path:str|Path, # Any file
-)->str: # 64 hexadecimal digits
-    "SHA-256 of a file's bytes."
+def file_hash(path:str|Path)->str:
+    "SHA-256 of a file's bytes, 64 hexadecimal digits."
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../../nbs/3_models/60_engines.ipynb #f66b8362
 _CACHE_VERSION = 2 # One more whenever `satseg.export` writes other files
 
-def as_onnx(
-    path:str|Path, # .pth, or .onnx, which is returned as it is
-)->Path: # .onnx
-    "An ONNX file of a model file, written by a process of its own if there is none in the cache."
+def as_onnx(path:str|Path)->Path:
+    "An ONNX file of a model file, written by a process of its own unless it is or has one."
     path = Path(path)
     if path.suffix.lower() == '.onnx': return path
     digest = file_hash(path)
@@ -207,16 +203,14 @@ def as_onnx(
 # %% ../../nbs/3_models/60_engines.ipynb #cb35522b
 ENGINES = 'openvino','onnxruntime','torch' # Fastest first, on a CPU
 
-def _is_installed(name): return importlib.util.find_spec(name) is not None
-
 def _pick_engine(onnx, device):
     "The fastest engine for a model file on a device; imports torch only if need be."
     signs = '/proc/driver/nvidia','/dev/kfd','/dev/dxg'
     may_have_gpu = sys.platform in ('darwin','win32') or any(map(os.path.exists, signs))
     gpu = may_have_gpu and pick_device().type != 'cpu' if device is None else device != 'cpu'
-    can_convert = _is_installed('onnx') and _is_installed('onnxruntime')
-    if not onnx and (gpu or not can_convert): return 'torch'
-    return 'openvino' if _is_installed('openvino') else 'onnxruntime'
+    here = [bool(importlib.util.find_spec(o)) for o in ('onnx','onnxruntime','openvino')]
+    if not onnx and (gpu or not all(here[:2])): return 'torch'
+    return 'openvino' if here[2] else 'onnxruntime'
 
 # %% ../../nbs/3_models/60_engines.ipynb #7366586d
 def load_engine(

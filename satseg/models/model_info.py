@@ -77,9 +77,7 @@ def info_from(
     if first['type'] == 'string_pattern_mismatch': words = 'expected printable text in one line'
     raise BadInput(f'{reason(first["loc"][0])}: {words}, got {preview(first["input"])}')
 
-def check_info(
-    info:ModelInfo, # About to be written
-):
+def check_info(info:ModelInfo):
     "Raise `BadInput` unless every field of `info` is of its kind."
     info_from(asdict(info))
 
@@ -102,29 +100,21 @@ def check_consistency(
                        f'{n_out} values per pixel out of the net: save it again')
 
 # %% ../../nbs/3_models/17_model_info.ipynb #fc07b60e
-def is_presence_classifier(
-    info:ModelInfo, # Of a model file
-)->bool: # Whether it answers once per chip
+def is_presence_classifier(info:ModelInfo)->bool:
     "Whether a model says for a whole chip if there is anything."
     return info.architecture == 'Classifier'
 
-def has_border_class(
-    info:ModelInfo, # Of a model file
-)->bool: # Classes background, something, border
-    "Whether a model tells touching objects apart."
+def has_border_class(info:ModelInfo)->bool:
+    "Whether a model tells touching objects apart: its classes are background, something, border."
     return len(info.classes) == 3 and info.classes[-1] == 'border'
 
-def output_classes(
-    info:ModelInfo, # Of a model file
-)->list: # Names without the border
-    "The classes of the masks that a model is judged by and writes."
+def output_classes(info:ModelInfo)->list:
+    "The classes of the masks that a model is judged by and writes: those without the border."
     return list(info.classes[:2] if has_border_class(info) else info.classes)
 
 # %% ../../nbs/3_models/17_model_info.ipynb #5e12839b
-def model_task(
-    info:ModelInfo, # Of any age
-)->str: # One of `TASKS`
-    "What a model is for."
+def model_task(info:ModelInfo)->str:
+    "What a model is for, one of `TASKS`; older files leave it to their classes."
     if info.task: return info.task
     if is_presence_classifier(info): return 'presence'
     if len(output_classes(info)) > 2: return 'multiclass'
