@@ -125,20 +125,20 @@ class RasterBands:
         self._close_parts()
         for r in self.open.values(): r.close()
 
-# %% ../../nbs/2_data/18_grids.ipynb #0bc2f33e
-@patch
-def divide(self:RasterBands, nodata):
-    "Put bands that are read together into parts, by what means nodata."
-    groups,self.has_nodata = {},False
-    self._close_parts()
-    for i,b in enumerate(self.bands):
-        with gdal_errors(b.path): key = self._key(b, self.open[b.path], nodata, self.grids[b.path])
-        groups.setdefault(key, []).append((i,b.index))
-    self.dtypes = [np.dtype(o) for _,o,*_ in groups]
-    for (path,dtype,value,_),o in groups.items():
-        self.parts.append(self._part(path, np.dtype(dtype), *zip(*o), float(value) if value
-            else None, self.grids[path], nodata))
+    def divide(self, nodata):
+        "Put bands that are read together into parts, by what means nodata."
+        groups,self.has_nodata = {},False
+        self._close_parts()
+        for i,b in enumerate(self.bands):
+            with gdal_errors(b.path):
+                key = self._key(b, self.open[b.path], nodata, self.grids[b.path])
+            groups.setdefault(key, []).append((i,b.index))
+        self.dtypes = [np.dtype(o) for _,o,*_ in groups]
+        for (path,dtype,value,_),o in groups.items():
+            self.parts.append(self._part(path, np.dtype(dtype), *zip(*o), float(value) if value
+                else None, self.grids[path], nodata))
 
+# %% ../../nbs/2_data/18_grids.ipynb #3208d415
 @patch
 def _key(self:RasterBands, b, r, nodata, here):
     "Bands with the same key are read together: file, type, nodata, band if it is warped."
@@ -152,7 +152,6 @@ def _key(self:RasterBands, b, r, nodata, here):
     alone = value is not None and not _same(here, self.grid)
     return b.path,dtype,'' if value is None else repr(float(value)),b.index if alone else 0
 
-# %% ../../nbs/2_data/18_grids.ipynb #3208d415
 @patch
 def _part(self:RasterBands, path, dtype, places, indexes, value, here, nodata):
     r = self.open[path]

@@ -108,11 +108,9 @@ def check_pointer(
         if os.path.isfile(f'{path}{o}')]
     if b'<vrtdataset' in head.lower():
         for name in dict.fromkeys(_named(_vrt(path))):
-            # GDAL tries one or the other
             there = [o for o in (Path(path.parent, name), Path(name)) if o.is_file()]
             if not there or name != name.strip() or re.match(r'\w\w+:', name):
-                raise BadInput(f'expected plain files, it names {name[:100]!r}, which is none',
-                    path)
+                raise BadInput(where=path, expected='plain files', got=f'the name {name[:100]!r}')
             inner += there
     elif head[:1] in (b'<',b'{') or seen and not head.startswith(_STARTS):
         text = 'expected a raster, this is a text or format that may lead elsewhere'
@@ -259,11 +257,11 @@ def georeference(
     path:str|Path, # Its file
 )->tuple: # Affine transform and coordinate system; (None, None) if it lies nowhere
     "Where a raster lies, as the file says, or by its name for a map tile."
-    from rasterio.transform import from_bounds
     if r.crs and not r.transform.is_identity: return r.transform, r.crs
     tile = map_tile(Path(path).stem)
     if not tile: return None, None
     _,x,y,z = tile
     edge,half = 40075016.685578488/2**z,20037508.342789244 # Metres at the equator
     bounds = x*edge-half, half-(y+1)*edge, (x+1)*edge-half, half-y*edge
-    return from_bounds(*bounds, r.width, r.height), need('rasterio.crs', 'geo').CRS.from_epsg(3857)
+    transform = need('rasterio.transform', 'geo').from_bounds(*bounds, r.width, r.height)
+    return transform, need('rasterio.crs', 'geo').CRS.from_epsg(3857)

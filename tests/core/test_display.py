@@ -3,8 +3,10 @@ of color vision deficiency" (IEEE TVCG 2009), at full severity, compared by the 
 import numpy as np
 import pytest
 
-from satseg.core.display import class_colours
-from satseg.core.display import ERROR_COLOURS
+from satseg.core.display import ERROR_COLOURS, class_colours, overlay, show_pictures
+from satseg.core.errors import BadInput
+
+RNG = np.random.default_rng(0)
 
 SEEN = dict(  # Of linear red, green and blue; the paper's Table 1, severity 1.0
     everybody=np.eye(3),
@@ -43,3 +45,27 @@ def test_class_colours(kind):
     assert closest(class_colours(15), kind) > 6  # Those that repeat darker are close for some: name them in a legend
     d = distances(class_colours(15), kind)
     assert min(d[i,i+1] for i in range(14)) > 10
+
+
+def test_overlay():
+    rgb = RNG.integers(0, 256, (4, 5, 3)).astype(np.uint8)
+    mask = np.array([[0, 1, 2, 255, 9]]*4)
+    got = overlay(rgb, mask, class_colours(3))
+    assert got.dtype == np.uint8 and np.array_equal(got[:, [0, 3, 4]], rgb[:, [0, 3, 4]])
+    assert np.abs(got[:, 1] - (rgb[:, 1]/2 + np.array(class_colours(3)[1])/2)).max() <= .5
+    assert np.array_equal(overlay(rgb, mask, class_colours(3), alpha=1)[0, 2], class_colours(3)[2])
+    assert np.array_equal(overlay(rgb, mask, class_colours(3), alpha=0), rgb)
+    with pytest.raises(BadInput, match='differ in size'): overlay(rgb, mask[:2], class_colours(3))
+
+
+def test_class_colours_differ():
+    for n in (1, 2, 8, 22): assert len(class_colours(n)) == n == len(set(class_colours(n)))
+    assert all(0 <= v <= 255 and type(v) is int for c in class_colours(30) for v in c)
+
+
+def test_show_pictures():
+    import matplotlib.pyplot as plt
+    fig = show_pictures({k: np.zeros((8, 16, 3), np.uint8) for k in 'abc'}, dict(road=(255, 0, 0)), cols=2)
+    assert [ax.get_title() for ax in fig.axes] == ['a', 'b', 'c', ''] and not fig.axes[3].axison
+    assert [t.get_text() for t in fig.legends[0].get_texts()] == ['road'] and not plt.get_fignums()
+    with pytest.raises(BadInput, match='at least one picture'): show_pictures({})

@@ -15,7 +15,11 @@ import numpy as np
 import pytest
 
 from satseg.core.errors import BadInput
-from satseg.data.pickles import load_pickle
+from satseg.data.bands import true_colour
+from satseg.data.chips import Chips, show_chips
+from satseg.data.pickles import load_pickle, save_pickle
+from satseg.data.splits import class_shares
+from satseg.models.statistics import band_stats
 from satseg.data.unpickle import _OPCODES, safe_unpickle
 
 SENTINEL = 'the_file_ran'  # made in the working folder if a file's code runs; tests work in tmp_path
@@ -357,3 +361,95 @@ def test_memory_is_one_copy(protocol, tmp_path, root):
     path.write_bytes(pickle.dumps({'train': [{k: v.copy() for k, v in chip.items()} for _ in range(n)], 'val': [chip]}, protocol))
     used = int(subprocess.run([sys.executable, '-c', MEMORY, str(path)], cwd=root, capture_output=True, text=True, check=True).stdout)
     assert used < 1.3*path.stat().st_size + 30e6
+
+
+# Chips written and read
+RNG = np.random.default_rng(0)
+IMAGES = [RNG.integers(0, 3000, (h, 8, 3)).astype(t) for h, t in zip((6, 7, 8, 9, 10), ('f8', 'u2', 'i4', '>f4', 'i8'))]
+MASKS = [RNG.integers(0, 2, i.shape[:2]).astype(t) for i, t in zip(IMAGES, ('i8', 'u1', 'b1', 'f4', '>i2'))]
+CHIPS = Chips(IMAGES, MASKS)
+
+
+class Lazy:
+    "A reader that makes its arrays when asked, and counts."
+    def __init__(self, n): self.n, self.asked = n, []
+    def __len__(self): return self.n
+
+    def __getitem__(self, i):
+        self.asked.append(i)
+        return np.full((4, 4, 3), i)
+
+
+def test_save_and_load(tmp_path):
+    path = tmp_path/'a.pickle'
+    save_pickle(path, {'train': CHIPS[:3], 'val': CHIPS[3:]})
+    parts = load_pickle(path)
+    for name, chips in (('train', CHIPS[:3]), ('val', CHIPS[3:])):
+        assert parts[name].names == [f'{name}[{i}]' for i in range(len(chips))]
+        for i in range(len(chips)):
+            got, want = parts[name].raw(i), chips.raw(i)
+            assert all(np.array_equal(g, w) for g, w in zip(got, want))
+    plain = pickle.loads(path.read_bytes())  # anybody can read it
+    assert list(plain) == ['train', 'val'] and plain['train'][1]['image'].dtype == np.uint16
+
+
+def test_names_of_bands_and_classes_come_back(tmp_path):
+    path = tmp_path/'a.pickle'
+    chips = Chips(IMAGES, MASKS, 'RGB', ('sea', 'ship'), groups=list('aabbc'), colours=[(1, 2, 3), (4, 5, 6)], has_ignore=True)
+    save_pickle(path, dict(train=chips, val=chips[:1]))
+    for got in load_pickle(path, classes=('background', 'building')).values():
+        assert got.bands == ('R', 'G', 'B') and got.classes == ('sea', 'ship') and got.colours == chips.colours and got.has_ignore
+        assert got.groups == chips.groups[:len(got)]
+        assert np.array_equal(true_colour(got[0].image, got.bands), true_colour(chips[0].image, chips.bands))
+    got = load_pickle(path, bands='BR')['train']
+    assert got.bands == ('B', 'R') and np.array_equal(got[1].image, chips[1].image[[2, 0]])
+    with pytest.raises(BadInput, match='a.pickle: expected bands out of R,G,B, got B02,B03,B04'): load_pickle(path, bands=('B02', 'B03', 'B04'))
+
+
+@pytest.mark.parametrize('about', [7, [], {'bands': 'RGB'}, dict(bands=['a', 'b', 'c'], classes=['a', 3], colours=[], has_ignore=False),
+    dict(bands=['a\n', 'b', 'c'], classes=['a', 'b'], colours=[(0, 0, 0)]*2, has_ignore=False), dict(bands=['a', 'b', 'c'], classes=['a', 'b'], colours=[9], has_ignore=False),
+    dict(bands=np.zeros(3), classes=['a', 'b'], colours=[], has_ignore=False)])
+def test_a_damaged_about_is_one_line(about, tmp_path):
+    path = tmp_path/'a.pickle'
+    good = dict(bands=list('abc'), classes=['a', 'b'], colours=[(0, 0, 0)]*2, has_ignore=False)
+    path.write_bytes(pickle.dumps([dict(image=IMAGES[0], about=o) for o in (good, about)]))
+    with pytest.raises(BadInput, match="a.pickle: .*'about'"): load_pickle(path)
+
+
+def test_save_lists_and_images_alone(tmp_path):
+    path = tmp_path/'a.pickle'
+    save_pickle(path, {'all': Chips(Lazy(2))})
+    assert [list(o) for o in pickle.loads(path.read_bytes())] == [['image', 'about']]*2
+    got = load_pickle(path)['all']
+    assert not got.has_masks and got[1].image.max() == 1
+
+
+def test_a_broken_save_leaves_the_old_file(tmp_path):
+    path = tmp_path/'a.pickle'
+    path.write_text('old')
+    with pytest.raises(BadInput, match="'train' and 'val'"): save_pickle(path, {'train': CHIPS})
+    class Unpicklable(Lazy):
+        def __getitem__(self, i): return np.array([lambda: 0])
+    with pytest.raises(Exception): save_pickle(path, {'all': Chips(Unpicklable(1))})
+    assert [o.name for o in tmp_path.iterdir()] == ['a.pickle'] and path.read_text() == 'old'
+
+
+def test_bands_and_classes_are_the_callers(tmp_path):
+    path = tmp_path/'a.pickle'
+    path.write_bytes(pickle.dumps([dict(image=np.zeros((2, 2, 1)), mask=np.full((2, 2), 2))]))
+    got = load_pickle(path, bands=['B08'], classes=['ground', 'road', 'water'])['all']
+    assert got.bands == ('B08',) and got.classes == ('ground', 'road', 'water') and got[0].mask.max() == 2
+
+
+def test_real_pickle(real_data):
+    path = real_data/'s2_builtup'/'dataset.pickle'
+    if not path.is_file(): pytest.skip(f'no {path}')
+    parts = load_pickle(path)
+    assert {k: len(v) for k, v in parts.items()} == {'train': 15, 'val': 5}
+    for chips in parts.values():
+        for chip in chips: assert chip.image.shape == (3, 256, 256) and chip.mask.shape == (256, 256) and set(np.unique(chip.mask)) <= {0, 1}
+    stats = band_stats(parts['train'])
+    assert stats.bands == ['B02', 'B03', 'B04'] and all(500 < m < 1200 for m in stats.mean) and all(100 < s < 400 for s in stats.std)
+    assert stats.mean[0] > stats.mean[1] > stats.mean[2]  # haze makes blue the brightest over forest: the order is B, G, R
+    assert .05 < class_shares(parts['train'])['building'] < .2
+    assert len(show_chips(parts['val'], n=2).axes) == 4
