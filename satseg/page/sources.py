@@ -216,6 +216,8 @@ _DATASETS = '.pickle','.pkl','.csv','.json','.geojson','.gpkg','.shp'
 
 def _find_kind(path):
     "'scene', or a kind of dataset."
+    if path.suffix.lower() == '.txt' and path.is_file(): # A list of other files
+        raise BadInput(f'{path}: expected a picture or a dataset, found a text file')
     if path.is_file(): return kind_of(path) if path.suffix.lower() in _DATASETS else 'scene'
     try: kind = kind_of(path)
     except BadInput:
