@@ -173,8 +173,8 @@ def read(self:_Masks, path):
     grey = a.ndim == 3 and (a.shape[2] == 1 or self.table is None and (a[...,:1] == a).all())
     if grey: a = a[...,0]
     lossy = path.suffix.lower() in ('.jpg','.jpeg')
-    painted = a.ndim == 3 or palette is not None and self.table is not None
-    kind = self.kind or ('colours' if painted else '255' if lossy else 'ids')
+    coloured = a.ndim == 3 or palette is not None and self.table is not None
+    kind = self.kind or ('colours' if coloured else '255' if lossy else 'ids')
     try:
         if kind == 'colours': return self.from_colours(a, palette)
         if a.ndim == 3: raise BadInput(f'expected ids, got {a.shape[2]} bands: give colours=')
@@ -206,17 +206,17 @@ def from_white(self:_Masks, a):
 # %% ../../nbs/2_data/52_folders.ipynb #911798fa
 @patch
 def from_colours(self:_Masks, a, palette):
-    "A painted mask."
+    "A mask of colours."
     if palette is not None:
         if a.max() >= len(palette): raise BadInput('damaged, an index beyond the palette')
         a = palette[a]
     if a.ndim != 3 or a.shape[2] < 3 or a.dtype != np.uint8:
-        raise BadInput(f'expected a painted mask (H,W,3) uint8, got {a.dtype} of shape {a.shape}')
+        raise BadInput(f'expected a coloured mask (H,W,3) uint8, got {a.dtype} of shape {a.shape}')
     if self.table is None:
         k = 1 + max(a.shape)//256 # A look is enough
         seen = np.unique(a[::k,::k,:3].reshape(-1, 3), axis=0)
         shown = few('#%02X%02X%02X' % tuple(o) for o in seen)
-        raise BadInput(f'painted with {shown}: give their classes in colours.json or colours=')
+        raise BadInput(f'the colours {shown}: give their classes in colours.json or colours=')
     return self.place[colours_to_ids(a[...,:3], self.table, self.tolerance, self.unknown)]
 
 # %% ../../nbs/2_data/52_folders.ipynb #f6096f19

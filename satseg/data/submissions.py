@@ -63,20 +63,24 @@ def _lines(path):
     finally: csv.field_size_limit(limit)
 
 # %% ../../nbs/2_data/44_submissions.ipynb #4c06a6f1
-def _rows(path, kind):
-    "Row number (the header is row 1) and both fields of a submission file."
+def _rows(path, kind, bad):
+    "Row number (the header is row 1) and both fields; rows without them become problems in `bad`."
     header = ','.join(_COLUMNS[kind])
     row = 0
     for row,fields in _lines(path):
-        where = f'{path}: row {row}'
         if row == 1 and tuple(fields) != _COLUMNS[kind]:
-            raise BadInput(f'{where}: expected the header {header}, got {",".join(fields)!r:.60}')
+            got = ','.join(fields)
+            raise BadInput(f'{path}: row 1: expected the header {header}, got {got!r:.60}')
         if row == 1 or not fields: continue
         if len(fields) != 2:
-            raise BadInput(f'{where}: expected 2 columns, got {len(fields)}: quote the second')
-        if not fields[0].strip(): raise BadInput(f'{where}: has no {_COLUMNS[kind][0]}')
-        yield row,*fields
+            bad.append(f'row {row}: expected 2 columns, got {len(fields)}: quote the second')
+        elif not fields[0].strip(): bad.append(f'row {row}: has no {_COLUMNS[kind][0]}')
+        else: yield row,*fields
     if not row: raise BadInput(f'{path}: expected the header {header}, the file is empty')
+
+def _check(path, bad):
+    "Raise `BadInput` with the first problem."
+    if bad: raise BadInput(f'{path}: {bad[0]}' if path else bad[0])
 
 # %% ../../nbs/2_data/44_submissions.ipynb #4141b570
 class ShipRow(NamedTuple):
@@ -88,10 +92,11 @@ def read_ship_csv(
     path:str|Path, # Ship file: training masks or a submission
 )->dict: # Image name -> list of `ShipRow`, empty where there is no ship
     "The rows of a ship file by image; their run lengths are checked when they are decoded."
-    res = {}
-    for row,name,text in _rows(path, 'ships'):
+    res,bad = {},[]
+    for row,name,text in _rows(path, 'ships', bad):
         ships = res.setdefault(name, [])
         if text.strip(): ships.append(ShipRow(row, text))
+    _check(path, bad)
     return res
 
 # %% ../../nbs/2_data/44_submissions.ipynb #ccd53d0f
@@ -119,7 +124,7 @@ def ship_instances(
 )->np.ndarray: # (H,W) int32: ship 1, 2, 3 ... in the order of the rows
     "The ships of one image as instances."
     ids,bad = _draw_ships(ships, shape, overlap)
-    if bad: raise BadInput(f'{source}: {bad[0]}' if source else bad[0])
+    _check(source, bad)
     return ids
 
 # %% ../../nbs/2_data/44_submissions.ipynb #a35a0bcd
@@ -181,10 +186,10 @@ def _polygon(points, shape):
 # %% ../../nbs/2_data/44_submissions.ipynb #e8542c3c
 def _repeated(name, row): return f'image {name!r:.60} has a row already (row {row})'
 
-def _read_buildings(path, shape=None):
-    "Polygons by image, the first row of each image, and problems, one line each."
-    images,seen,bad = {},{},[]
-    for row,name,text in _rows(path, 'buildings'):
+def _read_buildings(rows, shape, bad):
+    "Polygons by image, and the first row of each image; problems go to `bad`."
+    images,seen = {},{}
+    for row,name,text in rows:
         if name in seen: bad.append(f'row {row}: {_repeated(name, seen[name])}')
         seen.setdefault(name, row)
         polygons = images.setdefault(name, [])
@@ -195,30 +200,29 @@ def _read_buildings(path, shape=None):
         for i,o in enumerate(lists, 1):
             try: polygons.append(_polygon(o, shape))
             except BadInput as e: bad.append(f'row {row}: polygon {i}: {e}')
-    return images,seen,bad
+    return images,seen
 
 # %% ../../nbs/2_data/44_submissions.ipynb #809e5525
 def read_building_csv(
     path:str|Path, # Building file
 )->dict: # Image id (str) -> list of shapely Polygons
     "The polygons of a building file."
-    images,_,bad = _read_buildings(path)
-    if bad: raise BadInput(f'{path}: {bad[0]}')
+    bad = []
+    images,_ = _read_buildings(_rows(path, 'buildings', bad), None, bad)
+    _check(path, bad)
     return images
 
 # %% ../../nbs/2_data/44_submissions.ipynb #15fc408f
-def _check_ships(path, shape=None):
-    "Nothing, the first row of each image, and problems, one line each."
+def _check_ships(rows, shape, bad):
+    "Runs by image, and the first row of each image; problems go to `bad`."
     images = {}
-    for row,name,text in _rows(path, 'ships'):
-        images.setdefault(name, []).append(ShipRow(row, text))
-    bad = []
+    for row,name,text in rows: images.setdefault(name, []).append(ShipRow(row, text))
     for name,ships in images.items():
         if len(ships) > 1 and not all(o.runs.strip() for o in ships):
             repeated = _repeated(name, ships[0].row)
             bad.append(f'row {ships[1].row}: {repeated}, and one of them has no ship')
         bad += _draw_ships(ships, shape or (768,768))[1]
-    return None,{name: o[0].row for name,o in images.items()},bad
+    return images,{name: o[0].row for name,o in images.items()}
 
 def _unlisted(seen, ids):
     "Problems of a file with the images `seen` (name -> row), where `ids` lists those asked for."
@@ -242,12 +246,14 @@ def validate(
             raise BadInput(f'{o}: expected a CSV file, found {found}')
     if kind not in (None,*_COLUMNS):
         raise BadInput(f'kind: expected ships or buildings, got {kind!r:.60}')
+    rows,bad,stop = [],[],[]
     try:
         header = tuple(next(_lines(path), (1,()))[1])
-        if kind is None: kind = {v: k for k,v in _COLUMNS.items()}.get(header)
+        kind = kind or {v: k for k,v in _COLUMNS.items()}.get(header)
         if kind is None:
             return [f'row 1: expected the header of ships or buildings, got {str(header):.60}']
-        _,seen,bad = (_check_ships if kind == 'ships' else _read_buildings)(path, shape)
-    except BadInput as e: return [str(e).removeprefix(f'{path}: ')]
+        for row in _rows(path, kind, bad): rows.append(row)
+    except BadInput as e: stop = [str(e).removeprefix(f'{path}: ')] # The rest cannot be read
+    _,seen = (_check_ships if kind == 'ships' else _read_buildings)(rows, shape, bad)
     bad.sort(key=lambda o: int(o.split(':')[0][4:]))
-    return bad + (_unlisted(seen, ids) if ids else [])
+    return bad + (stop or (_unlisted(seen, ids) if ids else []))

@@ -94,7 +94,7 @@ def paint_landscape(
     water:tuple=None, # Kinds for `shore_distance`; None draws them
     settled:bool=True, # Paint roads and houses as well
 )->tuple: # img (H,W,3) float32, cls (H,W) uint8, shore (H,W) float32, direction of light in radians
-    "Ground, water and settlements; ships and clouds are painted on it."
+    "Ground, water and settlements; ships and clouds come later."
     crops = rng.random()
     share = math.exp(min(rng.normal(math.log(.075), .85), math.log(.35)))
     sun = math.radians(rng.uniform(-115, -95)) # The light travels north and a little west

@@ -1,4 +1,4 @@
-"""Painted scenes: the same seed gives the same scene, the mask is what was painted, the values look like readings."""
+"""Synthetic scenes: the same seed gives the same scene, the mask is exact, the values look like readings."""
 import hashlib
 import pickle
 
@@ -14,7 +14,7 @@ from satseg.data.synthetic import cloud_opacity, sample_chips, sample_scene, wri
 
 @pytest.fixture(scope='module')
 def scenes():
-    "64 scenes, painted once for this file."
+    "64 scenes, made once for this file."
     return [sample_scene(256, np.random.SeedSequence((7, i))) for i in range(64)]
 
 
