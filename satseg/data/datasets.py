@@ -18,8 +18,8 @@ from .folders import load_folders, recognise_folders
 from .geotiffs import geotiff_grids, load_geotiffs, recognise_geotiffs
 from .coco import load_coco, recognise_coco
 from .ships import load_ships, recognise_ships
-from .clouds import load_clouds, recognise_clouds
-from .band_files import band_grids, band_scenes, load_bands, recognise_bands
+from .clouds import load_clouds
+from .band_files import band_grids, band_scenes, load_bands
 
 # %% ../../nbs/2_data/76_datasets.ipynb #a6e2c61b
 def _find_pickles(path):
@@ -42,11 +42,11 @@ class Format(NamedTuple):
 # %% ../../nbs/2_data/76_datasets.ipynb #cc10f3ba
 FORMATS = dict(
     pickle=Format(lambda path: 2*bool(_find_pickles(path)), _load_pickle),
-    clouds=Format(recognise_clouds, load_clouds),
+    clouds=Format(lambda path: 2*(path/'subscenes').is_dir(), load_clouds),
     ships=Format(recognise_ships, load_ships),
     geotiffs=Format(recognise_geotiffs, load_geotiffs),
     folders=Format(recognise_folders, load_folders), # Before bands: a grid may have a cell B1
-    bands=Format(recognise_bands, load_bands),
+    bands=Format(lambda path: 2*(path.is_dir() and bool(band_scenes(path))), load_bands),
     coco=Format(recognise_coco, load_coco))
 
 # %% ../../nbs/2_data/76_datasets.ipynb #64cbaa3d

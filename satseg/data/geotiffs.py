@@ -26,7 +26,7 @@ from .rasters import georeference, open_raster
 from .splits import name_groups
 from .instances import drop_small
 from .polygons import polygons_to_instances
-from .folders import find_subfolder, require_folder
+from .folders import find_subfolder, list_pictures, require_folder
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #47001693
 _VECTORS = {'.geojson': b'{', '.json': b'{', '.gpkg': b'SQLite format 3', '.shp': b'\0\0\'\n'}
@@ -152,8 +152,7 @@ def _find_files(path, labels):
         names = few(o.name for o in found)
         raise BadInput(f'{root}: expected one file of outlines, found {names}: say labels=')
     folder = find_subfolder(root, ('images','chips','image')) or root
-    files = [o for o in sorted(folder.iterdir()) if o.suffix.lower() in ('.tif','.tiff','.jp2')]
-    files = [o for o in files if not o.name.startswith('.')]
+    files = list_pictures(folder, ('.tif','.tiff','.jp2'))
     if not files: raise BadInput(f'{folder}: expected GeoTIFF chips (.tif), found none')
     return files, found[0] if found else None
 

@@ -14,11 +14,12 @@ import numpy as np
 from ..core.errors import BadInput, few
 from .arrays import Cache
 from .chips import Chips
-from .pictures import PICTURES, lazy_pictures
+from .pictures import lazy_pictures
 from .splits import name_groups
 from .overlaps import find_overlaps, overlap_groups
 from .submissions import read_ship_csv, ship_instances
-from .folders import IMAGE_FOLDERS, check_partners, find_subfolder, require_folder
+from .folders import (
+    IMAGE_FOLDERS, check_partners, find_subfolder, list_pictures, require_folder)
 
 # %% ../../nbs/2_data/64_ships.ipynb #c98f964d
 def _is_table(path):
@@ -44,12 +45,6 @@ def _find_files(path, images):
     folder = find_subfolder(root, ('train_v2','train',*IMAGE_FOLDERS)) or root
     return table,folder,find_subfolder(root, ('test_v2','test'))
 
-# %% ../../nbs/2_data/64_ships.ipynb #3ede62ff
-def _find_pictures(folder):
-    "File name -> picture."
-    files = sorted(folder.iterdir()) if folder else ()
-    return {o.name: o for o in files if o.suffix.lower() in PICTURES and not o.name.startswith('.')}
-
 # %% ../../nbs/2_data/64_ships.ipynb #c424294e
 def load_ships(
     path:str|Path, # Folder with the CSV and the pictures, or the CSV
@@ -73,13 +68,14 @@ def load_ships(
         if rows is None: return Chips(pictures, **kw)
         return _labelled_chips(pictures, rows, str(table), group, kw)
     res = {'all': chips(found, folder, rows)}
-    if more := _find_pictures(test): res['test'] = chips(more, test)
+    more = {o.name: o for o in list_pictures(test)} if test else {}
+    if more: res['test'] = chips(more, test)
     return res
 
 # %% ../../nbs/2_data/64_ships.ipynb #465957d6
 def _match_rows(table, folder, missing):
     "Pictures by name and rows by name; no rows without a table."
-    found = _find_pictures(folder)
+    found = {o.name: o for o in list_pictures(folder)}
     if not found: raise BadInput(f'{folder}: expected pictures, found none')
     if table is None: return found,None
     rows = read_ship_csv(table)
