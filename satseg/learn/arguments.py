@@ -75,6 +75,7 @@ def recipe_model(
         words = f'{o.architecture} refuses {o.arguments} ({reason(e)})'
         raise BadInput(f'model.arguments: {words}') from None
 
+# %% ../../nbs/5_learn/75_arguments.ipynb #154395e8
 def train_arguments(
     recipe:Recipe, # Checked
     chips:Chips, # Train

@@ -43,6 +43,13 @@ def color_jitter(
     def draw(): return .75*normal(1) + .25*normal(xb.shape[1])
     return xb*torch.exp(contrast*draw()) + brightness*draw()
 
+# %% ../../nbs/5_learn/20_augment.ipynb #1bfac21e
+def _random_dihedral(xb, yb, ks):
+    "Put every chip, image and mask alike, into one of the positions `ks`."
+    allowed = [k for k in ks if xb.shape[-1] == xb.shape[-2] or k % 2 == 0]
+    ks = [allowed[i] for i in torch.randint(len(allowed), (len(xb),))]
+    return tuple(torch.stack([dihedral(o, k) for o,k in zip(b, ks)]) for b in (xb, yb))
+
 # %% ../../nbs/5_learn/20_augment.ipynb #8a217c8b
 class Augment:
     "Random flips, turns, scales and colour jitter for a batch of images and masks."
@@ -58,12 +65,9 @@ class Augment:
     def __call__(self,
         xb:Tensor, # (B,C,H,W) normalised images
         yb:Tensor, # (B,H,W) class ids
-    )->tuple[Tensor,Tensor]: # The same shapes: chips that are not square never lie on their side
+    )->tuple[Tensor,Tensor]: # The same shapes
         "Change every chip of the batch in its own way."
-        if self.dihedral:
-            allowed = [k for k in self.dihedral if xb.shape[-1] == xb.shape[-2] or k % 2 == 0]
-            ks = [allowed[i] for i in torch.randint(len(allowed), (len(xb),))]
-            xb,yb = (torch.stack([dihedral(o, k) for o,k in zip(b, ks)]) for b in (xb, yb))
+        if self.dihedral: xb,yb = _random_dihedral(xb, yb, self.dihedral)
         if self.random_scale:
             lo,hi = map(math.log, self.random_scale)
             scale = torch.exp(lo + (hi-lo)*torch.rand(len(xb), device=xb.device))

@@ -45,8 +45,7 @@ def segmentation_learner(
     precision = precision or ('half' if torch.device(dls.device).type == 'cuda' else 'full')
     cbs = [ChannelsLast(), *precision_callback(precision, dls.device)]
     if augment: cbs.append(AugmentBatch(augment))
-    presence = isinstance(model, Classifier)
-    if presence: cbs.append(ChipTarget())
+    if presence := isinstance(model, Classifier): cbs.append(ChipTarget())
     metrics = [PooledMetric(o) for o in ('iou','dice','accuracy')[:2+presence]]
     return SegmentationLearner(dls, model, LOSSES.get(loss, loss), OPTIMISERS[opt], wd=wd, cbs=cbs,
                                metrics=metrics, path=Path(path))

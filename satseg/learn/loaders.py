@@ -48,7 +48,7 @@ class ChipDataset:
 class ChipLoader(TfmdDL):
     "fastai's `TfmdDL` over a `ChipDataset`, with pictures."
     def _show(self, xs, masks, titles, nrows=None, **kwargs):
-        "Draw normalised chips (B,C,H,W), each with a mask (None: no mask) painted over it."
+        "Draw normalised chips (B,C,H,W), each with a mask (None: no mask) over it."
         import matplotlib.pyplot as plt
         from matplotlib.patches import Patch
         chips,stats = self.dataset.chips,self.dataset.stats
@@ -83,6 +83,7 @@ def _check_parts(train, valid, bs, stats, weights):
     if weights is not None and len(weights) != len(train):
         raise BadInput(f'expected {len(train)} weights, one per chip, got {len(weights)}')
 
+# %% ../../nbs/5_learn/50_loaders.ipynb #bf77598e
 def chip_loaders(
     train:Chips, # What the net learns from
     valid:Chips, # What epoch and threshold are chosen on, never the test
@@ -115,7 +116,7 @@ def show_batch(self:ChipLoader,
     augment=None, # An `Augment`: chips as the net meets them; None: as they are
     **kwargs # For the figure: nrows, ncols, figsize
 ):
-    "Chips of a batch, with their classes painted over them."
+    "Chips of a batch, with their classes drawn over them."
     if unique: b = self.do_batch([self.do_item(self.get_idxs()[0])]*max_n)
     xs,ys = augment(*(b or self.one_batch())) if augment else b or self.one_batch()
     masks = list(ys[:max_n].cpu().numpy())

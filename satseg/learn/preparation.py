@@ -54,13 +54,14 @@ def training_windows(
 
 # %% ../../nbs/5_learn/40_preparation.ipynb #084b6c1f
 def _labelled_part(parts, key, name):
-    "One part of a dataset; groups that nobody named are those of this part alone."
+    "One part of a dataset; a chip without a group is one of its own, in this part alone."
     if name not in parts: raise BadInput(f'split.{key}: no {name}{did_you_mean(name, list(parts))}')
     res = parts[name][:]
     if not res.has_masks: raise BadInput(f'split.{key}: expected masks, the part {name} has none')
     if res.groups == res.names: res.groups = [f'{name}/{o}' for o in res.names]
     return res
 
+# %% ../../nbs/5_learn/40_preparation.ipynb #9deff92a
 def split_chips(
     parts:dict, # Name -> `Chips`, from `load_dataset`
     split:Split, # Of a recipe
@@ -107,7 +108,7 @@ class ChipStatistics:
         return BandStats(list(self.bands), mean.tolist(), std.tolist())
 
 # %% ../../nbs/5_learn/40_preparation.ipynb #c3a1e6f2
-class Stopped(Exception): "Work ended because somebody asked for it."
+class Stopped(Exception): "Work ended because `stop()` was true."
 
 def measure_chips(
     chips:Chips, # With masks
@@ -176,6 +177,7 @@ class DataSplits:
     measured:tuple # `ChipStatistics` of train and valid
     words:str # One line about them
 
+# %% ../../nbs/5_learn/40_preparation.ipynb #8c192ce9
 def prepare_data(
     recipe:Recipe, # Data, split, target and sampling count here
     path:str|Path, # File or folder

@@ -16,11 +16,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from fastcore.basics import noop
 
 from ..core.errors import BadInput
 from ..core.display import IGNORE
 from ..core.files import atomic_file
 from ..core.tables import format_table
+
+# %% ../../nbs/5_learn/80_run.ipynb #6ac41363
 from ..data.chips import Chips
 from ..models.model_info import ModelInfo, is_presence_classifier
 from ..models.model_file import load_model, save_model
@@ -46,6 +49,22 @@ def _changes(a, b):
         if isinstance(v, dict): yield from (f'{k}.{o}' for o in v if v[o] != b[k][o])
         elif v != b[k]: yield k
 
+def _clear(out):
+    "Remove what an earlier run wrote, the sign of being a run last; anything else stays."
+    for name in ('metrics.json','log.csv','model.pth','checkpoint.pth','report','models','grid',
+                 'tensorboard','wandb','recipe.yaml'):
+        o = out/name
+        if o.is_dir() and not o.is_symlink(): shutil.rmtree(o)
+        else: o.unlink(missing_ok=True)
+
+def _start(recipe, out, overwrite):
+    "Make `out` the folder of this run; a slip in its loggers costs no earlier one."
+    loggers(recipe)
+    if overwrite and out.is_dir(): _clear(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_file(out/'recipe.yaml') as tmp: tmp.write_text(recipe_text(recipe), 'utf-8')
+
+# %% ../../nbs/5_learn/80_run.ipynb #fbab9e6e
 def check_run(
     recipe:Recipe, # What is to be run
     out:Path, # Where
@@ -66,17 +85,7 @@ def check_run(
     if changes: raise BadInput(f'{out}: started with another {", ".join(changes[:5])}: go on with '
                                f'the recipe {out/"recipe.yaml"}, or name another folder')
 
-def _clear(out):
-    "Remove what an earlier run wrote, the sign of being a run last; anything else stays."
-    for name in ('metrics.json','log.csv','model.pth','checkpoint.pth','report','models','grid',
-                 'tensorboard','wandb','recipe.yaml'):
-        o = out/name
-        if o.is_dir() and not o.is_symlink(): shutil.rmtree(o)
-        else: o.unlink(missing_ok=True)
-
 # %% ../../nbs/5_learn/80_run.ipynb #4ef50b66
-MAX_PIXELS = 2**22 # Larger chips are cut into windows
-
 def evaluate_presence(
     model, # A `Classifier`
     info:ModelInfo, # Its description
@@ -94,6 +103,9 @@ def evaluate_presence(
             for i,(a,b) in enumerate(zip(has, found))]
     return Evaluation(info, threshold, rule, chips.bands, chips.source, n=len(chips), rows=rows,
                       total=ProbabilityHistogram().add(probs, has))
+
+# %% ../../nbs/5_learn/80_run.ipynb #26c5ae2a
+MAX_PIXELS = 2**22 # Larger chips are cut into windows
 
 def _evaluate(recipe, test, out, name, stop):
     "Take the scores of the model in `out`, write the report; gives scores and the lines to print."
@@ -133,6 +145,7 @@ def _best_epoch(path, keep_best):
     at = int(np.nanargmax(log['iou'])) if keep_best else -1
     return dict(epochs=len(log['epoch']), best_epoch=int(log['epoch'][at])),float(log['iou'][at])
 
+# %% ../../nbs/5_learn/80_run.ipynb #48206db6
 def _train(recipe, splits, out, name, ready, **kw):
     "Train once, or once per rate of the grid; gives the grid's results."
     learn,info,fitting = ready
@@ -152,19 +165,13 @@ def _train(recipe, splits, out, name, ready, **kw):
     return dict(lr_grid=rows) if rows else {}
 
 # %% ../../nbs/5_learn/80_run.ipynb #0da7d005
-def _start(recipe, out, overwrite):
-    "Make `out` the folder of this run."
-    if overwrite and out.is_dir(): _clear(out)
-    out.mkdir(parents=True, exist_ok=True)
-    with atomic_file(out/'recipe.yaml') as tmp: tmp.write_text(recipe_text(recipe), 'utf-8')
-
 def _drop_empty(out): # Whether it was
     "Clear a run of no epoch: there is nothing to go on with."
     empty = not any(out.rglob('checkpoint.pth'))
     if empty: _clear(out)
     return empty
 
-def _stopped(recipe, out, started):
+def _stopped(recipe, out, started, say):
     "What there is after a stop: a folder to go on with, or nothing."
     res = dict(name=recipe.name, model=None, epochs=0)
     words = f'{out}: stopped before training began; nothing was written'
@@ -175,6 +182,7 @@ def _stopped(recipe, out, started):
         words = (f'{out}: stopped after {res["epochs"]} of {recipe.training.epochs} epochs; '
                  f'model.pth holds the weights of epoch {res["best_epoch"]} (the first is 0); '
                  'go on with --resume (resume=True)')
+    say(words)
     return dict(res, stopped=words)
 
 # %% ../../nbs/5_learn/80_run.ipynb #54334380
@@ -205,6 +213,37 @@ def _warning(res):
     name,trivial = best[0],best[1]['iou']
     return f'careful: IoU {res["iou"]:.3f} is not above "{name}" {trivial:.3f}: train longer\n'
 
+def _finished(out, name, say):
+    "Results of a run that is over."
+    res = json.loads((out/'metrics.json').read_text(encoding='utf-8'))
+    if res['dataset'] != name:
+        raise BadInput(f'{out}: finished with other data ({res["dataset"]}), got {name}')
+    say(f'{out}: finished already; its results are in metrics.json and report')
+    return res
+
+# %% ../../nbs/5_learn/80_run.ipynb #4f08d8f6
+def _carry_out(recipe, splits, out, name, say, overwrite, stop, cbs, **kw):
+    "Train, take the scores, write metrics.json; a run of no epoch leaves nothing."
+    ready = _prepare(recipe, splits, out, name)
+    _start(recipe, out, overwrite)
+    start = time.perf_counter()
+    try:
+        cbs = [*loggers(recipe, out), *(cbs or [])]
+        grid = _train(recipe, splits, out, name, ready, cbs=cbs, stop=stop, **kw)
+        seconds = round(time.perf_counter() - start, 1)
+        scores,text = _evaluate(recipe, splits.test, out, name, stop)
+    except Stopped: return _stopped(recipe, out, True, say)
+    except BadInput:
+        _drop_empty(out)
+        raise
+    epochs,_ = _best_epoch(out, recipe.split.valid > 0)
+    res = dict(name=recipe.name, model='model.pth', dataset=name, split=splits.words, **scores,
+               **grid, seconds=seconds, **epochs, device=str(default_device()))
+    with atomic_file(out/'metrics.json') as tmp: tmp.write_text(json.dumps(res, indent=1) + '\n')
+    say(f'{text}\n{_warning(res)}wrote {out}: model.pth, metrics.json, report; {seconds:.0f} s')
+    return res
+
+# %% ../../nbs/5_learn/80_run.ipynb #0d30b28e
 def run_recipe(
     recipe:Recipe|str|Path, # Or its file
     data:str|Path, # File or folder; 'sample' for a synthetic one
@@ -218,42 +257,13 @@ def run_recipe(
 )->dict: # What metrics.json holds; after a stop `stopped` (words), `model` (or None) and `epochs`
     "Read, split, train, take the scores and report as a recipe says."
     recipe = override(recipe if isinstance(recipe, Recipe) else read_recipe(recipe), **overrides)
-    out,name,say = Path(out),_data_name(recipe, data),partial(print, flush=True)
-    if quiet: say = lambda text: None
+    out,name = Path(out),_data_name(recipe, data)
+    say = noop if quiet else partial(print, flush=True)
     check_run(recipe, out, resume, overwrite)
     if resume and (out/'metrics.json').is_file(): return _finished(out, name, say)
-    started = False
-    try:
-        with open_dataset(recipe, data) as path:
-            splits = prepare_data(recipe, path, stop)
-            say(f'{recipe.name}: {splits.words}; {len(splits.train)} windows to learn from')
-            ready = _prepare(recipe, splits, out, name)
-            loggers(recipe) # A slip should cost no earlier run
-            started = True
-            _start(recipe, out, overwrite)
-            cbs,start = [*loggers(recipe, out), *(cbs or [])],time.perf_counter()
-            grid = _train(recipe, splits, out, name, ready, cbs=cbs, stop=stop, resume=resume,
+    with open_dataset(recipe, data) as path:
+        try: splits = prepare_data(recipe, path, stop)
+        except Stopped: return _stopped(recipe, out, False, say)
+        say(f'{recipe.name}: {splits.words}; {len(splits.train)} windows to learn from')
+        return _carry_out(recipe, splits, out, name, say, overwrite, stop, cbs, resume=resume,
                           quiet=quiet)
-            seconds = round(time.perf_counter() - start, 1)
-            scores,text = _evaluate(recipe, splits.test, out, name, stop)
-    except Stopped:
-        res = _stopped(recipe, out, started)
-        say(res['stopped'])
-        return res
-    except BadInput:
-        if started: _drop_empty(out)
-        raise
-    epochs,_ = _best_epoch(out, recipe.split.valid > 0)
-    res = dict(name=recipe.name, model='model.pth', dataset=name, split=splits.words, **scores,
-               **grid, seconds=seconds, **epochs, device=str(default_device()))
-    with atomic_file(out/'metrics.json') as tmp: tmp.write_text(json.dumps(res, indent=1) + '\n')
-    say(f'{text}\n{_warning(res)}wrote {out}: model.pth, metrics.json, report; {seconds:.0f} s')
-    return res
-
-def _finished(out, name, say):
-    "Results of a run that is over."
-    res = json.loads((out/'metrics.json').read_text(encoding='utf-8'))
-    if res['dataset'] != name:
-        raise BadInput(f'{out}: finished with other data ({res["dataset"]}), got {name}')
-    say(f'{out}: finished already; its results are in metrics.json and report')
-    return res
