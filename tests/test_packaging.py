@@ -15,14 +15,14 @@ import pytest
 
 COMMANDS = 'satseg-predict','satseg-train','satseg-scene','satseg-app'
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = sorted(o.relative_to(ROOT/'satseg').as_posix() for o in (ROOT/'satseg').rglob('*') if o.suffix in ('.py','.js','.css'))
+MODULES = sorted(o.relative_to(ROOT/'satseg').as_posix() for o in (ROOT/'satseg').rglob('*') if o.suffix in ('.py','.js','.css','.jinja'))
 RECIPES = sorted(o.name for o in (ROOT/'nbs'/'recipes').glob('*.yaml'))
 SETTINGS = ConfigParser(delimiters=['='], interpolation=None)
 SETTINGS.read(ROOT/'settings.ini')
 SETTINGS = SETTINGS['DEFAULT']
 SOURCES = ('LICENSE','README.md','CHANGELOG.md','MANIFEST.in','setup.py','pyproject.toml','settings.ini','unet_model.pth','nbs/recipes','satseg','tests/conftest.py',
            'nbs/index.ipynb','.github')
-SMALL = 'epochs=1','lr=1e-3','data.size=64','bs=4','precision=full','augmentation.scale=null','model.arguments.widths=[4,8]'
+SMALL = 'epochs=1','lr=1e-3','data.size=64','bs=4','precision=full','augmentation.random_scale=null','model.arguments.widths=[4,8]'
 
 
 def run(*cmd, cwd, **kw):
@@ -102,7 +102,7 @@ def test_every_way_of_building_gives_the_same(built, wheel):
 def test_metadata(wheel):
     z = zipfile.ZipFile(wheel)
     m = message_from_string(z.read(f"satseg_unet-{SETTINGS['version']}.dist-info/METADATA").decode())
-    assert (m['Name'], m['Version'], m['License-Expression'], m['License-File'], m['Requires-Python']) == ('satseg', SETTINGS['version'], 'Apache-2.0', 'LICENSE', '>=3.11')
+    assert (m['Name'], m['Version'], m['License-Expression'], m['License-File'], m['Requires-Python']) == ('satseg-unet', SETTINGS['version'], 'Apache-2.0', 'LICENSE', '>=3.11')
     assert set(m.get_all('Provides-Extra')) == {'geo','onnx','app','scale','dev','all'}
     needs = m.get_all('Requires-Dist')
     plain = [o for o in needs if 'extra ==' not in o]
