@@ -42,6 +42,7 @@ def _open(path, mode='r', **profile):
 
 def _window(part): return need('rasterio.windows', 'geo').Window(part[1], part[0], part[3], part[2])
 
+# %% ../../nbs/6_scenes/45_cog.ipynb #cdaa293a
 def _fill(dataset, parts):
     "Write `parts`; returns window -> checksum."
     sums = {}
@@ -83,6 +84,20 @@ def _check_map(path, sums, n):
             if zlib.crc32(dataset.read(window=_window(window))) != crc:
                 raise OSError(f'window {window} cannot be read back')
 
+# %% ../../nbs/6_scenes/45_cog.ipynb #d54e35c1
+def _write_plain(path, parts, profile, factors, resampling, colours, descriptions, tags, scale):
+    "The plain file with overviews; window -> checksum."
+    with _open(path, 'w', **profile) as dataset:
+        if colours: dataset.write_colormap(1, dict(enumerate(map(tuple, colours))))
+        for i,name in enumerate(descriptions, 1): dataset.set_band_description(i, str(name))
+        if scale: dataset.scales = [scale]*dataset.count
+        dataset.update_tags(**{k: str(v) for k,v in (tags or {}).items()})
+        sums = _fill(dataset, parts)
+    vote = need('rasterio.enums', 'geo').Resampling[resampling]
+    with _open(path, 'r+') as dataset:
+        if factors: dataset.build_overviews(factors, vote)
+    return sums
+
 # %% ../../nbs/6_scenes/45_cog.ipynb #027c4b62
 def write_cog(
     path:str|Path, # The map
@@ -102,6 +117,7 @@ def write_cog(
 ):
     "Write a cloud-optimised GeoTIFF of any size in little memory; it appears whole or not at all."
     path,(tile,factors) = Path(path),_plan_overviews(height, width)
+    look = colours,descriptions,tags,scale
     squeeze = dict(compress='DEFLATE', bigtiff='IF_SAFER')
     profile = dict(squeeze, height=height, width=width, count=count, dtype=dtype, crs=crs,
                    nodata=nodata, tiled=True, zlevel=1, blockxsize=tile, blockysize=tile,
@@ -109,21 +125,12 @@ def write_cog(
     if transform is not None and not transform.is_identity: profile['transform'] = transform
     try:
         with atomic_files(path) as tmp:
-            plain = tmp/'plain.tif'
-            with _open(plain, 'w', **profile) as dataset:
-                if colours: dataset.write_colormap(1, dict(enumerate(map(tuple, colours))))
-                for i,name in enumerate(descriptions, 1): dataset.set_band_description(i, str(name))
-                if scale: dataset.scales = [scale]*count
-                dataset.update_tags(**{k: str(v) for k,v in (tags or {}).items()})
-                sums = _fill(dataset, parts)
-            with _open(plain, 'r+') as dataset:
-                vote = need('rasterio.enums', 'geo').Resampling[resampling]
-                if factors: dataset.build_overviews(factors, vote)
-            with _open(plain) as dataset:
+            sums = _write_plain(tmp/'plain.tif', parts, profile, factors, resampling, *look)
+            with _open(tmp/'plain.tif') as dataset:
                 need('rasterio.shutil', 'geo').copy(
-                    dataset, tmp/path.name, driver='COG', blocksize=tile,
-                    overviews='FORCE_USE_EXISTING', **squeeze,
-                    predictor='NO' if resampling == 'mode' else 'YES')
+                    dataset, tmp/path.name, driver='COG', blocksize=tile, **squeeze,
+                    predictor='NO' if resampling == 'mode' else 'YES',
+                    overviews='FORCE_USE_EXISTING')
             _check_map(tmp/path.name, sums, len(factors))
     except OSError as e:
         raise BadInput(f'cannot be written ({reason(e)})', path,

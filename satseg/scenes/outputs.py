@@ -79,6 +79,7 @@ def _hashes(folder, names):
     "SHA-256 of all files but the class map, as text."
     return json.dumps({o: file_hash(folder/o) for k,o in names.items() if k != 'classes'})
 
+# %% ../../nbs/6_scenes/60_outputs.ipynb #9defe478
 def verify_files(
     folder:Path, # Where they are
     names:dict, # From `map_files`
@@ -104,6 +105,7 @@ def _sum_areas(store, plan, scene, classes):
     empty = scene.height*scene.width-int(counts.sum())
     return area_table(classes, counts, areas if scene.crs else None, empty)
 
+# %% ../../nbs/6_scenes/60_outputs.ipynb #5394d147
 def _merge_shapes(store, plan, scene, info, memory, counts):
     "The polygons of all tiles."
     layout = layout_of(plan)
@@ -112,6 +114,32 @@ def _merge_shapes(store, plan, scene, info, memory, counts):
     if not has_border_class(info): return merge_polygons(tile_of, layout)
     cut = dict(threshold=plan['threshold'], min_seed=info.min_area//4, min_area=info.min_area)
     return merge_instances(tile_of, layout, areas, int(memory/200), int(memory/60), counts, **cut)
+
+# %% ../../nbs/6_scenes/60_outputs.ipynb #8c047d38
+def _show_areas(rows):
+    "The table for reading: whole square metres."
+    def whole(k, v): return f'{v:.0f}' if k == 'area_m2' and v is not None else v
+    return format_table([{k: whole(k, v) for k,v in o.items()} for o in rows])
+
+# %% ../../nbs/6_scenes/60_outputs.ipynb #fb2697fe
+def _save_raster(path, store, plan, scene, layer, count=None, **options):
+    "One layer of all tiles as a map; `count` bands, or one."
+    record,key = ('map','classes') if layer == 'classes' else (layer,'steps')
+    shape = () if count is None else (count,)
+    parts = ((tile, d.get(key, np.full((*shape,*tile[2:]), IGNORE, np.uint8)))
+             for tile,d in _read_tiles(store, plan, record))
+    write_cog(path, parts, scene.height, scene.width, *shape, crs=scene.crs,
+              transform=scene.transform, **options)
+
+def _save_extras(folder, names, store, plan, scene, info, tags):
+    "Probabilities and uncertainty, where the plan has them."
+    shown = output_classes(info)[1:2] if info.arguments.get('n_out', 1) == 1 else info.classes
+    bands = dict(probabilities=[f'probability of {o}' for o in shown],
+                 uncertainty=[plan['uncertainty']])
+    for o in (o for o in _EXTRA if plan[o]):
+        count = len(shown) if o == 'probabilities' else None
+        _save_raster(folder/names[o], store, plan, scene, o, count, descriptions=bands[o],
+                     scale=1/STEPS, resampling='average', tags=tags)
 
 # %% ../../nbs/6_scenes/60_outputs.ipynb #31cc6432
 def write_outputs(
@@ -129,15 +157,9 @@ def write_outputs(
     "All files of a scene, complete, then named."
     names,classes = map_files(scene.name, plan, suffix),output_classes(info)
     paths,found,counts = {k: folder/o for k,o in names.items()},None,dict(uncut=0)
-    colours = [tuple(map(int, o)) for o in info.colours or class_colours(len(info.classes))]
-    colours = colours[:len(classes)]
+    colours = (info.colours or class_colours(len(info.classes)))[:len(classes)]
+    colours = [tuple(map(int, o)) for o in colours]
     with atomic_files(*paths.values()) as tmp:
-        def save(layer, record='map', shape=(), **kw):
-            key = 'classes' if record == 'map' else 'steps'
-            parts = ((tile, d.get(key, np.full((*shape,*tile[2:]), IGNORE, np.uint8)))
-                     for tile,d in _read_tiles(store, plan, record))
-            write_cog(tmp/names[layer], parts, scene.height, scene.width, *shape,
-                      crs=scene.crs, transform=scene.transform, **kw)
         rows = _sum_areas(store, plan, scene, classes)
         write_csv(tmp/names['areas'], rows)
         (tmp/names['style']).write_text(qgis_style(classes, colours), encoding='utf-8')
@@ -145,18 +167,10 @@ def write_outputs(
             shapes = _merge_shapes(store, plan, scene, info, memory, counts)
             found = write_polygons(tmp/names['polygons'], shapes, classes, colours, scene.transform,
                                    scene.crs, min_area, simplify, tags)
-        shown = [classes[1]] if info.arguments.get('n_out', 1) == 1 else info.classes
-        shown = [f'probability of {o}' for o in shown]
-        bands = dict(probabilities=shown, uncertainty=[plan['uncertainty']])
-        for o in (o for o in _EXTRA if plan[o]):
-            save(o, o, (len(shown),) if o == 'probabilities' else (), descriptions=bands[o],
-                 scale=1/STEPS, resampling='average', tags=tags)
-        tags = dict(tags, SATSEG_FILES=_hashes(tmp, names))
-        save('classes', colours=colours, descriptions=['class'], tags=tags)
+        _save_extras(tmp, names, store, plan, scene, info, tags)
+        _save_raster(tmp/names['classes'], store, plan, scene, 'classes', colours=colours,
+                     descriptions=['class'], tags=dict(tags, SATSEG_FILES=_hashes(tmp, names)))
         for o in _stale_names(scene.name, names): (folder/o).unlink(missing_ok=True)
-    if counts['uncut']:
-        found['remarks'].append(f'{counts["uncut"]:,} connected parts are too large to be cut '
-                                'into objects within --memory')
-    for o in rows:
-        if o.get('area_m2') is not None: o['area_m2'] = f'{o["area_m2"]:.0f}'
-    return paths, format_table(rows), found
+    if n := counts['uncut']: found['remarks'].append(
+        f'{n:,} connected parts are too large to be cut into objects within --memory')
+    return paths, _show_areas(rows), found

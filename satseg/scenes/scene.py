@@ -16,9 +16,8 @@ from fastcore.basics import patch
 
 from ..core.errors import BadInput, few
 from ..data.bands import aliases, pick_bands
-from satseg.data.rasters import (
-    CACHE, file_bands, gdal_errors, gdal_settings, number_bytes, open_raster, parse_nodata,
-    sentinel2_offset)
+from ..data.rasters import CACHE, file_bands, gdal_errors, gdal_settings, number_bytes
+from ..data.rasters import open_raster, parse_nodata, sentinel2_offset
 from ..data.grids import ArrayBands, RasterBands, array_bands
 from .sources import SceneSource, find_scenes, stac_bands
 from .aoi import AreaOfInterest
@@ -45,25 +44,24 @@ class Scene:
         self._reader,self._area,self._files = reader,area,files
         self._shift,self._scale,self._offset = shift,scale,offset
 
-    @property
-    def identity(self):
-        "Path, bytes and time (ns) of every file: plain lists."
-        paths = sorted(set(map(os.path.abspath, self._files)))
-        stats = [(o, os.stat(o)) for o in paths if os.path.exists(o)]
-        return [[o, s.st_size, s.st_mtime_ns] for o,s in stats]
-
-    def close(self):
-        "Let go of the files."
-        self._reader.close()
-
+    def close(self): self._reader.close()
     def __enter__(self): return self
     def __exit__(self, *args): self.close()
 
-    def wanted(self,
-        window:tuple, # (row, column, height, width)
-    )->bool: # False: all of it lies outside the area of interest
-        "Is there anything to do in a window?"
-        return self._area is None or len(self._area.near(window)) > 0
+# %% ../../nbs/6_scenes/10_scene.ipynb #8c5d3f6c
+@patch(as_prop=True)
+def identity(self:Scene)->list: # Path, bytes and time (ns) of each
+    "All files that decide what is read."
+    paths = sorted(set(map(os.path.abspath, self._files)))
+    stats = [(o, os.stat(o)) for o in paths if os.path.exists(o)]
+    return [[o, s.st_size, s.st_mtime_ns] for o,s in stats]
+
+@patch
+def wanted(self:Scene,
+    window:tuple, # (row, column, height, width)
+)->bool: # False: all of it lies outside the area of interest
+    "Is there anything to do in a window?"
+    return self._area is None or len(self._area.near(window)) > 0
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #baa5dd14
 @patch
@@ -88,6 +86,7 @@ def read(self:Scene,
     if not ok.all(): x[:, ~ok] = 0 if fill is None else np.asarray(fill, np.float32)[:,None]
     return x,ok
 
+# %% ../../nbs/6_scenes/10_scene.ipynb #c0c47c6d
 @patch
 def cache_for(self:Scene,
     height:int, # Pixels of a row of tiles, margin included
@@ -105,21 +104,21 @@ def cache_for(self:Scene,
 # %% ../../nbs/6_scenes/10_scene.ipynb #0c6b2f17
 def _contents(source, n):
     "`Band`s of a source, axis of an array (None: no array), colours of a picture."
-    path,res,picture = source.paths[0],[],''
+    path,res,colours = source.paths[0],[],[]
     if source.item: return stac_bands(path, source.item),None,''
     if source.bands: return list(source.bands),None,''
     if path.suffix.lower() == '.npy' and len(source.paths) == 1: return *array_bands(path, n),''
     for o in source.paths:
         with gdal_errors(o), open_raster(o, True) as r:
             found = file_bands(o, r)
-            picture = ''.join(c.name[0].upper() for c in r.colorinterp[:3] if c.name in _COLOURS)
+            colours = [c.name[0].upper() for c in r.colorinterp[:3]]
         if len(source.paths) > 1 and len(found) == 1 and not found[0].names:
             found = [found[0]._replace(names=aliases(o.stem, None, True) or (o.stem,))]
         res += found
-    return res,None,picture if len(source.paths) == 1 and len(set(picture)) == 3 else ''
+    lone = len(source.paths) == 1 and set(colours) == set('RGB')
+    return res,None,''.join(colours)*lone
 
-_COLOURS = 'red','green','blue'
-
+# %% ../../nbs/6_scenes/10_scene.ipynb #f67e98ce
 def _numbers(value, n, what):
     "(n,) array of one number or n; None for None."
     if value is None: return None
@@ -166,6 +165,24 @@ def _sentinel2(files, props, raw, choice, offset):
     done = choice == 'yes' or choice == 'auto' and offset is None and raw
     return shift*done,raw and bool(why or product or named),product,remarks
 
+# %% ../../nbs/6_scenes/10_scene.ipynb #30312cee
+def _correct(reader, source, files, nodata, choice, offset):
+    "What is added to readings, metadata file, and remarks; Sentinel-2 has a nodata value then."
+    raw = all(o.kind in 'iu' and o.itemsize > 1 for o in reader.dtypes)
+    props = source.item and source.item.get('properties')
+    shift,known,product,remarks = _sentinel2(files, props, raw, choice, offset)
+    if known and isinstance(reader, RasterBands) and nodata is None and not reader.has_nodata:
+        reader.divide(0)
+        remarks = [*remarks, 's2: 0 is nodata']
+    return shift,product,remarks
+
+def _find_one(source):
+    "The `SceneSource` that is meant."
+    found = [source] if isinstance(source, SceneSource) else find_scenes([source])
+    if len(found) == 1: return found[0]
+    raise BadInput(f'{source}: expected one scene, found {len(found)}: '
+                   f'{few(list(map(str, found)))}')
+
 # %% ../../nbs/6_scenes/10_scene.ipynb #3620a52e
 def open_scene(
     source, # A `SceneSource`, or what `find_scenes` takes for one
@@ -179,29 +196,18 @@ def open_scene(
     name:str=None, # For output files; from the source unless given
 )->Scene:
     "A scene, ready to be read."
-    if not isinstance(source, SceneSource):
-        found = find_scenes([source])
-        if len(found) != 1:
-            raise BadInput(f'{source}: expected one scene, found {len(found)}: '
-                           f'{few(list(map(str, found)))}')
-        [source] = found
-    nodata = parse_nodata(nodata)
-    have,axis,picture = _contents(source, len(bands) if bands else None)
+    source,nodata = _find_one(source),parse_nodata(nodata)
+    have,axis,picture = _contents(source, bands and len(bands))
     chosen,names,remarks = pick_bands(have, bands, band_map, picture, str(source))
     factors = {k: _numbers(v, len(names), k) for k,v in dict(scale=scale, offset=offset).items()}
     spec = dict(source=source.absolute(), bands=bands and list(bands), s2_offset=s2_offset,
                 band_map=band_map and dict(band_map), nodata='nan' if nodata != nodata else nodata,
                 aoi=aoi and os.path.abspath(aoi), name=name or source.name,
                 **{k: None if v is None else v.tolist() for k,v in factors.items()})
-    files = [*source.paths, *dict.fromkeys(b.path for b in chosen)]
+    files = [*source.paths, *(b.path for b in chosen)]
     reader = RasterBands(chosen, nodata) if axis is None else ArrayBands(chosen, axis, nodata)
     try:
-        raw = all(o.kind in 'iu' and o.itemsize > 1 for o in reader.dtypes)
-        props = source.item and source.item.get('properties')
-        shift,known,product,said = _sentinel2(files, props, raw, s2_offset, offset)
-        if known and axis is None and nodata is None and not reader.has_nodata:
-            reader.divide(0)
-            said = [*said, 's2: 0 is nodata']
+        shift,product,said = _correct(reader, source, files, nodata, s2_offset, offset)
         area = AreaOfInterest(aoi, reader.grid) if aoi else None
     except BaseException:
         reader.close()
@@ -217,6 +223,7 @@ def _places(start, end, k, size):
     if end-start <= size: return [start]
     return sorted({int(o) for o in np.linspace(start, end-size, k+2)[1:-1]})
 
+# %% ../../nbs/6_scenes/10_scene.ipynb #6bb27282
 @patch
 def statistics(self:Scene,
     n:int=16, # Windows, about
