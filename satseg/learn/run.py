@@ -167,9 +167,9 @@ def _train(recipe, splits, out, name, ready, **kw):
 # %% ../../nbs/5_learn/80_run.ipynb #0da7d005
 def _drop_empty(out): # Whether it was
     "Clear a run of no epoch: there is nothing to go on with."
-    empty = not any(out.rglob('checkpoint.pth'))
-    if empty: _clear(out)
-    return empty
+    if any(out.rglob('checkpoint.pth')): return False
+    _clear(out)
+    return True
 
 def _stopped(recipe, out, started, say):
     "What there is after a stop: a folder to go on with, or nothing."
