@@ -73,19 +73,23 @@ def _about(
     raise BadInput("expected the same 'about' in each entry", hint=hint)
 
 # %% ../../nbs/2_data/12_pickles.ipynb #49635508
+def _filled(parts):
+    "The parts that have chips; all, if none has."
+    return {k: o for k,o in parts.items() if o or type(o) not in (list,tuple)} or parts
+
 def _parts(
     data, # What came out of the file
 )->dict: # Name of a part -> its list
     "The parts of the three layouts."
     if type(data) is dict:
-        if {'train','val'} <= set(data) <= {'train','val','test'}: return data
+        if data and set(data) <= {'train','val','test'}: return _filled(data)
         want = "a dict with the keys 'train' and 'val' (and perhaps 'test')"
         raise BadInput(expected=want, got=_keys(data))
     if type(data) not in (list,tuple):
         want = "a dict with 'train' and 'val', a list or a pair of lists"
         raise BadInput(expected=want, got=preview(data))
     if len(data) == 2 and all(type(o) in (list,tuple) for o in data):
-        return dict(zip(('train','val'), data))
+        return _filled(dict(zip(('train','val'), data)))
     return {'all': data}
 
 def _load_part(part, name, path, bands, classes, has_ignore):

@@ -8,11 +8,14 @@ __all__ = ['sample_parts', 'reader_options', 'match_classes', 'load_parts', 'pic
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #6b867044
 import re
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
+import yaml
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, reason
 from ..core.display import IGNORE
 from ..data.datasets import load_dataset
 from ..models.statistics import compare_statistics
@@ -29,29 +32,30 @@ def sample_parts(
     names = output_classes(info)[1:]
     target = ('building','road') if names == ['building'] else tuple(names)
     if len(target) != 1 and target != ('building','road') or target[0] not in SCENE_CLASSES:
-        raise BadInput(f'the built-in sample has no masks of the classes {",".join(info.classes)}: give --dataset')
+        raise BadInput(where='the built-in sample', expected=','.join(SCENE_CLASSES[1:]),
+                       got=','.join(info.classes), hint='give --dataset')
     return dict(sample=sample_chips(seed=2026, target=target))
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #0c9fa62f
 def _option(name, text):
-    "Text as a list, a number, true or false; some options are always a list or a text."
+    "Text as a YAML scalar; some options are always a list or a text."
     if ',' in text or name in ('all_bands','classes'): return text.split(',')
-    if name == 'group': return text
-    if text.lower() in ('true','false'): return text.lower() == 'true'
-    return int(text) if re.fullmatch('-?[0-9]{1,18}', text) else float(text) if re.fullmatch(r'-?[0-9]*\.[0-9]+', text) else text
+    try: return text if name == 'group' else yaml.safe_load(text)
+    except yaml.YAMLError: return text
 
 def reader_options(
     text:str|None, # 'shadow=ignore all_bands=B02,B03': names and values, lists with commas
 )->dict: # Name -> text, number, list, True or False
     "Options of a reader from the command line."
-    res = {}
+    res,hints = {},dict(path='give --dataset', kind='give --kind', bands='the model names the bands')
     for o in (text or '').split():
-        name,eq,value = o.partition('=')
-        if not (name and eq and value):
-            raise BadInput(f'expected options such as shadow=ignore all_bands=B02,B03, got {o!r}: name=value, with spaces between')
+        name,_,value = o.partition('=')
+        if not (name and value):
+            raise BadInput(expected='options such as shadow=ignore all_bands=B02,B03', got=repr(o),
+                           hint='name=value, with spaces between')
+        if name in hints:
+            raise BadInput(where='--options', expected=f'none of the name {name}', hint=hints[name])
         res[name] = _option(name, value)
-    for o in {'path','kind','bands'} & set(res):
-        raise BadInput(f'--options: expected none of the name {o}: ' + ('the model names the bands' if o == 'bands' else f'give --{o.replace("path", "dataset")}'))
     return res
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #d1ce7736
@@ -67,26 +71,25 @@ def match_classes(
     lack,spare = [o for o in want if o not in got],[o for o in got if o not in want]
     if len(got) == len(want) == 2:
         ids.update({o: want.index(k) for o,k in zip(spare, lack)})
-        if spare: remark = 'classes have other names: ' + ', '.join(f'{o} of the masks is compared with {k} of the model' for o,k in zip(spare, lack))
+        pairs = [f'{o} of the masks is compared with {k} of the model' for o,k in zip(spare, lack)]
+        if spare: remark = f'classes have other names: {", ".join(pairs)}'
     elif len(ids) < 2: # One name in common, such as background, is no agreement
-        raise BadInput(f'expected masks of {",".join(want)} as in the model, got {",".join(got)}: rename the classes, or take another model')
+        raise BadInput(expected=f'masks of {",".join(want)} as in the model', got=','.join(got),
+                       hint='rename the classes, or take another model')
     else:
-        if spare: remark += f'; not counted: pixels of {",".join(spare)}, which the model does not know'
+        if spare: remark += f'; not counted, for the model does not know it: {",".join(spare)}'
         if lack: remark += f'; the masks have no {",".join(lack)}'
     table = np.array([ids.get(o, IGNORE) for o in got]+[IGNORE]*(256-len(got)), np.uint8)
     return chips.with_masks(lambda mask,_: table[mask], want),remark
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #74a38d8f
-def _pickle(path, info, ignore):
+def _load_pickle(path, info, ignore):
     "The parts of a pickle, whose bands must be the model's."
     try: return load_dataset(path, 'pickle', info.bands, output_classes(info), has_ignore=ignore)
     except BadInput as e:
-        found = re.match(r'(.*): image: expected \(H,W,.*, got (shape \([\d,]*\))(, which has its bands first)?', str(e))
-        if not found: raise
-        hint = 'save these bands alone, in this order, or take a model trained on yours'
-        if found[3]: hint = 'this looks like (bands,H,W): save image.transpose(1,2,0)'
-        want = f'expected {len(info.bands)} bands ({",".join(info.bands)}) as the model was trained on'
-        raise BadInput(f'{found[1]}: {want}, got {found[2]}: {hint}') from None
+        if not e.where.endswith('image'): raise
+        want = f'{len(info.bands)} bands ({",".join(info.bands)}) as the model was trained on'
+        raise BadInput(where=e.where, expected=want, got=e.got, hint=e.hint) from None
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #138a9116
 def load_parts(
@@ -96,10 +99,10 @@ def load_parts(
     ignore:bool, # Whether 255 is unknown even in a mask without a 1
     options:dict, # For the reader
 )->dict: # Name of a part -> `Chips`
-    "Parts of a dataset of any kind, with the bands and, as far as possible, classes of the model."
+    "Parts of a dataset of any kind, with the bands and, if possible, the classes of the model."
     if kind == 'pickle':
-        if options: raise BadInput(f'a pickle has no options, got {", ".join(options)}; --ignore says that 255 means unknown')
-        return _pickle(path, info, ignore)
+        if options: raise BadInput(f'a pickle has no options, got {", ".join(options)}')
+        return _load_pickle(path, info, ignore)
     kw = {}
     if kind in ('coco','geotiffs','bands'): kw['classes'] = output_classes(info)
     if kind == 'clouds': kw['shadow'] = 'class' if len(info.classes) == 3 else 'background'
@@ -109,7 +112,8 @@ def load_parts(
     except BadInput as e: raise BadInput(str(e).replace('all_bands=', '--options all_bands=')) from None
     except (TypeError,ValueError,AttributeError) as e:
         if not options: raise
-        raise BadInput(f'--options {" ".join(options)}: the reader {kind} cannot take such a value ({" ".join(str(e).split())[:100]})') from None
+        raise BadInput(where=f'--options {" ".join(options)}', expected=f'values that {kind} can take',
+                       got=reason(e)) from None
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #31b1bf26
 def pick_split(
@@ -118,10 +122,12 @@ def pick_split(
     source:str, # For the error
 )->tuple: # The name, its `Chips`
     "The part to predict: `split`, else val, else test, else the only one."
-    if split is None: split = next((o for o in ('val','test') if o in parts), next(iter(parts)) if len(parts) == 1 else None)
+    usual = [o for o in ('val','test') if o in parts] or (list(parts) if len(parts) == 1 else [])
+    if split is None and usual: split = usual[0]
     if split in parts: return split,parts[split]
-    if split == 'all': return split,sum(list(parts.values())[1:], next(iter(parts.values())))
-    raise BadInput(f'{source}: expected a split out of {", ".join([*parts, "all"])}, got {"none" if split is None else split}')
+    if split == 'all': return split,reduce(add, parts.values())
+    known = ', '.join(dict.fromkeys([*parts, 'all']))
+    raise BadInput(where=source, expected=f'a split out of {known}', got=split or 'none')
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #b5469482
 def check_distribution_shift(

@@ -231,13 +231,13 @@ BAD = {  # option values that replace the good ones -> a part of the line
     'onnx on a GPU': (dict(model='text.onnx', device='cuda'), 'computed on the cpu'),
     'area below 0': (dict(min_area='-1'), 'expected a number of 0 or more after --min-area'),
     'area in words': (dict(min_area='big'), "got 'big'"),
-    'bands first': (dict(dataset='chw.pickle'), 'got shape (3,32,32): this looks like (bands,H,W): save image.transpose(1,2,0)'),
+    'bands first': (dict(dataset='chw.pickle'), 'got shape (3,32,32), which has its bands first: save image.transpose(1,2,0)'),
     'cut dataset': (dict(dataset='cut.pickle'), 'truncated'),
     'hostile dataset': (dict(dataset='hostile.pickle'), 'refuses io.open'),
     'tensors': (dict(dataset='torch.pickle'), 'refuses torch'),
     'empty list': (dict(dataset='nothing.pickle'), 'the list is empty'),
-    'four bands': (dict(dataset='4bands.pickle'), 'expected 3 bands (B02,B03,B04) as the model was trained on, got shape (32,32,4): '),
-    'no band axis': (dict(dataset='grey.pickle'), 'as the model was trained on, got shape (32,32): '),
+    'four bands': (dict(dataset='4bands.pickle'), 'expected 3 bands (B02,B03,B04) as the model was trained on, got shape (32,32,4), '),
+    'no band axis': (dict(dataset='grey.pickle'), 'as the model was trained on, got shape (32,32), '),
     'NaN': (dict(dataset='nan.pickle'), 'all[1]: image: 3,072 of 3,072 values are NaN'),
     'unknown ids': (dict(dataset='ids.pickle'), 'hold 7: expected the ids 0 to 1'),
     'mask of another size': (dict(dataset='sizes.pickle'), 'differ in size'),
@@ -672,6 +672,15 @@ def test_a_remark_on_readings_takes_little_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 120e6  # One chip as float32 is 27 MB; all eight twice were 432 MB
+
+
+def test_parts_that_nobody_asked_for_may_be_empty(place, cli):
+    "A pickle whose train is empty, or missing, was refused (fault 16)."
+    chip = dict(image=np.ones((32, 32, 3), np.uint16), mask=np.eye(32, dtype=np.uint8))
+    for name, parts in (('empty', dict(train=[], val=[chip])), ('missing', dict(val=[chip]))):
+        (place/f'{name}.pickle').write_bytes(pickle.dumps(parts))
+        rc, out, err = cli('--model', 'model.pth', '--dataset', f'{name}.pickle', '--device', 'cpu')
+        assert rc == 0 and 'split val: 1 chips' in out, err
 
 
 def test_all_is_always_a_split():
