@@ -16,11 +16,11 @@ from ..core.display import IGNORE
 from .bands import BAND_FILE, Band, band_places, bands_of_files, other_names
 from .arrays import Cache
 from .chips import Chips
-from .pictures import PICTURES, check_size
+from .pictures import PICTURES, check_size, list_pictures
 from .rasters import gdal_errors, open_raster
 from .splits import name_groups
 from .grids import RasterBands
-from .folders import list_pictures, require_folder, white_rule
+from .folders import require_folder, white_rule
 from .coco import draw_objects, scene_objects
 
 # %% ../../nbs/2_data/72_band_files.ipynb #0725aa12

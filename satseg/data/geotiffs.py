@@ -21,12 +21,12 @@ from ..core.files import MAX_BYTES
 from ..core.display import IGNORE
 from .arrays import Cache
 from .chips import Chips
-from .pictures import PICTURES, lazy_pictures
+from .pictures import PICTURES, lazy_pictures, list_pictures
 from .rasters import georeference, open_raster
 from .splits import name_groups
 from .instances import drop_small
 from .polygons import polygons_to_instances
-from .folders import find_subfolder, list_pictures, require_folder
+from .folders import find_subfolder, require_folder
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #47001693
 _VECTORS = {'.geojson': b'{', '.json': b'{', '.gpkg': b'SQLite format 3', '.shp': b'\0\0\'\n'}

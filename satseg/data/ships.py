@@ -14,12 +14,11 @@ import numpy as np
 from ..core.errors import BadInput, few
 from .arrays import Cache
 from .chips import Chips
-from .pictures import lazy_pictures
+from .pictures import lazy_pictures, list_pictures
 from .splits import name_groups
 from .overlaps import find_overlaps, overlap_groups
 from .submissions import read_ship_csv, ship_instances
-from .folders import (
-    IMAGE_FOLDERS, check_partners, find_subfolder, list_pictures, require_folder)
+from .folders import IMAGE_FOLDERS, check_partners, find_subfolder, require_folder
 
 # %% ../../nbs/2_data/64_ships.ipynb #c98f964d
 def _is_table(path):
@@ -58,8 +57,6 @@ def load_ships(
     "Chips of the ship challenge."
     classes = tuple(classes or ('background','ship'))
     if len(classes) != 2: raise BadInput(f'classes: expected two names, got {",".join(classes)}')
-    if missing not in ('error','skip'):
-        raise BadInput(f"missing: expected 'error' or 'skip', got {missing!r}")
     table,folder,test = _find_files(Path(path), images)
     found,rows = _match_rows(table, folder, missing)
     def chips(found, where, rows=None):
@@ -75,6 +72,8 @@ def load_ships(
 # %% ../../nbs/2_data/64_ships.ipynb #465957d6
 def _match_rows(table, folder, missing):
     "Pictures by name and rows by name; no rows without a table."
+    if missing not in ('error','skip'):
+        raise BadInput(f"missing: expected 'error' or 'skip', got {missing!r}")
     found = {o.name: o for o in list_pictures(folder)}
     if not found: raise BadInput(f'{folder}: expected pictures, found none')
     if table is None: return found,None
