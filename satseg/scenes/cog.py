@@ -85,6 +85,8 @@ def _check_map(path, sums, n):
                 raise OSError(f'window {window} cannot be read back')
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #d54e35c1
+_SQUEEZE = dict(compress='DEFLATE', bigtiff='IF_SAFER')
+
 def _write_plain(path, parts, profile, factors, resampling, colours, descriptions, tags, scale):
     "The plain file with overviews; window -> checksum."
     with _open(path, 'w', **profile) as dataset:
@@ -97,6 +99,12 @@ def _write_plain(path, parts, profile, factors, resampling, colours, description
     with _open(path, 'r+') as dataset:
         if factors: dataset.build_overviews(factors, vote)
     return sums
+
+def _copy_cog(plain, path, **options):
+    "A plain file in the order of a cloud-optimised one."
+    with _open(plain) as dataset:
+        need('rasterio.shutil', 'geo').copy(dataset, path, driver='COG', **_SQUEEZE,
+                                            overviews='FORCE_USE_EXISTING', **options)
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #027c4b62
 def write_cog(
@@ -118,19 +126,15 @@ def write_cog(
     "Write a cloud-optimised GeoTIFF of any size in little memory; it appears whole or not at all."
     path,(tile,factors) = Path(path),_plan_overviews(height, width)
     look = colours,descriptions,tags,scale
-    squeeze = dict(compress='DEFLATE', bigtiff='IF_SAFER')
-    profile = dict(squeeze, height=height, width=width, count=count, dtype=dtype, crs=crs,
+    profile = dict(_SQUEEZE, height=height, width=width, count=count, dtype=dtype, crs=crs,
                    nodata=nodata, tiled=True, zlevel=1, blockxsize=tile, blockysize=tile,
                    interleave='band', photometric='MINISBLACK')
     if transform is not None and not transform.is_identity: profile['transform'] = transform
     try:
         with atomic_files(path) as tmp:
             sums = _write_plain(tmp/'plain.tif', parts, profile, factors, resampling, *look)
-            with _open(tmp/'plain.tif') as dataset:
-                need('rasterio.shutil', 'geo').copy(
-                    dataset, tmp/path.name, driver='COG', blocksize=tile, **squeeze,
-                    predictor='NO' if resampling == 'mode' else 'YES',
-                    overviews='FORCE_USE_EXISTING')
+            _copy_cog(tmp/'plain.tif', tmp/path.name, blocksize=tile,
+                      predictor='NO' if resampling == 'mode' else 'YES')
             _check_map(tmp/path.name, sums, len(factors))
     except OSError as e:
         raise BadInput(f'cannot be written ({reason(e)})', path,

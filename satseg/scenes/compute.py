@@ -44,6 +44,7 @@ def make_plan(
                 chip=engine.info.chip_size, threshold=threshold, polygons=list(polygons),
                 probabilities=probabilities, uncertainty=uncertainty, batch=batch)
 
+# %% ../../nbs/6_scenes/50_compute.ipynb #80a4d8d6
 def layout_of(
     plan:dict, # From `make_plan`
 )->Layout:
@@ -134,6 +135,7 @@ def net_reach(
     raise BadInput('expected a model file that tells how far its net looks: '
                    'write it again with satseg.export')
 
+# %% ../../nbs/6_scenes/50_compute.ipynb #a283c561
 def predict_array(
     net, # An `Engine`; or an `OnnxNet` or torch module, after `to_device`
     info, # `ModelInfo`

@@ -14,8 +14,8 @@ import signal
 import sys
 import threading
 from collections import deque
-from concurrent.futures import (
-    CancelledError, FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait)
+from concurrent.futures import CancelledError, FIRST_COMPLETED, wait
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from itertools import islice

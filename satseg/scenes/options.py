@@ -83,15 +83,18 @@ class MapOptions:
     quiet:bool=False # Errors, and what looks wrong, only
 
     def __post_init__(self):
-        names = self.polygon_classes
-        read = dict(scale=_numbers('scale', self.scale),
-                    offset=None if self.offset == 'auto' else _numbers('offset', self.offset),
-                    memory=None if self.memory is None else bytes_of(self.memory),
-                    polygon_classes=names.split(',') if isinstance(names, str) else names)
-        for k,v in read.items(): object.__setattr__(self, k, v) # As for any frozen dataclass
+        for k,v in _read_texts(self).items(): object.__setattr__(self, k, v) # It is frozen
         _check(self)
 
 # %% ../../nbs/6_scenes/62_options.ipynb #9137123c
+def _read_texts(o):
+    "Fields that a command line gives as text, as Python has them."
+    names = o.polygon_classes
+    return dict(scale=_numbers('scale', o.scale),
+                offset=None if o.offset == 'auto' else _numbers('offset', o.offset),
+                memory=None if o.memory is None else bytes_of(o.memory),
+                polygon_classes=names.split(',') if isinstance(names, str) else names)
+
 def _check(o):
     "Refuse options that cannot be."
     def expect(name, fine, what):

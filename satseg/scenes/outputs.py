@@ -116,6 +116,8 @@ def _merge_shapes(store, plan, scene, info, memory, counts):
     return merge_instances(tile_of, layout, areas, int(memory/200), int(memory/60), counts, **cut)
 
 # %% ../../nbs/6_scenes/60_outputs.ipynb #8c047d38
+_UNCUT = 'connected parts are too large to be cut into objects within --memory'
+
 def _show_areas(rows):
     "The table for reading: whole square metres."
     def whole(k, v): return f'{v:.0f}' if k == 'area_m2' and v is not None else v
@@ -171,6 +173,5 @@ def write_outputs(
         _save_raster(tmp/names['classes'], store, plan, scene, 'classes', colours=colours,
                      descriptions=['class'], tags=dict(tags, SATSEG_FILES=_hashes(tmp, names)))
         for o in _stale_names(scene.name, names): (folder/o).unlink(missing_ok=True)
-    if n := counts['uncut']: found['remarks'].append(
-        f'{n:,} connected parts are too large to be cut into objects within --memory')
+    if n := counts['uncut']: found['remarks'].append(f'{n:,} {_UNCUT}')
     return paths, _show_areas(rows), found

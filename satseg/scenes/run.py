@@ -30,7 +30,7 @@ from .outputs import map_files, model_tags, verify_files, write_outputs
 from .options import MapOptions, band_map, map_options
 
 # %% ../../nbs/6_scenes/65_run.ipynb #d400d48a
-_NOTHING = 'background','unlabeled','unlabelled','nothing' # Nobody wants these as polygons
+_NOTHING = 'background','unlabeled','unlabelled','nothing'
 def _class_ids(names, info):
     "Ids of the classes that become polygons."
     known = output_classes(info)
@@ -62,6 +62,25 @@ def _pick_halo(halo, engine):
                               'nothing changed a probability by more than 0.00001')
     return n,f'careful: halo {n} pixels, {needed} are needed for maps without seams'
 
+# %% ../../nbs/6_scenes/65_run.ipynb #27c7daff
+def _threads(workers):
+    "Threads of each process; None: all there are."
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return max(cores//int(workers), 1) if workers > 1 else None
+
+def _default_memory(engine, workers):
+    "Bytes to use unless the user says."
+    if not engine.name.startswith('torch on cuda'): return 3e9 if engine.kind == 'torch' else 1e9
+    import torch
+    return engine.base+.5*torch.cuda.get_device_properties(engine.net[1]).total_memory/workers
+
+def _window_size(engine, memory, weights, halo):
+    "Pixels of a window's side; it must have room for the halo twice."
+    size = window_size(engine, memory, weights)
+    if halo is None or size >= 2*halo+engine.facts['multiple']: return size
+    raise BadInput(f'expected a halo that fits into a window of {size} pixels twice, '
+                   f'got {halo}: allow more --memory')
+
 # %% ../../nbs/6_scenes/65_run.ipynb #2a0e6c68
 class SceneRun:
     "All that is decided before the first tile of a scene."
@@ -80,10 +99,7 @@ class SceneRun:
         if has_border_class(info) and not threshold > 0:
             raise BadInput(f'expected a threshold above 0 for single objects, got {threshold}')
         self.memory = _default_memory(engine, o.workers) if o.memory is None else o.memory
-        size = window_size(engine, self.memory, weights)
-        if self.halo is not None and size < 2*self.halo+engine.facts['multiple']:
-            raise BadInput(f'expected a halo that fits into a window of {size} pixels twice, '
-                           f'got {self.halo}: allow more --memory')
+        size = _window_size(engine, self.memory, weights, self.halo)
         classes = [] if o.polygons == 'none' else _class_ids(o.polygon_classes, info)
         batch = batch_size(engine, self.memory, size, weights)
         self.plan = make_plan(self.scene, engine, size, self.halo, threshold, classes,
@@ -94,29 +110,20 @@ class SceneRun:
                                     dtype=self.scene.dtype)
         self.remarks = [o for o in (how, *self.scene.remarks, unlike) if o]
 
-    def __str__(self):
-        s,l,n = self.scene,self.layout,len(self.layout)
-        return (f'{s.name}: {s.height:,} x {s.width:,} pixels, bands {",".join(s.bands)}; '
-                f'{n:,} tile{"s"*(n > 1)} from windows of {l.tall} x {l.wide}, '
-                f'{l.overhead:.2f} pixels computed per pixel')
+# %% ../../nbs/6_scenes/65_run.ipynb #81a2f47a
+@patch
+def __str__(self:SceneRun):
+    s,l,n = self.scene,self.layout,len(self.layout)
+    return (f'{s.name}: {s.height:,} x {s.width:,} pixels, bands {",".join(s.bands)}; '
+            f'{n:,} tile{"s"*(n > 1)} from windows of {l.tall} x {l.wide}, '
+            f'{l.overhead:.2f} pixels computed per pixel')
 
-    @property
-    def job(self)->dict: # JSON values
-        "What another process needs to compute tiles, see `open_maker`."
-        o = self.options
-        return dict(plan=self.plan, model=str(Path(self.model).resolve()), engine=self.engine.kind,
-                    device=o.device, threads=_threads(o.workers), half=o.half, memory=self.memory)
-
-def _threads(workers):
-    "Threads of each process; None: all there are."
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return max(cores//int(workers), 1) if workers > 1 else None
-
-def _default_memory(engine, workers):
-    "Bytes to use unless the user says."
-    if not engine.name.startswith('torch on cuda'): return 3e9 if engine.kind == 'torch' else 1e9
-    import torch
-    return engine.base+.5*torch.cuda.get_device_properties(engine.net[1]).total_memory/workers
+@patch(as_prop=True)
+def job(self:SceneRun)->dict: # JSON values
+    "What another process needs to compute tiles, see `open_maker`."
+    o = self.options
+    return dict(plan=self.plan, model=str(Path(self.model).resolve()), engine=self.engine.kind,
+                device=o.device, threads=_threads(o.workers), half=o.half, memory=self.memory)
 
 # %% ../../nbs/6_scenes/65_run.ipynb #3b6f21b5
 @patch
@@ -133,6 +140,7 @@ def forecast(self:SceneRun)->str:
             f'about {each:.2g} s a window here for the net alone, {seconds:,.0f} s in all; '
             'reading and writing not counted; nothing written')
 
+# %% ../../nbs/6_scenes/65_run.ipynb #853c0bab
 @patch
 def compute(self:SceneRun,
     store:TileStore, # Where tiles are kept
@@ -156,7 +164,7 @@ def compute(self:SceneRun,
 
 # %% ../../nbs/6_scenes/65_run.ipynb #378a4657
 def _is_finished(out, name, names, made, options):
-    "Whether all files are there, whole and made as asked; refuse what nobody allowed to replace."
+    "Whether all files are there, whole and as asked; `BadInput` for what must stay."
     there = [o for o in names.values() if (out/o).exists()]
     store = (out/f'{name}.partial').exists()
     if options.overwrite or options.resume and store or not there and not store: return False
@@ -167,6 +175,18 @@ def _is_finished(out, name, names, made, options):
     if len(there) == len(names) and verify_files(out, names, made): return True
     raise BadInput(f'{path}: was made with other settings, from another scene, '
                    f'or is damaged; {others}')
+
+# %% ../../nbs/6_scenes/65_run.ipynb #c2e65525
+def _report(run, found, seconds):
+    "Polygons and speed, as lines."
+    res = []
+    if found:
+        small,unit = found['dropped_small'],'m2' if run.scene.crs else 'pixels'
+        left = f', {small:,} smaller than {run.options.min_area:g} {unit} left out' if small else ''
+        res = [f'{found["count"]:,} polygons{left}', *found['remarks']]
+    inside = f', {run.maker.seconds/seconds:.0%} of it inside the net' if run.maker else ''
+    n = run.layout.height*run.layout.width
+    return [*res, f'{n/1e6:,.1f} megapixels in {seconds:,.1f} s{inside}']
 
 # %% ../../nbs/6_scenes/65_run.ipynb #6bed9002
 def map_scene(
@@ -197,17 +217,6 @@ def map_scene(
     say('\n'.join([table, *_report(run, found, time.perf_counter()-start)]))
     return paths
 
-def _report(run, found, seconds):
-    "Polygons and speed, as lines."
-    res = []
-    if found:
-        small,unit = found['dropped_small'],'m2' if run.scene.crs else 'pixels'
-        left = f', {small:,} smaller than {run.options.min_area:g} {unit} left out' if small else ''
-        res = [f'{found["count"]:,} polygons{left}', *found['remarks']]
-    inside = f', {run.maker.seconds/seconds:.0%} of it inside the net' if run.maker else ''
-    n = run.layout.height*run.layout.width
-    return [*res, f'{n/1e6:,.1f} megapixels in {seconds:,.1f} s{inside}']
-
 # %% ../../nbs/6_scenes/65_run.ipynb #beed3a1f
 def _one(run, out, say):
     "One scene, with words; or only the words."
@@ -221,6 +230,7 @@ def _one(run, out, say):
     say('wrote '+', '.join(map(str, res.values())))
     return res
 
+# %% ../../nbs/6_scenes/65_run.ipynb #1c2be1cc
 @map_options
 def map_scenes(
     scenes, # A source or several, see `find_scenes`

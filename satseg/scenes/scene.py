@@ -120,11 +120,11 @@ def _contents(source, n):
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #f67e98ce
 def _numbers(value, n, what):
-    "(n,) array of one number or n; None for None."
+    "List of n of one number or n; None for None."
     if value is None: return None
     try: a = np.atleast_1d(np.asarray(value, float))
     except (TypeError,ValueError): a = np.empty(0)
-    if a.shape in {(1,),(n,)} and np.isfinite(a).all(): return np.broadcast_to(a, n)
+    if a.shape in {(1,),(n,)} and np.isfinite(a).all(): return np.broadcast_to(a, n).tolist()
     many = f' or {n}, one per band' if n > 1 else ''
     raise BadInput(f'{what}: expected a number{many}, got {str(value)[:60]}')
 
@@ -202,8 +202,7 @@ def open_scene(
     factors = {k: _numbers(v, len(names), k) for k,v in dict(scale=scale, offset=offset).items()}
     spec = dict(source=source.absolute(), bands=bands and list(bands), s2_offset=s2_offset,
                 band_map=band_map and dict(band_map), nodata='nan' if nodata != nodata else nodata,
-                aoi=aoi and os.path.abspath(aoi), name=name or source.name,
-                **{k: None if v is None else v.tolist() for k,v in factors.items()})
+                aoi=aoi and os.path.abspath(aoi), name=name or source.name, **factors)
     files = [*source.paths, *(b.path for b in chosen)]
     reader = RasterBands(chosen, nodata) if axis is None else ArrayBands(chosen, axis, nodata)
     try:

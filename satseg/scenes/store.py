@@ -94,7 +94,7 @@ def _sqlite_errors(path, what='', size=0):
 
 # %% ../../nbs/6_scenes/40_store.ipynb #9b920750
 def _open_locked(path):
-    "A connection to the file at `path`, made if there is none, that nobody else has."
+    "A connection to the file at `path`, made if there is none, locked."
     while True:
         try:
             with suppress(FileExistsError):
@@ -162,6 +162,7 @@ def _begin(self:TileStore, plan):
         text = _text(plan)
         self.db.execute('INSERT INTO plan VALUES (?,?)', (text, zlib.crc32(text.encode())))
 
+# %% ../../nbs/6_scenes/40_store.ipynb #806a88db
 @patch
 def _there(self:TileStore):
     "Whether there is a store; `BadInput` for a file of another kind."
@@ -209,6 +210,7 @@ def add(self:TileStore,
         self.db.executemany('INSERT OR REPLACE INTO tiles VALUES (?,?,?,?,?)', rows)
     self.done.add(tile)
 
+# %% ../../nbs/6_scenes/40_store.ipynb #c1d920ff
 @patch
 def read(self:TileStore,
     tile:int, # One of `done`
@@ -223,13 +225,14 @@ def read(self:TileStore,
                        'run once more with --resume, it is computed anew')
     return row[1]
 
+# %% ../../nbs/6_scenes/40_store.ipynb #40509dfd
 @patch
 def remove(self:TileStore):
     "Delete the file: everything in it is in the map."
     paths = Path(f'{self.path}-journal'),self.path
     def unlink():
         for o in paths: o.unlink(missing_ok=True)
-    try: unlink() # While it is locked, so that nobody opens it in between
+    try: unlink() # While it is locked, so that no run opens it in between
     except OSError: # Windows deletes no open file
         self.close()
         with suppress(OSError): unlink() # Another run has opened it: then it is that run's

@@ -21,7 +21,7 @@ def _element(tag, *children, **attributes):
 
 # %% ../../nbs/6_scenes/33_styles.ipynb #45de03c0
 def _palette(classes, colours):
-    "How the pixels of a map are painted."
+    "How the pixels of a map are drawn."
     shown = shown_classes(classes, colours)
     def entry(i, name, rgb):
         return _element('paletteEntry', value=i, color='#%02x%02x%02x' % tuple(rgb),
@@ -34,7 +34,7 @@ def _palette(classes, colours):
     return _element('pipe', painter)
 
 def _symbol(i, colour):
-    "How the polygons of class `i` are painted."
+    "How the polygons of class `i` are drawn."
     fill,edge = (','.join(str(int(o*f)) for o in colour) for f in (1,.6))
     options = dict(color=f'{fill},160', style='solid',
                    outline_color=f'{edge},255', outline_width=.2, outline_style='solid')

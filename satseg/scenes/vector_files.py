@@ -178,13 +178,43 @@ def _decimals(transform, crs):
     return int(np.clip(2-np.floor(np.log10(side)), 7, 15))
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #654de420
-def _watch(items, failed):
+def _pass_on(items, failed):
     "The items; an error while they are made is remembered in `failed`."
     try: yield from items
     except GeneratorExit: raise # No more are wanted
     except BaseException as e:
         failed.append(e)
         raise
+
+def _write_table(path, write, batches, layer, report):
+    "Write tables, and count them; how many of the polygons are none any more."
+    failed = []
+    try:
+        with atomic_file(path) as part:
+            rows,polygons = write(part, _pass_on(batches, failed), layer)
+            if rows == report['count']: return rows-polygons
+            raise OSError(f'{report["count"]:,} polygons were written, {rows:,} are there')
+    except Exception as e:
+        if failed: raise failed[0]
+        if not isinstance(e, (OSError,RuntimeError)): raise
+        raise BadInput(f'could not be written ({reason(e)})', path,
+                       hint='is there room on the disk?') from None
+
+# %% ../../nbs/6_scenes/35_vector_files.ipynb #de85c05d
+def _make_layer(name, classes, colours, transform, crs, tags):
+    "What a writer must know beside the tables."
+    name = re.sub('^(gpkg|sqlite_|layer_styles$)', r'map_\1', name, flags=re.I) # Not SQLite's
+    return SimpleNamespace(
+        name=name, schema=_schema(crs), wkt=find_crs(crs).to_wkt() if crs else None,
+        tags={k: str(o) for k,o in (tags or {}).items()},
+        style=qgis_style(classes, colours, polygons=True), decimals=_decimals(transform, crs))
+
+def _missing_crs(transform):
+    "What a reader of a file without a CRS should know."
+    unit = "the file's own units, areas in pixels"
+    if transform.is_identity: unit = 'pixels (x, y from the upper left corner)'
+    return (f'no CRS: polygons are in {unit}; a GIS will not know where they lie: '
+            'give the scene a coordinate system first')
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #a1f34ac4
 def write_polygons(
@@ -199,36 +229,18 @@ def write_polygons(
     tags:dict=None, # str -> str, written into the file: metadata, or the foreign member `tags`
 )->dict: # count; area by class in square metres (or pixels); dropped_small; remarks
     "Stream shapes into a table: id, class_id, class, score, area_m2 (area_px without CRS), pixels."
-    path,failed = Path(path),[]
+    path = Path(path)
     write = FORMATS.get(path.suffix.lower()[1:])
     known = ', '.join(f'.{o}' for o in FORMATS)
     if not write: raise BadInput('', path.name, f'a name that ends in {known}')
     for k,o in dict(min_area=min_area, simplify=simplify).items():
         if not 0 <= o < np.inf: raise BadInput('', k, '0 or more', o)
     report = dict(count=0, area={}, dropped_small=0, remarks=[])
-    if not crs:
-        unit = "the file's own units, areas in pixels"
-        if transform.is_identity: unit = 'pixels (x, y from the upper left corner)'
-        report['remarks'].append(f'no CRS: polygons are in {unit}; a GIS will not know where they '
-                                 'lie: give the scene a coordinate system first')
-    name = re.sub('^(gpkg|sqlite_|layer_styles$)', r'map_\1', path.stem, flags=re.I) # Not SQLite's
-    layer = SimpleNamespace(
-        name=name, schema=_schema(crs), wkt=find_crs(crs).to_wkt() if crs else None,
-        tags={k: str(o) for k,o in (tags or {}).items()},
-        style=qgis_style(classes, colours, polygons=True), decimals=_decimals(transform, crs))
+    if not crs: report['remarks'].append(_missing_crs(transform))
+    layer = _make_layer(path.stem, classes, colours, transform, crs, tags)
     how = transform,crs,min_area,simplify
     batches = _make_batches(shapes, layer.schema, classes, *how, report)
-    try:
-        with atomic_file(path) as part:
-            rows,polygons = write(part, _watch(batches, failed), layer)
-            if rows != report['count']:
-                raise OSError(f'{report["count"]:,} polygons were written, {rows:,} are there')
-    except Exception as e:
-        if failed: raise failed[0]
-        if not isinstance(e, (OSError,RuntimeError)): raise
-        raise BadInput(f'could not be written ({reason(e)})', path,
-                       hint='is there room on the disk?') from None
-    if polygons < rows:
+    if lost := _write_table(path, write, batches, layer, report):
         report['remarks'].append('polygons too small for the decimals of GeoJSON, '
-                                 f'now points or lines: {rows-polygons:,}')
+                                 f'now points or lines: {lost:,}')
     return report
