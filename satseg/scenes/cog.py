@@ -86,6 +86,7 @@ def _check_map(path, sums, n):
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #d54e35c1
 _SQUEEZE = dict(compress='DEFLATE', bigtiff='IF_SAFER')
+_HINT = 'make room or name another place; --resume goes on'
 
 def _write_plain(path, parts, profile, factors, resampling, colours, descriptions, tags, scale):
     "The plain file with overviews; window -> checksum."
@@ -137,8 +138,7 @@ def write_cog(
                       predictor='NO' if resampling == 'mode' else 'YES')
             _check_map(tmp/path.name, sums, len(factors))
     except OSError as e:
-        raise BadInput(f'cannot be written ({reason(e)})', path,
-                       hint='make room or name another place; --resume goes on') from None
+        raise BadInput(f'cannot be written ({reason(e)})', path, hint=_HINT) from None
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #636069cf
 def verify_finished(
