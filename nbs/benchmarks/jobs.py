@@ -136,7 +136,7 @@ def run_job(job, data, out, epochs=None):
 
 def two_steps(recipe, path, out, nets, epochs=None):
     "Ship F2 with and without the gate, whose operating point is chosen on the valid scenes."
-    gate_recipe = read_recipe(RECIPES/'ships_gate.yaml')
+    gate_recipe = read_recipe(RECIPES/'ships_presence.yaml')
     if epochs: gate_recipe = override(gate_recipe, epochs=epochs)
     if not (out/'gate'/'metrics.json').is_file(): run_recipe(gate_recipe, path, out/'gate', resume=(out/'gate').exists())
     done = json.loads((out/'gate'/'metrics.json').read_text())

@@ -25,7 +25,7 @@ def log(path): return list(csv.DictReader(open(path/'log.csv')))
 def cli(*args, **kw): return subprocess.run([sys.executable, '-W', 'ignore', '-m', 'satseg.training', *map(str, args)], cwd=ROOT, capture_output=True, text=True, **kw)
 
 
-@pytest.mark.parametrize('name', ['footprints_geotiff','ships_gate'])
+@pytest.mark.parametrize('name', ['footprints_geotiff','ships_presence'])
 def test_a_recipe_runs_with_no_data(tmp_path, name):
     widths = 'model.arguments.widths=[8,16]'
     done = cli(f'nbs/recipes/{name}.yaml', '--data', 'sample', '--out', tmp_path/'run', '--set', *SMALL, widths)
@@ -33,7 +33,7 @@ def test_a_recipe_runs_with_no_data(tmp_path, name):
     assert not done.stderr and 'test chips' in done.stdout and 'all background' in done.stdout and '\r' not in done.stdout
     res = json.loads((tmp_path/'run'/'metrics.json').read_text())
     assert res['dataset'].startswith('synthetic') and (tmp_path/'run'/'report').is_dir()
-    if name == 'ships_gate': assert load_model(tmp_path/'run'/'model.pth')[1].classes == ['no ship','ship'] and res['unit'] == 'chip' and ' answers, ' in (tmp_path/'run'/'report'/'metrics.md').read_text()
+    if name == 'ships_presence': assert load_model(tmp_path/'run'/'model.pth')[1].classes == ['no ship','ship'] and res['unit'] == 'chip' and ' answers, ' in (tmp_path/'run'/'report'/'metrics.md').read_text()
     else: assert set(res['objects']) == {'connected components','instances','all empty'} and 'instances' in done.stdout
 
 

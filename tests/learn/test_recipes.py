@@ -41,7 +41,7 @@ def test_every_recipe_is_right_and_survives_being_written(path, tmp_path):
 
 
 def test_there_is_a_recipe_for_every_job():
-    assert {'buildings','footprints','footprints_geotiff','landcover','landcover_deeplab','ships','ships_gate','clouds'} <= {o.stem for o in RECIPES}
+    assert {'buildings','footprints','footprints_geotiff','landcover','landcover_deeplab','ships','ships_presence','clouds'} <= {o.stem for o in RECIPES}
 
 
 @pytest.mark.parametrize('text, words', [

@@ -280,14 +280,14 @@ def test_every_shipped_recipe_can_be_chosen():
         assert tab.about.value and 'alert' not in tab.status.line.value and tab.epochs.value > 0
 
 
-@pytest.mark.parametrize('name', ['ships_gate','landcover'])
+@pytest.mark.parametrize('name', ['ships_presence','landcover'])
 def test_gates_and_several_classes_are_drawn(tmp_path, name):
     trainer = Trainer()
     r = override(read_recipe(shipped_recipes()[name]), epochs=1, size=32 if name == 'landcover' else 256, bs=4, precision='full', lr=1e-3, **({} if name == 'landcover' else {'model.arguments.widths': [8,16], 'split.valid': .1}))
     if name == 'landcover': r = override(r, **{'model.architecture': 'UNet', 'model.arguments': {'widths': [8,16]}, 'model.pretrained': False, 'model.fallback': False})
     trainer.train(r, 'sample', tmp_path/'run')
     trainer.wait(300)
-    assert any('learnt from' in o for o in trainer.preview.notes) == (name == 'ships_gate') # Too few are watched there
+    assert any('learnt from' in o for o in trainer.preview.notes) == (name == 'ships_presence') # Too few are watched there
     assert not trainer.error and 'done' in trainer.words and len(trainer.preview.chips) == 3 and all(o.startswith(b'\x89PNG') for o in trainer.pictures.values())
 
 
