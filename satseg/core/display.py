@@ -28,7 +28,7 @@ def paint(
     colours:dict, # Id -> (r,g,b); other ids stay clear
     alpha:float=.5, # Strength of the colour, 0 to 1
 )->np.ndarray: # (H,W,3) uint8
-    "`rgb` with some ids painted over it."
+    "`rgb` with some ids drawn over it."
     if rgb.shape[:2] != ids.shape:
         sizes = f'picture {format_shape(rgb.shape)} and mask {format_shape(ids.shape)}'
         raise BadInput(f'{sizes} differ in size', hint='crop one of them')
@@ -48,7 +48,7 @@ def overlay(
     colours, # From `class_colours`
     alpha:float=.5, # Strength of the colour, 0 to 1
 )->np.ndarray: # (H,W,3) uint8
-    "`rgb` with every class but the background painted over it."
+    "`rgb` with every class but the background drawn over it."
     return paint(rgb, mask, dict(list(enumerate(colours[:IGNORE]))[1:]), alpha)
 
 # %% ../../nbs/1_core/30_display.ipynb #8ff660ea
@@ -73,6 +73,7 @@ def add_legend(
         fig.legend(handles=handles, loc='outside lower center', ncols=cols, fontsize=8,
             frameon=False)
 
+# %% ../../nbs/1_core/30_display.ipynb #7f8a0365
 def show_pictures(
     pictures:dict, # Title -> picture: (H,W,3) uint8 or 0 to 1, or (H,W) numbers
     legend=None, # dict of name -> (r,g,b), 0 to 255: what the colours mean
@@ -101,7 +102,7 @@ def show_pictures(
 def shown_classes(
     classes, # Names
     colours=(), # (r,g,b) of each; `class_colours` unless given
-)->dict: # Id of a class that is painted -> its name and its colour
+)->dict: # Id of a class that is drawn -> its name and its colour
     "Which classes a picture shows, and how."
     colours = list(colours) or class_colours(len(classes))
     clear = lambda i: i == 0 and (classes[0] in ('background','clear') or not any(colours[0]))

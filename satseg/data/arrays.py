@@ -36,6 +36,7 @@ def check_image(
     raise wrong(f'{got}, which has {image.shape[2]} bands',
         'name them all with bands=, or save the ones wanted')
 
+# %% ../../nbs/2_data/06_arrays.ipynb #dc0c1b76
 def check_mask(
     mask:np.ndarray, # As the file holds it
     image:np.ndarray, # (H,W,C), already checked
@@ -85,6 +86,7 @@ def read_mask(
 # %% ../../nbs/2_data/06_arrays.ipynb #b8fdd97f
 def _nbytes(o): return sum(a.nbytes for a in (o if isinstance(o, tuple) else (o,)) if a is not None)
 
+# %% ../../nbs/2_data/06_arrays.ipynb #97fb9377
 class Cache:
     "A sequence whose entries are made when they are taken; the last ones are kept."
     def __init__(self,

@@ -52,7 +52,7 @@ def band_places(
 # %% ../../nbs/2_data/04_bands.ipynb #d0f4ef54
 def all_band_names(
     n:int, # Bands in the file
-    all_bands=None, # Their names, if somebody gave them
+    all_bands=None, # Their names, if they are given
     where='', # File, for the error
 )->tuple:
     "Names of `n` bands: those given, or the usual ones."
@@ -121,10 +121,11 @@ def _landsat_aliases(token, text, colour):
     names = dict.fromkeys((colour, token, text))
     return tuple(o for o in names if not (clash and o == token))
 
+# %% ../../nbs/2_data/04_bands.ipynb #3abb073f
 def aliases(
     text:str, # A description such as `B4, central wavelength 665 nm`, or the stem of a file
     landsat:dict|None=None, # From `landsat_bands`
-    stem:bool=False, # Of a file: its last word counts; in a description all do, `std_red` is not red
+    stem:bool=False, # Of a file: its last word counts; in a description all do
 )->tuple: # Names, the best to show first; empty if the text is none, such as `Band 4`
     "All names that a band goes by."
     text = text.strip()
@@ -137,7 +138,7 @@ def aliases(
     number = re.fullmatch(r'B0?(\d+)(A?)', token, re.I)
     if number and landsat is not None:
         return _landsat_aliases(token, text, landsat.get(int(number[1]), f'Landsat {token}'))
-    # Of a Landsat, but nobody knows of which
+    # Of a Landsat, but not known of which
     if number and re.match('S[RT]_B', word, re.I): return (text,)
     common = _STAC.get(token.lower(), token)
     if landsat is not None: common = 'NIR' if token.lower() == 'nir08' else token
@@ -168,13 +169,13 @@ class Band(NamedTuple):
     "One band of a file."
     path: str
     index: int # From 1
-    names: tuple # First the one to be shown; empty if nobody named it
+    names: tuple # First the one to be shown; empty if it has none
     alpha: bool = False # Says where there is data
     nodata: object = None # As a STAC item says it
 
 # %% ../../nbs/2_data/04_bands.ipynb #5daeae56
 def _guess_names(bands, wanted, picture):
-    "Names for bands that have none (None: nobody can tell), and whether they go by order alone."
+    "Names for bands that have none (None: no telling), and whether they go by order alone."
     n = len(bands)
     usual = (*picture,'NIR')[:n]
     if picture and n in (3,4) and all(other_names(o) & set(usual) for o in wanted):
@@ -195,6 +196,7 @@ def _name_bands(bands, wanted, picture):
     return [b._replace(names=(o,)) for b,
         o in zip(bands, names)],[f'{remark}: --bands says otherwise']
 
+# %% ../../nbs/2_data/04_bands.ipynb #4d0a852e
 def _find_band(name, want, bands, named, by_number, source):
     "The one band for the model's band `name`: called `want` in the file, or its number."
     if by_number and (isinstance(want, int) or str(want).isdecimal()):
@@ -210,6 +212,7 @@ def _find_band(name, want, bands, named, by_number, source):
     if len(bands) == 1: hint += ' or give the folder of its bands'
     raise BadInput(f'expected a band {want}, {what}', source, hint=hint)
 
+# %% ../../nbs/2_data/04_bands.ipynb #79f2200b
 def pick_bands(
     bands:list, # Of `Band`: all that are there
     wanted=None, # Names, in order; all bands unless given

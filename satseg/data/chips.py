@@ -49,8 +49,8 @@ class Chips:
             for o in colours]
         n = len(self.classes)
         if not 1 <= n <= IGNORE: raise BadInput(f'expected 1 to {IGNORE} classes, got {n}')
-        counts = dict(mask=masks, name=self.names, group=self.groups, object_map=objects)
-        for what,o in counts.items():
+        for what,o in dict(mask=masks, name=self.names, group=self.groups,
+            object_map=objects).items():
             if o is not None and len(o) != len(images):
                 got = f'{len(images)} images and {len(o)} {what}s'
                 raise BadInput(expected=f'one {what} per image', got=got)
@@ -58,37 +58,48 @@ class Chips:
             got = f'{n} classes and {len(self.colours)} colours'
             raise BadInput(expected='one colour per class', got=got)
 
-    def __len__(self): return len(self.items)
-    def __iter__(self): return (self[i] for i in range(len(self)))
-    def __repr__(self):
-        classes = ','.join(self.classes) + ('' if self.has_masks else ', no masks')
-        return f'Chips({len(self)} of bands {",".join(self.bands)}, classes {classes})'
+# %% ../../nbs/2_data/08_chips.ipynb #a8a34dff
+@patch
+def __len__(self:Chips): return len(self.items)
 
-    def raw(self, i):
-        "Image (H,W,C) and mask (H,W) or None of entry `i`, both as their source holds them."
-        return self.images[self.items[i]], (self.masks[self.items[i]] if self.has_masks else None)
+@patch
+def __repr__(self:Chips):
+    classes = ','.join(self.classes) + ('' if self.has_masks else ', no masks')
+    return f'Chips({len(self)} of bands {",".join(self.bands)}, classes {classes})'
 
-    def place(self, i):
-        "Where chip `i` comes from, for an error."
-        return ': '.join(o for o in (self.source, str(self.names[i])) if o)
+@patch
+def raw(self:Chips, i):
+    "Image (H,W,C) and mask (H,W) or None of entry `i`, both as their source holds them."
+    return self.images[self.items[i]], (self.masks[self.items[i]] if self.has_masks else None)
 
-    def _take(self, i):
-        image,mask = self.raw(i)
-        try:
-            x = read_image(image, self.bands)
-            if mask is None: return Chip(x, None, self.names[i])
-            check_mask(mask, image)
-            return Chip(x, read_mask(mask, self.classes, self.has_ignore), self.names[i])
-        except BadInput as e: raise e.at(self.place(i)) from None
+@patch
+def place(self:Chips, i):
+    "Where chip `i` comes from, for an error."
+    return ': '.join(o for o in (self.source, str(self.names[i])) if o)
 
-    def __getitem__(self, i):
-        if isinstance(i, (int,np.integer)): return self._take(int(i))
-        idxs = np.arange(len(self))[i if isinstance(i, slice)
-            else np.asarray(i, dtype=None if len(i) else int)]
-        res = Chips.__new__(type(self))
-        res.__dict__.update(self.__dict__,
-            **{o: [getattr(self, o)[j] for j in idxs] for o in ('items','names','groups')})
-        return res
+# %% ../../nbs/2_data/08_chips.ipynb #f915e9c6
+@patch
+def _take(self:Chips, i):
+    image,mask = self.raw(i)
+    try:
+        x = read_image(image, self.bands)
+        if mask is None: return Chip(x, None, self.names[i])
+        check_mask(mask, image)
+        return Chip(x, read_mask(mask, self.classes, self.has_ignore), self.names[i])
+    except BadInput as e: raise e.at(self.place(i)) from None
+
+@patch
+def __getitem__(self:Chips, i):
+    if isinstance(i, (int,np.integer)): return self._take(int(i))
+    idxs = np.arange(len(self))[i if isinstance(i, slice)
+        else np.asarray(i, dtype=None if len(i) else int)]
+    res = Chips.__new__(type(self))
+    res.__dict__.update(self.__dict__,
+        **{o: [getattr(self, o)[j] for j in idxs] for o in ('items','names','groups')})
+    return res
+
+@patch
+def __iter__(self:Chips): return (self[i] for i in range(len(self)))
 
 # %% ../../nbs/2_data/08_chips.ipynb #8f2b6795
 def _check_ids(pred, shape):
@@ -103,6 +114,7 @@ def _check_ids(pred, shape):
             hint='apply a threshold first')
     return pred.astype(np.uint8)
 
+# %% ../../nbs/2_data/08_chips.ipynb #4acf9037
 def show_chips(
     chips:Chips, # What to show; slice it to choose
     preds=None, # One (H,W) mask of class ids per chip

@@ -80,6 +80,7 @@ def _nodata(value, dtype):
     limits = np.iinfo(dtype)
     return dtype.type(value) if value == int(value) and limits.min <= value <= limits.max else None
 
+# %% ../../nbs/2_data/18_grids.ipynb #3ba75fd1
 def _warped(r, here, grid, nodata):
     "`r` on another grid, with an alpha band."
     vrt,enums = need('rasterio.vrt', 'geo'),need('rasterio.enums', 'geo')
@@ -125,18 +126,20 @@ class RasterBands:
         self._close_parts()
         for r in self.open.values(): r.close()
 
-    def divide(self, nodata):
-        "Put bands that are read together into parts, by what means nodata."
-        groups,self.has_nodata = {},False
-        self._close_parts()
-        for i,b in enumerate(self.bands):
-            with gdal_errors(b.path):
-                key = self._key(b, self.open[b.path], nodata, self.grids[b.path])
-            groups.setdefault(key, []).append((i,b.index))
-        self.dtypes = [np.dtype(o) for _,o,*_ in groups]
-        for (path,dtype,value,_),o in groups.items():
-            self.parts.append(self._part(path, np.dtype(dtype), *zip(*o), float(value) if value
-                else None, self.grids[path], nodata))
+# %% ../../nbs/2_data/18_grids.ipynb #4e64c88e
+@patch
+def divide(self:RasterBands, nodata):
+    "Put bands that are read together into parts, by what means nodata."
+    groups,self.has_nodata = {},False
+    self._close_parts()
+    for i,b in enumerate(self.bands):
+        with gdal_errors(b.path):
+            key = self._key(b, self.open[b.path], nodata, self.grids[b.path])
+        groups.setdefault(key, []).append((i,b.index))
+    self.dtypes = [np.dtype(o) for _,o,*_ in groups]
+    for (path,dtype,value,_),o in groups.items():
+        self.parts.append(self._part(path, np.dtype(dtype), *zip(*o), float(value) if value
+            else None, self.grids[path], nodata))
 
 # %% ../../nbs/2_data/18_grids.ipynb #3208d415
 @patch
@@ -152,6 +155,7 @@ def _key(self:RasterBands, b, r, nodata, here):
     alone = value is not None and not _same(here, self.grid)
     return b.path,dtype,'' if value is None else repr(float(value)),b.index if alone else 0
 
+# %% ../../nbs/2_data/18_grids.ipynb #e6995b35
 @patch
 def _part(self:RasterBands, path, dtype, places, indexes, value, here, nodata):
     r = self.open[path]
@@ -209,7 +213,7 @@ def read(self:RasterBands, x, window):
 
 # %% ../../nbs/2_data/18_grids.ipynb #ec09fafe
 def array_bands(path, n):
-    "Bands of an array, and their axis; `n` are expected (None: nobody knows)."
+    "Bands of an array, and their axis; `n` are expected (None: any number)."
     shape = open_npy(path).shape
     last = len(shape) == 2 or shape[2] == n or shape[0] != n and shape[2] <= shape[0]
     count = 1 if len(shape) == 2 else shape[2 if last else 0]

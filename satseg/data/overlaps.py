@@ -6,7 +6,7 @@
 __all__ = ['find_overlaps', 'overlap_groups']
 
 # %% ../../nbs/2_data/28_overlaps.ipynb #d41c90f3
-from itertools import combinations
+from itertools import combinations, islice
 
 import numpy as np
 
@@ -68,34 +68,44 @@ _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:,None], axis=1).sum(1).ast
 
 def _alike(words, a, b, limit=56):
     "Which rows `a` and `b` of `words` differ in at most `limit` bits of 256."
-    res = np.zeros(len(a), bool)
-    for i in range(0, len(a), 2**18): # In pieces, for memory
-        piece = slice(i, i+2**18)
-        differ = (words[a[piece]] ^ words[b[piece]]).view(np.uint8)
-        res[piece] = _ONES[differ].sum(1, dtype=np.int32) <= limit
-    return res
+    return _ONES[(words[a] ^ words[b]).view(np.uint8)].sum(1, dtype=np.int32) <= limit
 
-def _candidates(owner, at, words):
-    "Rows i, j, dy, dx of images i < j that may be of one scene, at most 20 for each image."
-    bits,found = min(max(int(np.log2(len(owner)+1))+5, 8), 30),[np.empty(0, np.int64)]
-    for column in words.T & np.uint32(2**bits-1):
-        order = np.argsort(column, kind='stable')
+def _matches(owner, at, words, most=2**18):
+    "Keys of landmarks that look alike: two images i < j and a shift; `most` in a piece."
+    bits = min(max(int(np.log2(len(owner)+1))+5, 8), 30)
+    for k in range(words.shape[1]):
+        part = words[:,k] & np.uint32(2**bits-1)
+        order = np.argsort(part, kind='stable')
+        part = part[order]
         # Each with the next few: what looks the same everywhere costs no more
         for d in range(1, 17):
-            same = np.flatnonzero(column[order[d:]] == column[order[:-d]])
-            a,b = order[same],order[same+d]
-            keep = owner[a] != owner[b]
-            a,b = a[keep],b[keep]
-            keep = _alike(words, a, b)
-            # By image, for they are numbered in order
-            a,b = np.minimum(a[keep], b[keep]),np.maximum(a[keep], b[keep])
-            dy,dx = (at[b].astype(np.int64)-at[a]+1024).T
-            found.append(((owner[a].astype(np.int64) << 20 | owner[b]) << 22) | dy << 11 | dx)
-    keys,votes = np.unique(np.concatenate(found), return_counts=True)
-    keys = keys[np.argsort(-votes, kind='stable')]
+            same = np.flatnonzero(part[d:] == part[:-d])
+            for n in range(0, len(same), most):
+                a,b = order[same[n:n+most]],order[same[n:n+most]+d]
+                keep = (owner[a] != owner[b]) & _alike(words, a, b)
+                # By image, for they are numbered in order
+                a,b = np.minimum(a, b)[keep],np.maximum(a, b)[keep]
+                dy,dx = (at[b].astype(np.int64)-at[a]+1024).T
+                yield (owner[a].astype(np.int64) << 20 | owner[b]) << 22 | dy << 11 | dx
+
+# %% ../../nbs/2_data/28_overlaps.ipynb #91cc02d7
+def _best(keys, votes, most):
+    "The `most` keys with the most votes, and these."
+    keys,where = np.unique(keys, return_inverse=True)
+    votes = np.bincount(where, votes)
+    first = np.argsort(-votes, kind='stable')[:most]
+    return keys[first],votes[first]
+
+def _candidates(owner, at, words, most=2**22):
+    "Rows i, j, dy, dx of images i < j that may be of one scene, at most 20 for each image."
+    keys,votes,pieces = np.empty(0, np.int64),np.empty(0),_matches(owner, at, words)
+    while fresh := list(islice(pieces, 16)):
+        fresh = np.concatenate(fresh)
+        votes = np.append(votes, np.ones(len(fresh)))
+        keys,votes = _best(np.append(keys, fresh), votes, most)
     # The best shift of each pair
-    keys = keys[np.sort(np.unique(keys >> 22,
-        return_index=True)[1])][:20*(int(owner.max(initial=-1))+1)]
+    keys = keys[np.sort(np.unique(keys >> 22, return_index=True)[1])]
+    keys = keys[:20*(int(owner.max(initial=-1))+1)]
     return np.stack([keys >> 42, keys >> 22 & 2**20-1, (keys >> 11 & 2047)-1024,
         (keys & 2047)-1024], 1)
 
@@ -128,21 +138,26 @@ def find_overlaps(
     exact:int=200, # Up to so many images all pairs are compared, else those that share landmarks
 )->list: # (i, j, dy, dx), i < j: pixel (y,x) of image i is (y+dy, x+dx) of j, to `step` pixels
     "Pairs of images that show the same ground, shifted. Keeps some 7 kB of an image."
-    small,owner,at,words,res = [],[],[],[],[]
+    small,res = [],[]
+    # They grow without ever being there twice
+    owner,at,words = bytearray(),bytearray(),bytearray()
     for i in range(len(images)):
         texture = _texture(images[i], step)
         places,bits = _landmarks(texture)
         small.append(_packed(texture))
-        owner.append(np.full(len(places), i, np.int32))
-        at.append(places)
-        words.append(bits)
-    if len(small) < 2: return res
-    every = len(small) <= exact
-    for i,j,*shift in combinations(range(len(small)),
-        2) if every else _candidates(*map(np.concatenate, (owner, at, words))).tolist():
+        owner += np.full(len(places), i, np.int32).tobytes()
+        at += places.tobytes()
+        words += bits.tobytes()
+    pairs = combinations(range(len(small)), 2)
+    if len(small) > exact:
+        pairs = _candidates(np.frombuffer(owner, np.int32),
+            np.frombuffer(at, np.int16).reshape(-1, 2),
+            np.frombuffer(words, np.uint32).reshape(-1, 8))
+    for i,j,*shift in pairs:
         a,b = _unpacked(*small[i]),_unpacked(*small[j])
         if shift and _shared(a, b, *shift)[0] < least/2: continue
-        if found := _shift(a, b, least): res.append((i, j, found[0]*step, found[1]*step))
+        if found := _shift(a, b, least):
+            res.append((int(i), int(j), found[0]*step, found[1]*step))
     return sorted(res)
 
 # %% ../../nbs/2_data/28_overlaps.ipynb #4668178f

@@ -50,13 +50,6 @@ def gdal_errors(
         hint = f'damaged, or none of {" ".join(_DRIVERS)} VRT'
         raise BadInput(f'cannot be read ({reason(e)})', path, hint=hint) from None
 
-def number_bytes(
-    r, # rasterio dataset, open
-)->int:
-    "Bytes of the largest number type of a raster."
-    # complex_int16 is GDAL's own
-    return max(np.dtype(o.replace('_int16', '64')).itemsize for o in r.dtypes)
-
 # %% ../../nbs/2_data/14_rasters.ipynb #115df36a
 def _vrt(path):
     "The root of a VRT, looked through for code, addresses of the web, files in metadata."
@@ -92,6 +85,27 @@ def _check_plain(r, path):
         text = 'its metadata (OVERVIEW_FILE) may lead elsewhere'
         raise BadInput(text, path, hint='save it anew with gdal_translate')
 
+def number_bytes(
+    r, # rasterio dataset, open
+)->int:
+    "Bytes of the largest number type of a raster."
+    # complex_int16 is GDAL's own
+    return max(np.dtype(o.replace('_int16', '64')).itemsize for o in r.dtypes)
+
+def _check_size(r, path):
+    "Refuse a raster that is none, or that no memory holds."
+    if not r.count:
+        hint = 'unpack it, or save the one wanted as GeoTIFF'
+        raise BadInput('expected one raster, this holds several or none', path, hint=hint)
+    if r.height*r.width > 2**40:
+        text = f'{r.height:,} x {r.width:,} pixels are more than a scene may have'
+        raise BadInput(text, path, hint='cut it')
+    piece = max(h*w for h,w in r.block_shapes)*number_bytes(r)*r.count
+    if piece > MAX_BYTES:
+        text = f'is stored in pieces of {piece:,} bytes'
+        raise BadInput(text, path, hint='write it tiled (rio cogeo create)')
+
+# %% ../../nbs/2_data/14_rasters.ipynb #b9a40342
 def check_pointer(
     path:str|Path, # A file that is about to be opened by GDAL
     seen:tuple=(), # Files that led here
@@ -149,19 +163,6 @@ def open_raster(
             raise
         return r
 
-def _check_size(r, path):
-    "Refuse a raster that is none, or that no memory holds."
-    if not r.count:
-        hint = 'unpack it, or save the one wanted as GeoTIFF'
-        raise BadInput('expected one raster, this holds several or none', path, hint=hint)
-    if r.height*r.width > 2**40:
-        text = f'{r.height:,} x {r.width:,} pixels are more than a scene may have'
-        raise BadInput(text, path, hint='cut it')
-    piece = max(h*w for h,w in r.block_shapes)*number_bytes(r)*r.count
-    if piece > MAX_BYTES:
-        text = f'is stored in pieces of {piece:,} bytes'
-        raise BadInput(text, path, hint='write it tiled (rio cogeo create)')
-
 # %% ../../nbs/2_data/14_rasters.ipynb #1d841c02
 def _vrt_names(path, n):
     "Stems of the files behind the bands of a VRT; `gdalbuildvrt -separate` keeps no names."
@@ -198,6 +199,7 @@ def product_metadata(
         folders.append(folders[-1].parent)
     return next((f for o in folders for f in sorted(o.glob('MTD_MSIL*.xml'))), None)
 
+# %% ../../nbs/2_data/14_rasters.ipynb #90a51d69
 def sentinel2_offset(
     paths, # Files of the scene
     props=None, # Properties of the STAC item

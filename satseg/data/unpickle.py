@@ -79,6 +79,7 @@ def _no_bytes(*args): # How old protocols write them
     if args: raise BadInput(f'refuses a call of bytes with {preview(args[0])}')
     return b''
 
+# %% ../../nbs/2_data/10_unpickle.ipynb #33d888be
 _NAMES = {'numpy.ndarray': _ndarray, 'numpy.dtype': _Number, '_codecs.encode': _encode,
     'builtins.bytes': _no_bytes, '__builtin__.bytes': _no_bytes}
 for _core in ('numpy.core','numpy._core'):
@@ -118,6 +119,7 @@ def _effect(op, stack, marks):
     if pickletools.pytuple in keys: raise BadInput('refuses a tuple as key of a dict: use strings')
     stack += taken[:1] if op.name == 'BUILD' else op.stack_after
 
+# %% ../../nbs/2_data/10_unpickle.ipynb #b36bcfbc
 def _check_instructions(
     data, # A pickle: a file, or a mapped one
     size:int, # Its bytes
