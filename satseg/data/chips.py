@@ -45,9 +45,8 @@ class Chips:
         self.items = range(len(images)) # Which entries of `images` and `masks`
         self.names = [f'chip[{i}]' for i in self.items] if names is None else list(names)
         self.groups = list(self.names if groups is None else groups)
-        self.colours = class_colours(len(self.classes)) if colours is None else [tuple(o)
-            for o in colours]
         n = len(self.classes)
+        self.colours = [tuple(o) for o in (class_colours(n) if colours is None else colours)]
         if not 1 <= n <= IGNORE: raise BadInput(f'expected 1 to {IGNORE} classes, got {n}')
         for what,o in dict(mask=masks, name=self.names, group=self.groups,
             object_map=objects).items():

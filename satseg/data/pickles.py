@@ -92,6 +92,7 @@ def _parts(
         return _filled(dict(zip(('train','val'), data)))
     return {'all': data}
 
+# %% ../../nbs/2_data/12_pickles.ipynb #efd7a3db
 def _load_part(part, name, path, bands, classes, has_ignore):
     "`Chips` of one part: by the names that the file says, else by those given."
     if type(part) not in (list,tuple):

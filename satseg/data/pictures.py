@@ -52,23 +52,10 @@ def _read_tif(path, n=0):
         return a[...,0], np.array([table.get(i, (0,0,0))[:3] for i in range(max(table)+1)],
             np.uint8)
 
-# %% ../../nbs/2_data/16_pictures.ipynb #75de0f85
-def read_picture(
-    path:str|Path, # A png, jpg, bmp or tif
-    n:int=0, # Bands that somebody has named: alpha is one of them if they are all
-)->tuple: # (H,W) or (H,W,C) array as stored, without alpha; palette (n,3) uint8 or None
-    "The numbers of a picture."
+# %% ../../nbs/2_data/16_pictures.ipynb #a153cca4
+def _read_pillow(path, n=0):
+    "`read_picture` by Pillow."
     from PIL import Image
-    path = Path(path)
-    found = 'a folder' if path.is_dir() else 'no such file'
-    if not path.is_file(): raise BadInput(f'{path}: expected a picture, found {found}')
-    with path.open('rb') as f: head = f.read(26)
-    # Of 16-bit colours Pillow keeps half the bits
-    deep = head.startswith(b'\x89PNG') and head[24:25] == b'\x10' and head[25:] != b'\0'
-    if deep or path.suffix.lower() in ('.tif','.tiff','.jp2'):
-        try: return _read_tif(path, n)
-        except MissingPackage:
-            if deep: raise # Pillow does the plain ones
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
@@ -87,6 +74,24 @@ def read_picture(
     except Exception as e:
         raise BadInput(f'{path}: damaged, cannot be decoded ({type(e).__name__})') from None
 
+# %% ../../nbs/2_data/16_pictures.ipynb #75de0f85
+def read_picture(
+    path:str|Path, # A png, jpg, bmp or tif
+    n:int=0, # Bands that are named: alpha is one of them if they are all
+)->tuple: # (H,W) or (H,W,C) array as stored, without alpha; palette (n,3) uint8 or None
+    "The numbers of a picture."
+    path = Path(path)
+    found = 'a folder' if path.is_dir() else 'no such file'
+    if not path.is_file(): raise BadInput(f'{path}: expected a picture, found {found}')
+    with path.open('rb') as f: head = f.read(26)
+    # Of 16-bit colours Pillow keeps half the bits
+    deep = head.startswith(b'\x89PNG') and head[24:25] == b'\x10' and head[25:] != b'\0'
+    if deep or path.suffix.lower() in ('.tif','.tiff','.jp2'):
+        try: return _read_tif(path, n)
+        except MissingPackage:
+            if deep: raise # Pillow does the plain ones
+    return _read_pillow(path, n)
+
 # %% ../../nbs/2_data/16_pictures.ipynb #2a4dc696
 def read_image(
     path:str|Path, # A png, jpg, bmp or tif
@@ -99,6 +104,7 @@ def read_image(
         a = palette[a]
     return a[...,None] if a.ndim == 2 else a
 
+# %% ../../nbs/2_data/16_pictures.ipynb #275eb4bf
 def picture_size(
     path:str|Path, # A png, jpg, bmp or tif
 )->tuple|None: # (H,W); None where only decoding it tells
@@ -110,6 +116,7 @@ def picture_size(
         with Image.open(path, formats=['PNG','JPEG','BMP']) as im: return im.height,im.width
     except Exception: return None # What is wrong is said by `read_picture`
 
+# %% ../../nbs/2_data/16_pictures.ipynb #fef31dbb
 def lazy_pictures(
     files, # Paths; the first one is read at once, to know its bands
     bands=None, # Names of the bands wanted; all unless given
