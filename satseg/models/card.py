@@ -54,6 +54,7 @@ class ModelCard(str):
     "The card as Markdown; Jupyter shows it as a page."
     def _repr_markdown_(self): return self.split('---\n', 2)[-1]
 
+# %% ../../nbs/3_models/55_card.ipynb #ac8bf0a0
 def model_card(
     path:str|Path, # Model file, .pth or .onnx (no torch is needed for the latter)
 )->ModelCard: # Markdown

@@ -156,6 +156,21 @@ def forward(self:EncoderUNet,
     *feats,last = self.encoder(x)
     return self.head(self.decoder([*fine, *feats, self.dropout(last)]))[..., :h, :w]
 
+# %% ../../nbs/3_models/10_encoders.ipynb #d2f487a7
+def _load_backbone(net, backbone, first, n_in, pretrained):
+    "Load the weights of an ImageNet classifier into `net`; gives their name."
+    from torchvision.models import get_model_weights
+    if pretrained is True:
+        source = get_model_weights(backbone).DEFAULT
+        state = source.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    else:
+        source = Path(_weights_file(pretrained)).name
+        state = torch.load(pretrained, map_location='cpu', weights_only=True)
+    state = {k.removeprefix('features.'): v for k,v in state.items()}
+    state[f'{first}.weight'] = adapt_bands(state[f'{first}.weight'], n_in)
+    net.load_state_dict({k: state[k] for k in net.state_dict()})
+    return f'pretrained {source}'
+
 # %% ../../nbs/3_models/10_encoders.ipynb #737e4472
 _BACKBONES = dict(resnet50=(8,'conv1'), mobilenet_v3_large=(16,'0.0')) # `multiple`, first layer
 
@@ -184,20 +199,6 @@ class DeepLabV3(nn.Module):
             n_in, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False))
         load = functools.partial(_load_backbone, self.backbone, backbone, first, n_in, pretrained)
         self.started_from = pretrained and _pretrained(backbone, load, fallback) or 'random weights'
-
-def _load_backbone(net, backbone, first, n_in, pretrained):
-    "Load the weights of an ImageNet classifier into `net`; gives their name."
-    from torchvision.models import get_model_weights
-    if pretrained is True:
-        source = get_model_weights(backbone).DEFAULT
-        state = source.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    else:
-        source = Path(_weights_file(pretrained)).name
-        state = torch.load(pretrained, map_location='cpu', weights_only=True)
-    state = {k.removeprefix('features.'): v for k,v in state.items()}
-    state[f'{first}.weight'] = adapt_bands(state[f'{first}.weight'], n_in)
-    net.load_state_dict({k: state[k] for k in net.state_dict()})
-    return f'pretrained {source}'
 
 # %% ../../nbs/3_models/10_encoders.ipynb #391eca1a
 @patch
@@ -237,7 +238,6 @@ class Classifier(nn.Module):
             self.encoder,self.started_from = Encoder(n_in, tuple(widths), norm),'random weights'
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(n, n_out)
-
     def forward(self,
         x:Tensor, # (B,n_in,H,W), normalised
     )->Tensor: # (B,n_out) logits

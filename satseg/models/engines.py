@@ -98,6 +98,7 @@ class OpenVinoEngine(Engine):
         x = np.ascontiguousarray(self.info.normalise(x))
         return self.request.infer([x], share_inputs=True)[0]
 
+# %% ../../nbs/3_models/60_engines.ipynb #f7e8c3a7
 def _add_end(model, info):
     "Put sigmoid or softmax behind an OpenVINO model that fits its description."
     import openvino as ov
@@ -140,13 +141,16 @@ class TorchEngine(Engine):
         if device.type == 'cuda': x = x.pin_memory()
         x = self.info.normalise(x.to(device, non_blocking=True))
         x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, kind, enabled=bool(kind)), torch.inference_mode():
+        same = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+        half = torch.autocast(device.type, kind, enabled=bool(kind))
+        with same, half, torch.inference_mode(): # The same bytes on every run
             return probabilities(model(x)).cpu().numpy()
 
     def free(self):
         import torch
         if self.net[1].type == 'cuda': torch.cuda.empty_cache()
 
+# %% ../../nbs/3_models/60_engines.ipynb #b01e37f9
 def _load_torch(path, threads, half, device=None):
     import torch
     from satseg.models.model_file import load_model
@@ -155,8 +159,6 @@ def _load_torch(path, threads, half, device=None):
     if threads: torch.set_num_threads(threads)
     model,info = load_model(path, device)
     facts = {} if is_presence_classifier(info) else model_geometry(model)
-    torch.backends.cudnn.benchmark = False # The same bytes on every run
-    torch.backends.cudnn.deterministic = True
     gpu = device.type == 'cuda'
     kind = (torch.float16 if gpu else torch.bfloat16) if (gpu if half is None else half) else None
     model.to(device, memory_format=torch.channels_last)

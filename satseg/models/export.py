@@ -195,6 +195,23 @@ def _write(model, info, tmp, output, about, side, new):
         worst = max(worst, check(model, tmp))
     return worst
 
+# %% ../../nbs/3_models/40_export.ipynb #26affe1e
+def _check_request(path, info, arguments, mask, class_map, deepness, resolution):
+    "Raise `BadInput` unless all that `export` is asked for goes together."
+    for name in ('onnx','onnxruntime'): need(name, 'onnx')
+    check_info(info)
+    check_consistency(info, arguments)
+    if path.suffix != '.onnx' or not path.parent.is_dir():
+        raise BadInput(f'{path}: expected a name that ends in .onnx, in a folder that exists')
+    if class_map and deepness: raise BadInput('expected class_map or deepness, got both')
+    if resolution is not None and not (deepness and 0 < resolution < 1e5):
+        raise BadInput(f'expected metres per pixel, for Deepness only, got resolution {resolution}')
+    one = arguments.get('n_out', 1) == 1
+    if (class_map or deepness) and one != (info.threshold is not None):
+        raise BadInput(f'expected a threshold for one logit, else none, got {info.threshold}')
+    if deepness and not mask:
+        raise BadInput(f'expected a net that gives a mask for Deepness, got {info.architecture}')
+
 # %% ../../nbs/3_models/40_export.ipynb #129e9de0
 def export(
     model, # A net of `satseg.models`
@@ -224,19 +241,3 @@ def export(
         except OSError: raise
         except Exception as e: reasons.append(f'{"new" if how else "old"} exporter: {reason(e)}')
     raise BadInput(f'{path}: {type(model).__name__} cannot be exported ({"; ".join(reasons)})')
-
-def _check_request(path, info, arguments, mask, class_map, deepness, resolution):
-    "Raise `BadInput` unless all that `export` is asked for goes together."
-    for name in ('onnx','onnxruntime'): need(name, 'onnx')
-    check_info(info)
-    check_consistency(info, arguments)
-    if path.suffix != '.onnx' or not path.parent.is_dir():
-        raise BadInput(f'{path}: expected a name that ends in .onnx, in a folder that exists')
-    if class_map and deepness: raise BadInput('expected class_map or deepness, got both')
-    if resolution is not None and not (deepness and 0 < resolution < 1e5):
-        raise BadInput(f'expected metres per pixel, for Deepness only, got resolution {resolution}')
-    one = arguments.get('n_out', 1) == 1
-    if (class_map or deepness) and one != (info.threshold is not None):
-        raise BadInput(f'expected a threshold for one logit, else none, got {info.threshold}')
-    if deepness and not mask:
-        raise BadInput(f'expected a net that gives a mask for Deepness, got {info.architecture}')

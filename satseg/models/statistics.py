@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.errors import BadInput, format_shape, need
-from ..data.chips import Chips
 
 # %% ../../nbs/3_models/15_statistics.ipynb #e6322789
 class BandStats(NamedTuple):
@@ -21,7 +20,7 @@ class BandStats(NamedTuple):
     std: list # One float per band, over all pixels (not n-1)
 
 def band_stats(
-    chips:Chips, # The training part, and nothing else
+    chips, # `Chips` of the training part, and nothing else
 )->BandStats:
     "Mean and spread of every band over all pixels, in one pass that holds one chip at a time."
     n = 0
@@ -75,6 +74,24 @@ def _best_order(mean, std, model_mean, model_std):
     cost = distance + np.abs(np.log(std[None]/model_std[:,None]))
     return need('scipy.optimize', 'geo').linear_sum_assignment(np.minimum(cost, 1e6)**2)[1]
 
+# %% ../../nbs/3_models/15_statistics.ipynb #f349d37d
+def _misfit(mean, std, model_mean, model_std):
+    "The worst band: its mean in deviations of the training, and its spread in logarithms."
+    spread = np.abs(np.log(np.maximum(std, 1e-9)/model_std))
+    return (np.abs(mean-model_mean)/model_std + spread/2).max()
+
+def _likely_cause(bands, mean, std, model_mean, model_std, bits):
+    "What to do about readings that lie far off, and how well it would fit; '' where nothing would."
+    order = _best_order(mean, std, model_mean, model_std)
+    reordered = _misfit(mean[order], std[order], model_mean, model_std)
+    likely = ','.join(bands[i] for i in np.argsort(order))
+    text = f'another order of bands: these look like {likely}: say which is which with --bands'
+    if bits is None: return reordered,text
+    if bits: return 0.,('an 8-bit picture, made for the eye; the model knows the readings as '
+                        'delivered, before they were stretched to 0..255: use those')
+    tries = [(_misfit(mean*f+o, std*f, model_mean, model_std), words) for f,o,words in _CAUSES]
+    return min(tries + [(reordered, text)]*(len(bands) > 1))
+
 # %% ../../nbs/3_models/15_statistics.ipynb #53846c9e
 def compare_statistics(
     bands, # Names
@@ -88,28 +105,18 @@ def compare_statistics(
     "How far a scene's readings lie from those of the training, and what is likely."
     mean,std,model_mean,model_std = np.asarray([mean, std, model_mean, model_std], float)
     std,model_std = np.maximum(std, 1e-9),np.maximum(model_std, 1e-6)
-    def misfit(m, s):
-        spread = np.abs(np.log(np.maximum(s, 1e-9)/model_std))
-        return (np.abs(m-model_mean)/model_std + spread/2).max()
     off = np.abs(mean-model_mean)/model_std
     if not np.isfinite(off + std).all(): return ''
-    now,far = misfit(mean, std),off.max() > limit
-    bits = dtype in ('uint8','int8') and (model_mean > 255).any()
+    both = mean,std,model_mean,model_std
+    now,far = _misfit(*both),off.max() > limit
+    bits = bool(dtype in ('uint8','int8') and (model_mean > 255).any())
     usual = not far and not bits and np.abs(np.log(std/model_std)).max() <= np.log(20)
     if usual and now <= 1.5: return '' # Before SciPy, which prediction should not need
-    order = _best_order(mean, std, model_mean, model_std)
-    reordered = misfit(mean[order], std[order])
-    likely = ','.join(bands[i] for i in np.argsort(order))
-    text = f'another order of bands: these look like {likely}: say which is which with --bands'
+    best,text = _likely_cause(bands, *both, None if usual else bits)
     if usual:
-        if reordered >= min(now/3, .5): return ''
+        if best >= min(now/3, .5): return ''
         return f'careful: the bands {",".join(bands)} are not quite as in the training: {text}'
-    tries = [(misfit(mean*f+o, std*f), words) for f,o,words in _CAUSES]
-    best,text = min(tries + [(reordered, text)]*(len(bands) > 1))
-    if bits:
-        text = ('an 8-bit picture, made for the eye; the model knows the readings as delivered, '
-                'before they were stretched to 0..255: use those')
-    elif best > min(limit, now/2):
+    if best > min(limit, now/2):
         if not far: return ''
         text = 'other units, an offset, or another order of bands?'
     i = int(off.argmax())
