@@ -235,6 +235,7 @@ def _open(self:PredictTab, asked, known):
     text = f'Opening {Path(data).name}' if known else 'Loading the model'
     self.status.run(text, job, then, fail)
 
+# %% ../../nbs/7_page/60_predict_tab.ipynb #c321f0dc
 @patch
 def _take(self:PredictTab, model, made):
     "Remember a model that is open."

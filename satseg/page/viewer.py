@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 
+# %% ../../nbs/7_page/40_viewer.ipynb #aec10279
 from satseg.core.display import (
     ERROR_COLOURS, IGNORE, class_colours, mask_image, outlines, paint, paint_errors, picture,
     shown_classes)
@@ -153,6 +154,7 @@ def pixel_classes(self:Viewer,
     thr = self.threshold if self.threshold is None else pick_threshold(self.info, self.threshold)[0]
     return self._once('classes', (i,thr), decide)
 
+# %% ../../nbs/7_page/40_viewer.ipynb #cf4efd51
 @patch
 def _find_objects(self:Viewer, probs):
     if self.two: return find_objects(probs, self.info, self.threshold, min_area=self.min_area)
@@ -344,6 +346,7 @@ def _overlay(self:Viewer, i, path):
     img.save(path := f'{path}_overlay.png')
     return path
 
+# %% ../../nbs/7_page/40_viewer.ipynb #9ff65098
 @patch
 def _polygons(self:Viewer, i, path):
     objects,areas = self.objects(i),self._areas(i)
