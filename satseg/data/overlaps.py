@@ -113,11 +113,12 @@ def _candidates(owner, at, words, most=2**22):
 def _packed(small): # Half a byte a texel
     q = np.round((small+2)*3.75).astype(np.uint8).ravel()
     q = np.append(q, np.zeros(q.size%2, np.uint8))
-    return small.shape,q[::2] << 4 | q[1::2]
+    return (q[::2] << 4 | q[1::2]).tobytes()
 
-def _unpacked(shape, q):
-    return (np.stack([q >> 4, q & 15],
-        1).ravel()[:shape[0]*shape[1]].reshape(shape)/3.75 - 2).astype(np.float32)
+def _unpacked(shape, data, start=0):
+    n = shape[0]*shape[1]
+    q = np.frombuffer(data, np.uint8, (n+1)//2, start)
+    return (np.stack([q >> 4, q & 15], 1).ravel()[:n].reshape(shape)/3.75 - 2).astype(np.float32)
 
 def _shift(a, b, least):
     "By how many texels `b` is shifted against `a`; None if they do not show the same ground."
@@ -139,12 +140,13 @@ def find_overlaps(
 )->list: # (i, j, dy, dx), i < j: pixel (y,x) of image i is (y+dy, x+dx) of j, to `step` pixels
     "Pairs of images that show the same ground, shifted. Keeps some 7 kB of an image."
     small,res = [],[]
-    # They grow without ever being there twice
-    owner,at,words = bytearray(),bytearray(),bytearray()
+    # Many small arrays would leave holes in the memory between them
+    textures,owner,at,words = bytearray(),bytearray(),bytearray(),bytearray()
     for i in range(len(images)):
         texture = _texture(images[i], step)
         places,bits = _landmarks(texture)
-        small.append(_packed(texture))
+        small.append((texture.shape, textures, len(textures)))
+        textures += _packed(texture)
         owner += np.full(len(places), i, np.int32).tobytes()
         at += places.tobytes()
         words += bits.tobytes()
