@@ -15,7 +15,7 @@ from .evaluation.predict_dataset import predict_dataset
 def main(
     model:str=None, # Model file, .pth or .onnx; the one that comes with satseg unless given
     dataset:str=None, # Pickle, folder, COCO or CSV file; a built-in synthetic sample unless given
-    kind:str=None, # pickle, folders, coco, ships, clouds, geotiffs or bands; recognised unless given
+    kind:str=None, # pickle, folders, coco, ships, clouds, geotiffs, bands; recognised unless given
     split:str=None, # train, val, test or all; unless given val, else test, else the only part
     out:str=None, # Folder to write: masks, overlays, metrics.json, perhaps submission.csv
     presence:str=None, # Model file of a presence classifier: chips without an object stay empty
@@ -31,6 +31,7 @@ def main(
     gate:str=None, # The former name of --presence
 ):
     "Predict image chips with a trained model; print scores, write masks, pictures, submissions."
-    if gate is not None: raise BadInput(f'expected --presence {gate}, got --gate: it has a new name')
+    if gate is not None:
+        raise BadInput(f'expected --presence {gate}, got --gate: it has a new name')
     return predict_dataset(model, dataset, kind, split, out, presence, threshold, min_area, device,
                            bs, tta, ignore, options, overwrite, quiet)

@@ -24,10 +24,12 @@ def _parse_size(text):
 def main(
     file:str, # Submission file to check
     kind:str=None, # buildings or ships; by the header unless given
-    size:str=None, # Rows x columns of the images, such as 512x384, or one number; 768 for ships unless given
+    size:str=None, # Rows x columns of the images, such as 512x384, or one; ships: 768 unless given
     ids:str=None, # CSV with all images in its first column, such as sample_submission.csv
 ):
     "Check a Kaggle submission of buildings (ImageID,Coordinates) or ships (ImageId,EncodedPixels)."
     bad = validate(file, kind, size and _parse_size(size), ids)
     print('\n'.join(f'{file}: {o}' for o in bad) or f'ok: {file}')
-    if bad: raise BadInput(f'{file}: expected a file that can be submitted, got {len(bad)} mistakes, listed above')
+    if bad:
+        raise BadInput(where=file, expected='a file that can be submitted',
+                       got=f'{len(bad)} mistakes, listed above')

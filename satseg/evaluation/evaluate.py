@@ -145,6 +145,7 @@ def add(self:Evaluation,
     if self.keep: self._keep(res, row)
     return res
 
+# %% ../../nbs/4_evaluation/50_evaluate.ipynb #50ev0119
 @patch
 def _keep(self:Evaluation, res, row):
     "Remember a chip while it is among the worst or the best."
@@ -198,6 +199,7 @@ def new_evaluation(
     objects = ObjectMetrics(ships=model_task(info) == 'ships') if known else None
     return Evaluation(info, threshold, rule, chips.bands, chips.source, objects=objects, **kw)
 
+# %% ../../nbs/4_evaluation/50_evaluate.ipynb #50ev0121
 def evaluate(
     model, # Gives logits
     info, # Its `ModelInfo`

@@ -178,7 +178,8 @@ def best(self:ProbabilityHistogram,
 def trivial(self:ProbabilityHistogram)->dict: # Name -> scores, as `at` gives them
     "Scores of the two answers that need no image."
     neg,pos = self.negatives.sum(),self.positives.sum()
-    return {'all background': scores([[neg,0],[pos,0]]), 'all foreground': scores([[0,neg],[0,pos]])}
+    return {'all background': scores([[neg,0],[pos,0]]),
+            'all foreground': scores([[0,neg],[0,pos]])}
 
 # %% ../../nbs/4_evaluation/10_metrics.ipynb #41c76784
 _KEYS = 'iou','dice','precision','recall','accuracy'
@@ -230,7 +231,7 @@ def metrics_dict(
     total, # A `ProbabilityHistogram`, or (C,C) counts
     threshold:float|None, # The one in use; None for several classes
     classes=(), # C names; of no use to a histogram
-)->dict: # threshold, iou, dice, precision, recall, accuracy, by_threshold, trivial; perhaps by_class
+)->dict: # threshold, iou, dice, precision, recall, accuracy, by_threshold, trivial, by_class
     "Scores as plain values; those of several classes are means."
     rows = metrics_table(total, threshold, classes)
     first,two = next(iter(rows[0])),isinstance(total, ProbabilityHistogram)

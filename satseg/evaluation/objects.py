@@ -10,6 +10,7 @@ __all__ = ['overlaps', 'ObjectCounts', 'object_scores', 'match_objects', 'image_
 from dataclasses import astuple, dataclass, field
 
 import numpy as np
+from fastcore.basics import patch
 
 from ..core.errors import BadInput, need
 from ..data.instances import drop_small, instances_from_probabilities, label_components
@@ -31,7 +32,7 @@ def _dense(ids, ignore):
 def overlaps(
     pred:np.ndarray, # (H,W) int instances, 0 = no object; any ids
     mask:np.ndarray, # (H,W) the same for the mask
-    ignore:np.ndarray=None, # (H,W) bool: pixels that count for nobody
+    ignore:np.ndarray=None, # (H,W) bool: pixels that do not count
 )->tuple: # Pairs that share pixels: pred, mask (1..n), pixels in both, in either; n_pred, n_mask
     "All pairs of a predicted and a real object that overlap, numbered in the order of their ids."
     if np.shape(pred) != np.shape(mask):
@@ -70,14 +71,14 @@ def match_objects(
     pred:np.ndarray, # (H,W) int instances, 0 = no object; any ids
     mask:np.ndarray, # (H,W) the same for the mask
     iou:float=.5, # Least IoU of a match, above 0; 0.5 is what footprints and COCO's AP50 use
-    ignore:np.ndarray=None, # (H,W) bool: pixels that count for nobody, such as mask == 255
+    ignore:np.ndarray=None, # (H,W) bool: pixels that do not count, such as mask == 255
 )->ObjectCounts: # tp, fp, fn; add them up over images
     "Count the objects found, one to one."
     if not 0 < iou <= 1: raise BadInput(f'expected an IoU above 0 and up to 1, got {iou}')
     p,t,inter,union,n_pred,n_mask = overlaps(pred, mask, ignore)
     hit = inter/union >= iou
     p,t,tp = p[hit],t[hit],int(hit.sum())
-    if len(np.unique(p)) < tp or len(np.unique(t)) < tp: # Somebody has a choice
+    if len(np.unique(p)) < tp or len(np.unique(t)) < tp: # There is a choice
         pairs = need('scipy.sparse', 'geo').coo_array((np.ones(tp), (p,t)), (n_pred+1, n_mask+1))
         match = need('scipy.sparse.csgraph', 'geo').maximum_bipartite_matching
         tp = int((match(pairs.tocsr()) > 0).sum())
@@ -136,7 +137,7 @@ class ObjectMetrics:
     def add(self,
         found:dict, # Method -> (H,W) instances
         mask_objects:np.ndarray, # (H,W) instances of the mask
-        ignore=None, # (H,W) bool: pixels that count for nobody
+        ignore=None, # (H,W) bool: pixels that do not count
     )->ObjectCounts: # Of this chip, by the last method of `found`
         "Count the objects of one chip."
         if ignore is not None and ignore.any():
@@ -149,12 +150,15 @@ class ObjectMetrics:
             if self.ships: self.f2.setdefault(k, []).append(image_f2(found[k], mask_objects))
         return counts[list(found)[-2]]
 
-    def scores(self)->dict: # Method -> perhaps f2; precision, recall, f1, objects found and true
-        "Scores of every method."
-        f2 = {k: dict(f2=float(np.mean(o))) for k,o in self.f2.items()}
-        return {k: {**f2.get(k, {}), **object_scores(n), 'found': n.tp+n.fp, 'true': n.tp+n.fn}
-                for k,n in self.counts.items()}
+# %% ../../nbs/4_evaluation/30_objects.ipynb #3b6a0015
+@patch
+def scores(self:ObjectMetrics)->dict: # Method -> f2 (ships), precision, recall, f1, found, true
+    "Scores of every method."
+    f2 = {k: dict(f2=float(np.mean(o))) for k,o in self.f2.items()}
+    return {k: {**f2.get(k, {}), **object_scores(n), 'found': n.tp+n.fp, 'true': n.tp+n.fn}
+            for k,n in self.counts.items()}
 
-    def rows(self)->list: # Dicts for `format_table`
-        "The same as rows of a table."
-        return [dict(objects=k, **o) for k,o in self.scores().items()]
+@patch
+def rows(self:ObjectMetrics)->list: # Dicts for `format_table`
+    "The same as rows of a table."
+    return [dict(objects=k, **o) for k,o in self.scores().items()]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['sample_parts', 'reader_options', 'match_classes', 'load_parts', 'pick_split', 'check_distribution_shift',
-           'submission_kind']
+           'open_chips', 'submission_kind']
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #6b867044
 import re
@@ -28,7 +28,8 @@ def sample_parts(
     "The built-in sample, with the classes that the model knows."
     from satseg.data.landscape import SCENE_CLASSES
     from satseg.data.synthetic import sample_chips
-    if tuple(info.classes) == SCENE_CLASSES: return dict(sample=sample_chips(seed=2026, target=None))
+    if tuple(info.classes) == SCENE_CLASSES:
+        return dict(sample=sample_chips(seed=2026, target=None))
     names = output_classes(info)[1:]
     target = ('building','road') if names == ['building'] else tuple(names)
     if len(target) != 1 and target != ('building','road') or target[0] not in SCENE_CLASSES:
@@ -47,7 +48,8 @@ def reader_options(
     text:str|None, # 'shadow=ignore all_bands=B02,B03': names and values, lists with commas
 )->dict: # Name -> text, number, list, True or False
     "Options of a reader from the command line."
-    res,hints = {},dict(path='give --dataset', kind='give --kind', bands='the model names the bands')
+    hints = dict(path='give --dataset', kind='give --kind', bands='the model names the bands')
+    res = {}
     for o in (text or '').split():
         name,_,value = o.partition('=')
         if not (name and value):
@@ -109,11 +111,12 @@ def load_parts(
     if kind == 'ships': kw['group'] = None # Nothing is split here, so overlaps need not be found
     if ignore: kw['has_ignore'] = True
     try: return load_dataset(path, kind, list(info.bands), **{**kw, **options})
-    except BadInput as e: raise BadInput(str(e).replace('all_bands=', '--options all_bands=')) from None
+    except BadInput as e:
+        raise BadInput(str(e).replace('all_bands=', '--options all_bands=')) from None
     except (TypeError,ValueError,AttributeError) as e:
         if not options: raise
-        raise BadInput(where=f'--options {" ".join(options)}', expected=f'values that {kind} can take',
-                       got=reason(e)) from None
+        raise BadInput(where=f'--options {" ".join(options)}', got=reason(e),
+                       expected=f'values that {kind} can take') from None
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #31b1bf26
 def pick_split(
@@ -142,8 +145,34 @@ def check_distribution_shift(
         k = -(-max(image.shape[1:])//512)
         return image[:,::k,::k].reshape(len(image), -1)
     x = np.concatenate([pixels(chips[int(i)].image) for i in places], axis=1)
-    text = compare_statistics(info.bands, x.mean(1), x.std(1), info.mean, info.std, limit, str(chips.raw(0)[0].dtype))
-    return re.sub(r': (say which is which with )?--.*', ': mend the dataset, or map its rasters one by one with satseg-scene, which has --scale, --offset and --bands', text)
+    dtype = str(chips.raw(0)[0].dtype)
+    text = compare_statistics(info.bands, x.mean(1), x.std(1), info.mean, info.std, limit, dtype)
+    hint = (': mend the dataset, or map its rasters one by one with satseg-scene, '
+            'which has --scale, --offset and --bands')
+    return re.sub(r': (say which is which with )?--.*', hint, text)
+
+# %% ../../nbs/4_evaluation/40_open_dataset.ipynb #40od0005
+def open_chips(
+    dataset, # File or folder; None: the built-in sample
+    kind:str, # From `kind_of`
+    split:str|None, # Part of the dataset, see `pick_split`
+    info, # `ModelInfo`
+    ignore:bool=False, # Whether 255 is unknown even in a mask without a 1
+    options:dict|None=None, # For the reader
+)->tuple: # `Chips` with the model's bands and classes; name of the part; lines about both
+    "The chips to predict, and what to say about them."
+    if dataset: parts = load_parts(dataset, kind, info, ignore, options or {})
+    else: parts = sample_parts(info)
+    split,chips = pick_split(parts, split, dataset or 'built-in sample')
+    if not len(chips): raise BadInput(where=dataset, expected=f'at least one chip in {split}')
+    chips,remark = match_classes(chips, info)
+    lines = [f'no --dataset: {len(chips)} chips of the built-in sample (synthetic, seed 2026)']
+    if dataset: lines = [f'{dataset} ({kind}), split {split}: {len(chips)} chips']
+    lines += [remark] if remark else []
+    if dataset and split in ('train','all') and chips.has_masks:
+        lines.append(f'careful: split {split} may hold chips that the model learned from; '
+                     'their scores say little about others')
+    return chips,split,[o for o in (*lines, check_distribution_shift(info, chips)) if o]
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #91e99418
 def submission_kind(

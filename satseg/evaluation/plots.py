@@ -37,7 +37,8 @@ def plot_threshold_curve(
     ax.axhline(hist.trivial()['all foreground']['iou'], color='#0072B2', ls=':',
                label='IoU of all foreground')
     if chosen is not None: ax.axvline(chosen, color='0.4', ls='--', label=f'chosen, {chosen:g}')
-    ax.set(xlabel='threshold', ylabel='score', xlim=(0,1), ylim=(0,1.02), title='Scores by threshold')
+    ax.set(xlabel='threshold', ylabel='score', xlim=(0,1), ylim=(0,1.02),
+           title='Scores by threshold')
     ax.legend(fontsize=8)
     return ax
 
@@ -159,7 +160,7 @@ def plot_chips(
     "Image, mask, prediction and difference of several chips."
     from matplotlib.figure import Figure
     shown,two,wrong = shown_classes(classes, colours),len(classes) <= 2,ERROR_COLOURS['miss']
-    painted = {i: c for i,(_,c) in shown.items()}
+    colour_of = {i: c for i,(_,c) in shown.items()}
     fig = Figure(figsize=(size*4+.3, size*len(pairs)+.6), layout='constrained')
     for i,(axs,(chip,pred)) in enumerate(zip(fig.subplots(len(pairs), 4, squeeze=False), pairs)):
         k = -(-max(pred.shape)//512) # Enough for so small a picture
@@ -168,13 +169,13 @@ def plot_chips(
         grey = np.repeat(rgb.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
         difference = (paint_errors(grey, pred, mask, .85) if two else
                       paint(grey, (pred != mask) & (mask != IGNORE), {1: wrong}, .85))
-        images = dict(image=rgb, mask=paint(rgb, mask, painted),
-                      prediction=paint(rgb, pred, painted), difference=difference)
+        images = dict(image=rgb, mask=paint(rgb, mask, colour_of),
+                      prediction=paint(rgb, pred, colour_of), difference=difference)
         for ax,(title,img) in zip(axs, images.items()):
             ax.imshow(img, interpolation='nearest')
             ax.set(xticks=[], yticks=[], title=title if i == 0 else '')
         axs[0].set_ylabel(escape_math(captions[i] if captions else chip.name), fontsize=8)
-    marks = {f'difference: {k}': c for k,c in (ERROR_COLOURS if two else {'wrong class': wrong}).items()}
-    marks = dict(shown.values()) | marks
+    errors = ERROR_COLOURS if two else {'wrong class': wrong}
+    marks = dict(shown.values()) | {f'difference: {k}': c for k,c in errors.items()}
     add_legend(fig, marks, marks.values())
     return fig

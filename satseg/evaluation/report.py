@@ -19,8 +19,9 @@ from ..core.files import atomic_folder
 from ..core.tables import html_table, markdown_table, write_csv
 from ..models.model_info import has_border_class, is_presence_classifier
 from .metrics import ProbabilityHistogram
-from .plots import (
-    SCORE_NAMES, plot_chips, plot_log, plot_precision_recall, plot_reliability, plot_threshold_curve)
+from satseg.evaluation.plots import (
+    SCORE_NAMES, plot_chips, plot_log, plot_precision_recall, plot_reliability,
+    plot_threshold_curve)
 from .evaluate import Evaluation
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #b869344d
@@ -71,6 +72,7 @@ def _confusion_figure(total, classes):
     ax.set_xticklabels(names, rotation=45, ha='right')
     return fig
 
+# %% ../../nbs/4_evaluation/60_report.ipynb #60rp0014
 def _curves(res):
     "Figures of the counts."
     if not isinstance(res.total, ProbabilityHistogram):
@@ -79,14 +81,16 @@ def _curves(res):
         return
     for name,title,text,draw in _CURVES:
         fig = _new_figure()
-        draw(res.total, fig.subplots(), **({} if draw is plot_reliability else dict(chosen=res.threshold)))
+        kw = {} if draw is plot_reliability else dict(chosen=res.threshold)
+        draw(res.total, fig.subplots(), **kw)
         yield name,title,text,fig
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #006a3967
 _TEXTS = dict(worst='The lowest IoU of single chips. Look here first: '
                     'wrong labels show up as well as wrong predictions.',
               best='The highest IoU among chips that have something to find.',
-              losses='Loss on the training and the validation part, and scores on the latter, by epoch.')
+              losses='Loss on the training and the validation part, and scores on the latter, '
+                     'by epoch.')
 
 def _chip_figures(res):
     "The worst and the best chips."
@@ -140,7 +144,8 @@ border-bottom: 1px solid #e4e4e4; background: #fff}
 .satseg-report th:first-child, .satseg-report td:first-child {text-align: left}
 .satseg-report .chosen td {background: #e3f1fa; font-weight: 600}
 .satseg-report dl {display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem}
-.satseg-report dt {font-weight: 600} .satseg-report dd {margin: 0} .satseg-report p {max-width: 46rem}
+.satseg-report dt {font-weight: 600} .satseg-report dd {margin: 0}
+.satseg-report p {max-width: 46rem}
 .satseg-report img {max-width: 100%; height: auto; display: block; margin: .5rem 0}
 .satseg-report .curves {display: grid; gap: 0 2rem;
 grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr))}'''
@@ -152,22 +157,28 @@ def _section(title, text, content):
 # %% ../../nbs/4_evaluation/60_report.ipynb #f3e7ddfe
 def _tables(res):
     "Name of the CSV file, title, sentence and rows of every table."
-    text = 'IoU is the score to compare by. All tables and figures of this page lie beside it as files.'
+    text = ('IoU is the score to compare by. '
+            'All tables and figures of this page lie beside it as files.')
     yield 'metrics','Scores',text,res.table()
     if res.objects is not None:
-        text = 'Found and true objects, matched one to one at an IoU of 0.5; the last row draws nothing.'
+        text = ('Found and true objects, matched one to one at an IoU of 0.5; '
+                'the last row draws nothing.')
         if res.objects.ships: text += (" f2 is the ship challenge's: the mean over chips and IoU "
                                        '0.5 to 0.95; a correct empty chip scores 1.')
         yield 'objects','Objects',text,res.objects.rows()
     rows = [{k: v for k,v in o.items() if k != 'place'} for o in res.chips]
-    text = f'The {min(len(rows), 10)} worst of {len(rows)} chips; all are in per_chip.csv. Counts are pixels.'
+    text = (f'The {min(len(rows), 10)} worst of {len(rows)} chips; all are in per_chip.csv. '
+            'Counts are pixels.')
     yield 'per_chip','Chip by chip',text,rows
 
+# %% ../../nbs/4_evaluation/60_report.ipynb #60rp0016
 def _write(folder, res, facts, figures):
     "All files of a report; gives the page's body."
-    *tables,per_chip = [(title, text, html_table(rows[:10] if name == 'per_chip' else rows, SCORE_NAMES))
-                        for name,title,text,rows in _tables(res)]
-    images = [(title, text, _save_figure(folder, name, title, fig)) for name,title,text,fig in figures]
+    rows = [(title, text, rows[:10] if name == 'per_chip' else rows)
+            for name,title,text,rows in _tables(res)]
+    *tables,per_chip = [(title, text, html_table(o, SCORE_NAMES)) for title,text,o in rows]
+    images = [(title, text, _save_figure(folder, name, title, fig))
+              for name,title,text,fig in figures]
     stated = ''.join(f'<dt>{k}</dt><dd>{html.escape(v)}</dd>\n' for k,v in facts)
     parts = [f'<style>{_STYLE}</style>\n<h1>How good is it?</h1>\n<dl>{stated}</dl>',
              *(_section(*o) for o in tables), '<div class="curves">',
