@@ -28,7 +28,8 @@ def lab(tmp_path_factory):
     if why: pytest.skip(why)
     home = tmp_path_factory.mktemp('lab')
     shutil.copytree(ROOT/'nbs'/'tutorials', home/'nbs'/'tutorials', ignore=shutil.ignore_patterns('runs', '.ipynb_checkpoints'))
-    shutil.copy(ROOT/'nbs'/'03_augment.ipynb', home/'nbs') # Tutorial 1 imports it as it stands
+    (home/'nbs'/'5_learn').mkdir()
+    shutil.copy(ROOT/'nbs'/'5_learn'/'20_augment.ipynb', home/'nbs'/'5_learn') # Tutorial 1 imports it as it stands
     env = settings(home/'settings', notebook__tracker=dict(windowingMode='none'), apputils__notification=dict(fetchNews='false', checkForUpdates=False))
     env |= dict(SATSEG_DATA='absent', OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
     cmd = ['python', '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', '--ServerApp.port={port}', '--ServerApp.port_retries=0',
