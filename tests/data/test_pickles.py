@@ -427,7 +427,7 @@ def test_save_lists_and_images_alone(tmp_path):
 def test_a_broken_save_leaves_the_old_file(tmp_path):
     path = tmp_path/'a.pickle'
     path.write_text('old')
-    with pytest.raises(BadInput, match="'train' and 'val'"): save_pickle(path, {'train': CHIPS})
+    with pytest.raises(BadInput, match="'train' and 'val'"): save_pickle(path, {'training': CHIPS})
     class Unpicklable(Lazy):
         def __getitem__(self, i): return np.array([lambda: 0])
     with pytest.raises(Exception): save_pickle(path, {'all': Chips(Unpicklable(1))})
