@@ -60,7 +60,7 @@ def _read(path):
             d = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
         got = 'a damaged one, or another kind of file'
-        if 'GLOBAL' in str(e): got = "one with objects inside, and satseg runs nobody's code"
+        if 'GLOBAL' in str(e): got = "one with objects inside, and satseg runs no code out of files"
     else:
         if isinstance(d, dict) and d.get('format') == FORMAT: return d
         got = f'a {type(d).__name__} of another program'

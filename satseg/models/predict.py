@@ -132,8 +132,8 @@ def check_bands(
     check_consistency(info)
     want,got = tuple(info.bands),tuple(chips.bands)
     if got != want:
-        raise BadInput(f'expected {len(want)} bands ({",".join(want)}) as the model was trained on, '
-                       f'got {len(got)} ({",".join(got)}): pick the chips\' bands by name')
+        raise BadInput(f'expected {len(want)} bands ({",".join(want)}) as the model was trained on,'
+                       f' got {len(got)} ({",".join(got)}): pick the chips\' bands by name')
 
 # %% ../../nbs/3_models/30_predict.ipynb #2db88fa8
 def to_device(

@@ -23,8 +23,7 @@ def _spoilt(model, side, first, columns):
     "Which answers along a strip are NaN, if its first or its second half is."
     device = next(model.parameters()).device
     x = torch.zeros(1, model.arguments['n_in'], _cells(model), 2*side, device=device)
-    x[..., :side if first else 2*side] = float('nan') if first else 0
-    if not first: x[..., side:] = float('nan')
+    x[..., slice(side) if first else slice(side, None)] = float('nan')
     y = model(x.mT if columns else x)
     return (y.mT if columns else y).isnan().any(1).any(1)[0]
 

@@ -15,7 +15,7 @@ from ..core.files import atomic_files
 from ..core.display import IGNORE, class_colours
 from ..core.tables import format_table, write_csv
 from ..models.model_info import has_border_class, output_classes
-from ..models.engines import file_hash
+from ..models.onnx import file_hash
 from .areas import pixel_areas
 from .polygons import merge_instances, merge_polygons
 from .styles import qgis_style

@@ -169,8 +169,8 @@ def test_pretrained_weights_are_loaded_and_adapted(tmp_path, monkeypatch):
     net = EncoderUNet('resnet18', 5, 2, pretrained=True)
     assert [(o['repo_id'], o['filename']) for o in asked] == [('timm/resnet18.a1_in1k', 'model.safetensors')] and net.started_from == 'pretrained timm/resnet18.a1_in1k'
     assert torch.allclose(net.encoder.conv1.weight, adapt_bands(photo.conv1.weight, 5)) and torch.equal(net.encoder.layer4[1].conv2.weight, photo.layer4[1].conv2.weight)
-    gate = Classifier('resnet18', 1, pretrained=str(tmp_path/'model.safetensors'))
-    assert torch.allclose(gate.encoder.conv1.weight, photo.conv1.weight.sum(1, keepdim=True)) and gate.started_from == 'pretrained model.safetensors'
+    presence = Classifier('resnet18', 1, pretrained=str(tmp_path/'model.safetensors'))
+    assert torch.allclose(presence.encoder.conv1.weight, photo.conv1.weight.sum(1, keepdim=True)) and presence.started_from == 'pretrained model.safetensors'
 
 
 def test_pretrained_weights_of_deeplab(tmp_path):

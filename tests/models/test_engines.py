@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from satseg.core.errors import BadInput
-from satseg.models.engines import ENGINES, TorchEngine, as_onnx, file_hash, load_engine, window_size
+from satseg.models.engines import ENGINES, load_engine, window_size
 from satseg.models.model_info import ModelInfo
+from satseg.models.onnx import as_onnx, file_hash
 from satseg.models.predict import batch_probabilities
 
 pytest.importorskip('onnxruntime'); pytest.importorskip('openvino')
@@ -34,7 +35,7 @@ def write_net(path, make, classes=('background', 'building'), chip=64, seed=1, o
     return net,info
 
 
-def truth(net, info, x):
+def expected(net, info, x):
     "Probabilities (K,H,W) of readings (C,H,W) in one pass."
     import torch
     with torch.no_grad(): return batch_probabilities(net, info.normalise(torch.from_numpy(x)[None]))[0].numpy()
@@ -60,7 +61,7 @@ def test_probabilities_are_those_of_the_net(nets, name, engine):
         x = rng.normal(900, 400, (b, 3, h, w)).astype(np.float32)
         got = e(x)
         assert got.dtype == np.float32 and got.shape == (b, net.arguments['n_out'], h, w)
-        np.testing.assert_allclose(got, np.stack([truth(net, info, o) for o in x]), atol=1e-5)
+        np.testing.assert_allclose(got, np.stack([expected(net, info, o) for o in x]), atol=1e-5)
         for part in (x[:, :, ::1], np.asfortranarray(x), x[:, :, ::-1][:, :, ::-1]): np.testing.assert_allclose(e(part), got, atol=1e-6)
         alone = np.concatenate([e(o[None]) for o in x])  # A run may go on with other batches
         np.testing.assert_allclose(alone, got, rtol=0, atol=1e-6 if engine == 'torch' else 0)
@@ -69,12 +70,13 @@ def test_probabilities_are_those_of_the_net(nets, name, engine):
 @pytest.mark.parametrize('error,words', [(MemoryError(), r'not enough memory for 2 window\(s\) of 32 x 48 pixels: give a smaller --memory'),
     (RuntimeError('CUDA out of memory. Tried to allocate 2 GiB'), 'smaller --memory'),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 'smaller --memory'),
-    (RuntimeError('expected scalar type'), r'torch failed \(expected scalar type\)')], ids=str)
+    (RuntimeError('expected scalar type'), r'torch on cpu failed \(expected scalar type\)')], ids=str)
 def test_out_of_memory_is_one_line(nets, error, words):
     import torch
     class Full(torch.nn.Module):
         def forward(self, x): raise error
-    e = TorchEngine((Full(),torch.device('cpu'),None), nets[1]['one'][1], {}, 'torch')
+    e = load_engine(nets[0]/'one.pth', 'torch', 'cpu')
+    e.net = Full(), *e.net[1:]
     with pytest.raises(BadInput, match=words) as seen: e(np.zeros((2, 3, 32, 48), np.float32))
     assert seen.value.__context__ is None # No traceback of the engine's own
 

@@ -23,7 +23,7 @@ pytest.importorskip('onnxruntime')
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 import satseg.models.export as exporting  # noqa: E402
-from satseg.models.export import TOLERANCE, check_deepness, check_onnx, deepness_tiles, export  # noqa: E402
+from satseg.models.export import TOLERANCE, _check_deepness, _deepness_tiles, check_onnx, export  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = dict(widths=(32,16,16,8,8))
@@ -249,7 +249,7 @@ def test_files_that_are_no_onnx(tmp_path, whole, monkeypatch):
                  b'\x72\x08\x0a\x01a\x10' + b'\xff'*4 + b'\x0f'):
         path.write_bytes(data)
         refused(path)
-    monkeypatch.setattr('satseg.models.onnx.MAX_BYTES', 1000)
+    monkeypatch.setattr('satseg.models.onnx._MAX_BYTES', 1000)
     assert 'expected at most 1,000 bytes' in refused(whole)
 
 
@@ -381,7 +381,7 @@ def test_deepness_gives_our_class_map(kind, tmp_path, monkeypatch):
     "The shipped net on sample chips: no pixel differs, with and without the standardization step, whatever threshold up to 0.5 is set in Deepness."
     from satseg.models.model_file import load_model
     from satseg.data.synthetic import sample_chips
-    monkeypatch.setattr(exporting, 'deepness_tiles', lambda *_: (256,20))
+    monkeypatch.setattr(exporting, '_deepness_tiles', lambda *_: (256,20))
     net,info = load_model(ROOT/'unet_model.pth')
     scale = 16 if kind == 'uint8' else 1
     info.mean,info.std = [o/scale for o in info.mean],[o/scale for o in info.std]  # As if trained on a layer of bytes
@@ -413,10 +413,10 @@ def test_deepness_leaves_no_seams(n_out, tmp_path):
 
 def test_deepness_tiles():
     for cell,halo in ((2,6),(16,96),(32,160),(8,40)):
-        side,percent = deepness_tiles(dict(multiple=cell, halo=halo))
+        side,percent = _deepness_tiles(dict(multiple=cell, halo=halo))
         overlap = int(side*percent/100*2)//2
         assert overlap//2 >= halo and (side-overlap)%cell == 0 and side%cell == 0 and side <= 1024
-    assert deepness_tiles(dict(multiple=8, halo=None), 300) == (304,25) and deepness_tiles(dict(multiple=32, halo=600)) == (1024,50)
+    assert _deepness_tiles(dict(multiple=8, halo=None), 300) == (304,25) and _deepness_tiles(dict(multiple=32, halo=600)) == (1024,50)
 
 
 def test_deepness_refusals(tmp_path):
@@ -424,10 +424,10 @@ def test_deepness_refusals(tmp_path):
     out = tmp_path/'q.onnx'
     for kw,words in ((dict(class_map=True), 'got both'), (dict(resolution=0), 'metres per pixel'), (dict(deepness=False, resolution=10), 'for Deepness only')):
         with pytest.raises(BadInput, match=words): export(net, describes(net), out, **{'deepness': True, **kw})
-    gate = alive(NETS['classifier'])
-    with pytest.raises(BadInput, match='gives a mask'): export(gate, describes(gate), out, deepness=True)
+    presence = alive(NETS['classifier'])
+    with pytest.raises(BadInput, match='gives a mask'): export(presence, describes(presence), out, deepness=True)
     assert list(tmp_path.iterdir()) == []
     export(net, describes(net), out, deepness=True)
     with pytest.raises(BadInput, match="made for QGIS's Deepness"): load_onnx(out)
     other = alive(lambda: UNet(3, 1, (4,4)))
-    with pytest.raises(BadInput, match='the export is wrong'): check_deepness(other, out)
+    with pytest.raises(BadInput, match='the export is wrong'): _check_deepness(other, out)

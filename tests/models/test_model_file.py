@@ -74,7 +74,7 @@ def changed(path, **kw):
 
 
 @pytest.mark.parametrize('what, words', [
-    ('evil', "runs nobody's code"), ('evil legacy', 'damaged'), ('module', "runs nobody's code"), ('bare', 'bare state dict'), ('list', 'a list of another program'),
+    ('evil', "runs no code out of files"), ('evil legacy', 'damaged'), ('module', "runs no code out of files"), ('bare', 'bare state dict'), ('list', 'a list of another program'),
     ('empty', 'damaged'), ('text', 'damaged'), ('cut', 'damaged'), ('absent', 'no such model file'), ('folder', 'no such model file'), ('version', 'version 1, got 99'),
     ('lacks', 'lacks bands'), ('architecture', "got 'Net9'"), ('shape', 'do not fit'), ('arguments', 'do not fit'), ('huge', 'do not fit'), ('plain zip', 'damaged')])
 def test_files_that_are_no_model(saved, tmp_path, what, words):
@@ -231,6 +231,6 @@ def test_what_is_saved_can_be_read(tmp_path):
     assert got.threshold == .4 and got.scores == {'val': {'iou': .5, 'pixels': 7}} and got.mean == [1,1,1]
     before = path.read_bytes()
     for change in (dict(threshold='high'), dict(bands=['one'], mean=[0.], std=[1.]), dict(classes=['a','b','c'])):
-        with pytest.raises(BadInput): save_model(path, net, ModelInfo(arguments=net.arguments, **change)) # A file that nobody could read
+        with pytest.raises(BadInput): save_model(path, net, ModelInfo(arguments=net.arguments, **change)) # A file that could not be read
     with pytest.raises(BadInput, match='expected a folder'): save_model(tmp_path/'nowhere'/'net.pth', net, info)
     assert path.read_bytes() == before and [o.name for o in tmp_path.iterdir()] == ['net.pth']
