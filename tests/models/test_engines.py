@@ -35,7 +35,7 @@ def write_net(path, make, classes=('background', 'building'), chip=64, seed=1, o
     return net,info
 
 
-def expected(net, info, x):
+def one_pass(net, info, x):
     "Probabilities (K,H,W) of readings (C,H,W) in one pass."
     import torch
     with torch.no_grad(): return batch_probabilities(net, info.normalise(torch.from_numpy(x)[None]))[0].numpy()
@@ -61,7 +61,7 @@ def test_probabilities_are_those_of_the_net(nets, name, engine):
         x = rng.normal(900, 400, (b, 3, h, w)).astype(np.float32)
         got = e(x)
         assert got.dtype == np.float32 and got.shape == (b, net.arguments['n_out'], h, w)
-        np.testing.assert_allclose(got, np.stack([expected(net, info, o) for o in x]), atol=1e-5)
+        np.testing.assert_allclose(got, np.stack([one_pass(net, info, o) for o in x]), atol=1e-5)
         for part in (x[:, :, ::1], np.asfortranarray(x), x[:, :, ::-1][:, :, ::-1]): np.testing.assert_allclose(e(part), got, atol=1e-6)
         alone = np.concatenate([e(o[None]) for o in x])  # A run may go on with other batches
         np.testing.assert_allclose(alone, got, rtol=0, atol=1e-6 if engine == 'torch' else 0)

@@ -20,7 +20,7 @@ from satseg.data.synthetic import sample_scene
 from satseg.scenes import compute as C, executors as X, options, outputs, run as S
 from satseg.scenes.options import MapOptions
 from satseg.scenes.vector_files import FORMATS
-from test_engines import truth, write_net
+from test_engines import one_pass, write_net
 
 rasterio = pytest.importorskip('rasterio')
 geopandas = pytest.importorskip('geopandas')
@@ -53,7 +53,7 @@ class Home:
             path,(make,*classes) = self.path/f'{name}.pth',nets_of()[name]
             net,info = write_net(path, make, *classes)
             if info.threshold is not None: # So that both classes occur
-                info.threshold = round(float(np.quantile(truth(net, info, self.picture.astype(np.float32)), .7)), 3)
+                info.threshold = round(float(np.quantile(one_pass(net, info, self.picture.astype(np.float32)), .7)), 3)
                 from satseg.models.export import export
                 from satseg.models.model_file import save_model
                 save_model(path, net, info)
@@ -92,7 +92,7 @@ def classes_of(net, info, x, valid=None):
     x = x.astype(np.float32)
     if valid is None: valid = np.ones(x.shape[1:], bool)
     x = np.where(valid, x, np.float32(info.mean)[:,None,None])
-    p = truth(net, info, x)
+    p = one_pass(net, info, x)
     p = pixel_probabilities(p[0] if len(p) == 1 else p, info)
     res = class_ids(p, info.threshold)
     res[~valid] = 255
@@ -178,7 +178,7 @@ def test_tiles_equal_one_pass(home, engine_of, tmp_path, name, kind):
         if got is None:
             assert not valid.any()
             return
-        want = truth(net, info, np.where(valid, x, np.float32(info.mean)[:,None,None]))
+        want = one_pass(net, info, np.where(valid, x, np.float32(info.mean)[:,None,None]))
         assert np.abs(got-want)[:, valid].max() <= 1e-4
         def ids(p): return class_ids(pixel_probabilities(p[0] if len(p) == 1 else p, info), info.threshold)
         same_map(np.where(valid, ids(got), 255), classes_of(net, info, x, valid))
@@ -199,7 +199,7 @@ def test_blended_nets_know_no_tiles(home, engine_of, tmp_path, name):
             both = np.isfinite(got)
             assert both[:, np.isfinite(x).all(0)].all() and np.abs(got-want)[both].max() <= 1e-6
         assert 0 <= np.nanmin(want) and np.nanmax(want) <= 1
-        if max(shape) <= 64: np.testing.assert_allclose(want, truth(net, info, np.where(np.isfinite(x), x, np.float32(info.mean)[:,None,None])), atol=1e-4)
+        if max(shape) <= 64: np.testing.assert_allclose(want, one_pass(net, info, np.where(np.isfinite(x), x, np.float32(info.mean)[:,None,None])), atol=1e-4)
 
 
 def test_blended_windows_go_through_the_net_in_batches(home, tmp_path):
@@ -374,7 +374,7 @@ def test_all_outputs_agree(home, cli, scene, tmp_path, suffix, name):
     same_map(classes, classes_of(net, info, a, valid))
     assert tags['MODEL_SHA256'] and tags['SATSEG_PLAN'] and tags['MODEL_BANDS'] == 'B02,B03,B04' and tags['CLASS_1'] == info.classes[1]
     assert len({table[i] for i in range(len(info.classes))}) == len(info.classes)
-    want = truth(net, info, np.where(valid, a.astype(np.float32), np.float32(info.mean)[:,None,None]))
+    want = one_pass(net, info, np.where(valid, a.astype(np.float32), np.float32(info.mean)[:,None,None]))
     for layer,want in (('probabilities',want), ('uncertainty',C.uncertainty(want[0] if len(want) == 1 else want, 'margin')[None])):
         with read(layer) as r:
             assert (r.crs,r.transform,r.nodata,r.scales[0],r.offsets[0]) == (rasterio.CRS.from_string(CRS),HERE,255,1/250,0) and r.count == len(want)
