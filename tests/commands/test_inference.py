@@ -428,7 +428,7 @@ def test_readings_in_other_units_are_remarked_on(place, tmp_path, capsys):
 BUILDING, BORDER, SHIP = ['background', 'building'], ['background', 'building', 'border'], ['background', 'ship']
 LAND = ['unlabeled', 'building', 'land', 'road', 'vegetation', 'water']
 RGB, CLOUD = ['R', 'G', 'B'], ['B04', 'B03', 'B02', 'B08']
-FORMATS = {  # job of satseg.jobs -> kind, split, classes of the model, bands, chips, submission
+FORMATS = {  # sample dataset -> kind, split, classes of the model, bands, chips, submission
     'footprints_coco': ('coco', 'val', BORDER, RGB, 2, 'buildings'),
     'footprints_geotiff': ('geotiffs', 'all', BUILDING, RGB, 4, 'buildings'),
     'footprints_pairs': ('folders', 'all', BUILDING, RGB, 4, 'buildings'),

@@ -9,27 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from chip_samples import CHIPS, IMAGES, MASKS, Lazy
 from satseg.core.errors import BadInput
 from satseg.core.display import IGNORE, class_colours, overlay, show_pictures
 from satseg.data.bands import true_colour
 from satseg.data.arrays import Cache
 from satseg.data.chips import Chip, Chips, show_chips
-
-RNG = np.random.default_rng(0)
-IMAGES = [RNG.integers(0, 3000, (h, 8, 3)).astype(t) for h, t in zip((6, 7, 8, 9, 10), ('f8', 'u2', 'i4', '>f4', 'i8'))]
-MASKS = [RNG.integers(0, 2, i.shape[:2]).astype(t) for i, t in zip(IMAGES, ('i8', 'u1', 'b1', 'f4', '>i2'))]
-CHIPS = Chips(IMAGES, MASKS)
-
-
-class Lazy:
-    "A reader that makes its arrays when asked, and counts."
-    def __init__(self, n): self.n, self.asked = n, []
-    def __len__(self): return self.n
-
-    def __getitem__(self, i):
-        self.asked.append(i)
-        return np.full((4, 4, 3), i)
-
 
 # Chips
 def test_any_number_type_comes_out_as_float32():

@@ -14,6 +14,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from chip_samples import CHIPS, IMAGES, MASKS, Lazy
 from satseg.core.errors import BadInput
 from satseg.data.bands import true_colour
 from satseg.data.chips import Chips, show_chips
@@ -364,20 +365,6 @@ def test_memory_is_one_copy(protocol, tmp_path, root):
 
 
 # Chips written and read
-RNG = np.random.default_rng(0)
-IMAGES = [RNG.integers(0, 3000, (h, 8, 3)).astype(t) for h, t in zip((6, 7, 8, 9, 10), ('f8', 'u2', 'i4', '>f4', 'i8'))]
-MASKS = [RNG.integers(0, 2, i.shape[:2]).astype(t) for i, t in zip(IMAGES, ('i8', 'u1', 'b1', 'f4', '>i2'))]
-CHIPS = Chips(IMAGES, MASKS)
-
-
-class Lazy:
-    "A reader that makes its arrays when asked, and counts."
-    def __init__(self, n): self.n, self.asked = n, []
-    def __len__(self): return self.n
-
-    def __getitem__(self, i):
-        self.asked.append(i)
-        return np.full((4, 4, 3), i)
 
 
 def test_save_and_load(tmp_path):
