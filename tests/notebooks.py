@@ -101,6 +101,7 @@ def picture():
 def page():
     "nbs/images/page.jpg: the page as it opens, in a real browser."
     from browser import browser_page, serve
+    sys.path.append(str(ROOT/'tests'/'page'))
     from test_app import address
     with serve(['python', '-m', 'satseg.app', '--port', '{port}', '--no-browser'], 'http://127.0.0.1:{port}/') as server, \
             browser_page(harmless=['403 .Forbidden']) as sheet:
