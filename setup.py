@@ -48,7 +48,7 @@ setup(
     project_urls={'Documentation': site, 'Source': home, 'Issues': f'{home}/issues', 'Changes': f"{home}/blob/{cfg['branch']}/CHANGELOG.md"},
     license_expression='Apache-2.0', license_files=['LICENSE'],
     classifiers=['Development Status :: 3 - Alpha', 'Framework :: Jupyter', 'Intended Audience :: Science/Research', 'Natural Language :: English',
-        'Operating System :: OS Independent', 'Programming Language :: Python :: 3', 'Programming Language :: Python :: 3 :: Only', 'Programming Language :: Python :: 3.11',
+        'Operating System :: OS Independent', 'Programming Language :: Python :: 3', 'Programming Language :: Python :: 3 :: Only', *(f'Programming Language :: Python :: 3.{n}' for n in (11,12,13)),
         'Topic :: Scientific/Engineering :: Artificial Intelligence', 'Topic :: Scientific/Engineering :: GIS',
         'Topic :: Scientific/Engineering :: Image Processing', 'Typing :: Typed'],
     packages=find_packages(include=['satseg','satseg.*']), package_data={'satseg': ['py.typed'], 'satseg.models': ['*.jinja'], 'satseg.page': ['*.js','*.css']}, include_package_data=False, zip_safe=False, cmdclass={'build_py': BuildPy},

@@ -112,6 +112,7 @@ def test_metadata(wheel):
     assert m['Summary'] == SETTINGS['description'] and m['Keywords'] and m['Author-email'] and m['Home-page'] == SETTINGS['git_url']
     assert {o.split(',')[0] for o in m.get_all('Project-URL')} == {'Documentation','Source','Issues','Changes'}
     assert 'Typing :: Typed' in m.get_all('Classifier') and not [o for o in m.get_all('Classifier') if o.startswith('License')] # The expression says it
+    assert [o[-4:] for o in m.get_all('Classifier') if ':: 3.' in o] == ['3.11','3.12','3.13'] # Tried by tests/interpreters.py
     text = m.get_payload()
     assert m['Description-Content-Type'] == 'text/markdown' and '# satseg' in text
     assert re.findall(r'\]\((?!https?:|#)', text) == [], 'a relative link leads nowhere on a package index'

@@ -117,6 +117,27 @@ def test_chapter_opens_and_ends_as_chapters_do(path):
     assert not any('import *' in o for o in code(path))
 
 
+ONLY_UNIX = {'sched_getaffinity','nice','fork','getuid','geteuid','getpgid','killpg','setsid','mkfifo','uname','statvfs','sysconf','O_DIRECTORY','register_at_fork'}
+
+@pytest.mark.parametrize('path', MODULES, ids=name)
+def test_calls_that_windows_or_macos_lack_have_a_way_around(path):
+    text = path.read_text(encoding='utf-8')
+    tree = ast.parse(text)
+    inside = {o: f for f in ast.walk(tree) if isinstance(f, (ast.FunctionDef,ast.Try)) for o in ast.walk(f)} # The innermost comes last
+    def guarded(node, words): return node in inside and words in ast.get_source_segment(text, inside[node])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == 'os':
+            known = node.attr not in ONLY_UNIX or guarded(node, f"hasattr(os, '{node.attr}')") or guarded(node, "os.name == 'posix'")
+            assert known, f'line {node.lineno}: os.{node.attr} is not everywhere'
+            assert node.attr != 'rename', f'line {node.lineno}: os.rename fails on Windows where the file exists: os.replace'
+        if isinstance(node, (ast.Import,ast.ImportFrom)):
+            modules = {(node.module or '') if isinstance(node, ast.ImportFrom) else o.name for o in node.names}
+            assert not modules & {'fcntl','resource','pwd','grp','termios','posix'} or isinstance(inside.get(node), ast.Try), f'line {node.lineno}: {modules}'
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not node.value.startswith(('/proc/','/dev/','/sys/')) or guarded(node, 'exists'), f'line {node.lineno}: {node.value} is there on Linux only'
+            assert node.value != 'fork', f'line {node.lineno}: processes are spawned, which every system can'
+
+
 def requirement(text):
     "('fastai', {'>=2.8.7', '<2.9'}) of 'fastai>=2.8.7,<2.9'."
     name,ranges = re.fullmatch(r'([A-Za-z0-9_.-]+?)((?:[<>=!~].*)?)', text.strip()).groups()
