@@ -7,11 +7,13 @@ __all__ = ['CACHE', 'gdal_settings', 'gdal_errors', 'number_bytes', 'check_point
            'product_metadata', 'sentinel2_offset', 'band_nodata', 'parse_nodata', 'map_tile', 'georeference']
 
 # %% ../../nbs/2_data/14_rasters.ipynb #bff4b670
+import math
 import os
 import re
 import warnings
 import xml.etree.ElementTree as ET
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -251,17 +253,28 @@ def map_tile(
     found = re.search(r'^(.*?)[-_]?(\d+)[-_](\d+)[-_](\d+)$', name)
     if not found: return None
     x,y,z = (int(o) for o in found.groups()[1:])
-    return (found[1],x,y,z) if 10 <= z <= 24 and max(x,y) < 2**z and max(x,y) >= 2**(z-6) else None
+    if not 10 <= z <= 24: return None
+    edge = 2**(z-6) # No land lies nearer to the poles: 2021_06_15 is a date
+    return (found[1],x,y,z) if edge/4 <= x < 64*edge and edge <= y < 63*edge else None
+
+@lru_cache(64)
+def _is_cut_map(folder, suffix, changed):
+    "Do the files of a folder make one map of tiles? Sizes and counts in names are round or small."
+    tiles = [map_tile(o.stem) for o in Path(folder).glob(f'*{suffix}')]
+    if None in tiles or len({o[3] for o in tiles}) != 1: return False
+    numbers = [n for o in tiles for n in o[1:3]]
+    return math.gcd(*numbers) < 50 and (len(tiles) > 1 or max(numbers) > 20_000)
 
 # %% ../../nbs/2_data/14_rasters.ipynb #b5622533
 def georeference(
     r, # rasterio dataset, open
     path:str|Path, # Its file
 )->tuple: # Affine transform and coordinate system; (None, None) if it lies nowhere
-    "Where a raster lies, as the file says, or by its name for a map tile."
+    "Where a raster lies, as the file says, or by its name in a folder of map tiles."
     if r.crs and not r.transform.is_identity: return r.transform, r.crs
-    tile = map_tile(Path(path).stem)
-    if not tile: return None, None
+    tile,folder = map_tile(Path(path).stem),Path(r.name).parent
+    changed = folder.stat().st_mtime_ns if tile and r.width == r.height else None
+    if not changed or not _is_cut_map(folder, Path(r.name).suffix, changed): return None, None
     _,x,y,z = tile
     edge,half = 40075016.685578488/2**z,20037508.342789244 # Metres at the equator
     bounds = x*edge-half, half-(y+1)*edge, (x+1)*edge-half, half-y*edge

@@ -137,6 +137,8 @@ def _file_remarks(reader, own, scaled):
         pairs = {(r.scales[i-1],r.offsets[i-1]) for i in p.indexes} - {(1,0)}
         res += [f'{name}: has scale {k:g} and offset {b:g}, not applied: chips are read as stored; '
                 f'--scale {k:g} --offset {b:g} applies them' for k,b in sorted(pairs)*(not scaled)]
+        if reader.grid.crs is not None and r.crs is None:
+            res.append(f'{name}: placed by its name, as a map tile: if it is none, rename it')
         if reader.grid.crs is None and r.gcps[0]:
             res.append(f'{name}: ground control points are not used: warp it first')
         finite = own not in (None,'none') and np.isfinite(own)

@@ -931,6 +931,16 @@ def test_spec_opens_the_scene_from_another_folder(tmp_path, monkeypatch):
 def test_map_tiles_are_placed_by_their_names(tmp_path):
     scene = open_scene(str(save(tmp_path/'OAM-386690-220241-19.tif', numbers(3, 4, 4, dtype='uint8', top=250), crs=None, photometric='rgb')), ('R','G','B'))
     assert scene.crs.to_epsg() == 3857 and abs(scene.transform.a*4 - 40075016.68/2**19) < 1e-3
+    assert any('as a map tile: if it is none, rename it' in o for o in scene.remarks)
+    scene = open_scene(str((tmp_path/'OAM-386690-220241-19.tif').rename(tmp_path/'OAM.tif')), ('R','G','B'))
+    assert scene.crs is None and not any('map tile' in o for o in scene.remarks)
+
+
+@pytest.mark.parametrize('names', [['field_2021_06_15'], ['ndvi_2020-02-12'], ['area_1024_2048_12'], ['img_3000_1500_12'], ['a_731_1210_12'], ['x_12_06_2021'],
+    ['t_0_256_12','t_1024_512_12'], ['p_731_1210_12','p_731_1211_12','overview'], ['p_731_1210_12','p_731_1211_13'], ['20230814_101530_17']])
+def test_dates_and_sizes_in_names_give_no_place(tmp_path, names):
+    for o in names: save(tmp_path/f'{o}.tif', numbers(3, 4, 4, dtype='uint8', top=250), crs=None, photometric='rgb')
+    assert open_scene(str(tmp_path/f'{names[0]}.tif'), ('R','G','B')).crs is None
 
 
 def test_cache_for_strips_holds_a_row_of_blocks(tmp_path):
