@@ -4,10 +4,13 @@ import zlib
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 from data_samples import one_line, rasterio, save, save_tif
 
 from satseg.data.datasets import load_dataset
-from satseg.data.pictures import read_picture
+import satseg.data.pictures as pictures
+from satseg.core.errors import MissingPackage, need
+from satseg.data.pictures import picture_size, read_picture
 
 
 def png_of(width, height):
@@ -18,7 +21,7 @@ def png_of(width, height):
 
 
 @pytest.mark.parametrize('name,data,what', [('a.png', png_of(60000,60000), 'a.png'), ('a.png', png_of(13000,13000), 'damaged'),
-    ('a.png', b'', 'something else'), ('a.png', b'GIF89a'+b'\0'*50, 'something else'), ('a.tif', b'<VRTDataset rasterXSize="1">', 'this is a VRT'),
+    ('a.png', b'', 'another file'), ('a.png', b'GIF89a'+b'\0'*50, 'another file'), ('a.tif', b'<VRTDataset rasterXSize="1">', 'this is a VRT'),
     ('a.tif', b'II*\0'+b'\xff'*20, 'damaged'), ('a.jpg', b'\xff\xd8\xff\xe0'+b'\0'*40, 'a.jpg')])
 def test_hostile_pictures(tmp_path, name, data, what):
     (tmp_path/name).write_bytes(data)
@@ -47,3 +50,51 @@ def test_deep_pictures_keep_all_bits_and_alpha_goes_unless_it_has_a_name(tmp_pat
         assert load_dataset(tmp_path/folder, kind)['all'].bands == ('R','G','B')
         chips = load_dataset(tmp_path/folder, kind, all_bands=('R','G','B','NIR'), bands=('NIR',))['all']
         assert (chips[0].image[0].ravel() == np.arange(3, 64, 4)).all()
+
+
+@pytest.fixture(params=['rasterio','pillow'])
+def reader(request, monkeypatch):
+    "With rasterio, and without it."
+    def need(module, extra): raise MissingPackage('expected the package rasterio, it is not installed')
+    if request.param == 'pillow': monkeypatch.setattr(pictures, 'need', need)
+
+
+@pytest.mark.parametrize('turn', range(1, 9))
+@pytest.mark.parametrize('suffix', ['.jpg','.png','.tif'])
+def test_photographs_are_read_upright(tmp_path, reader, suffix, turn):
+    "EXIF 2.3, tag 274, as Pillow's exif_transpose undoes it; GDAL 3.10 leaves all of them as stored."
+    im = Image.fromarray(np.kron(np.arange(6).reshape(2,3)*40, np.ones((16,16))).astype(np.uint8))
+    exif = im.getexif()
+    exif[274] = turn
+    path = tmp_path/f'a{suffix}'
+    im.save(path, exif=exif, **(dict(quality=95) if suffix == '.jpg' else {}))
+    want = np.asarray(ImageOps.exif_transpose(im))
+    if pictures.need is not need and suffix == '.tif' and turn >= 5: # Pillow 13.0 takes the rows apart in the wrong places
+        one_line(lambda: read_picture(path), 'expected the package rasterio')
+        return
+    assert np.abs(read_picture(path)[0].astype(int) - want).max() < 8 and picture_size(path) == want.shape == ((32,48) if turn < 5 else (48,32))
+
+
+def test_a_tag_of_a_placed_raster_turns_nothing(tmp_path):
+    a = np.arange(12, dtype=np.uint8).reshape(3,4)
+    save_tif(tmp_path/'a.tif', a[...,None])
+    with Image.open(tmp_path/'a.tif') as im: tags = {k: v for k,v in im.tag_v2.items() if k > 30000}
+    Image.fromarray(a).save(tmp_path/'b.tif', tiffinfo={**tags, 274: 6})
+    assert (read_picture(tmp_path/'b.tif')[0] == a).all() and picture_size(tmp_path/'b.tif') == (3,4)
+
+
+@pytest.mark.parametrize('bits,most', [(1,1), (4,15), (8,255)])
+def test_zero_is_white_in_some_tiffs(tmp_path, reader, bits, most):
+    "rasterio 1.4.4 gives the numbers as stored, Pillow 13 what is to be seen: a mask came out inverted."
+    with rasterio.open(tmp_path/'a.tif', 'w', 'GTiff', 2, 1, 1, dtype='uint8', photometric='MINISWHITE', nbits=bits) as r: r.write(np.uint8([[[0,most]]]))
+    a,palette = read_picture(tmp_path/'a.tif')
+    assert a.astype(int).tolist() == [[most,0]] and palette is None
+
+
+@pytest.mark.parametrize('bits', [1,2,4])
+@pytest.mark.parametrize('driver', ['PNG','GTiff'])
+def test_greys_of_few_bits_are_as_stored(tmp_path, reader, driver, bits):
+    "Pillow 13 spreads 2 and 4 bits over 0 to 255, rasterio 1.4.4 does not."
+    ids,path = np.arange(2**bits, dtype=np.uint8), tmp_path/f'a.{driver[-3:].lower().replace("iff", "tif")}'
+    with rasterio.open(path, 'w', driver, len(ids), 1, 1, dtype='uint8', nbits=bits) as r: r.write(ids[None,None])
+    assert read_picture(path)[0].astype(int).tolist() == [ids.tolist()]
