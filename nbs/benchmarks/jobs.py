@@ -23,8 +23,7 @@ from satseg.data.arrays import Cache
 from satseg.data.chips import Chips
 from satseg.models.statistics import band_stats, normalise
 from satseg.data.datasets import load_dataset
-from satseg.evaluation.evaluate import evaluate
-from satseg.evaluation.presence import choose_presence_threshold, presence_probabilities
+from satseg.evaluation.evaluate import choose_presence_threshold, evaluate, presence_probabilities
 from satseg.models.model_info import ModelInfo
 from satseg.evaluation.metrics import ProbabilityHistogram, class_table, scores
 from satseg.models.unet import pad_to_multiple

@@ -44,7 +44,7 @@ def band_places(
         if not found:
             there = ','.join(o[0] for o in named)
             raise BadInput(f'expected a band {b}, found {there}', where,
-                hint='choose (bands=) or rename (all_bands=)')
+                hint='choose (bands=) or rename (all_bands=, or --options all_bands=)')
         # The very name first
         res.append(min(found, key=lambda i: b.upper() not in map(str.upper, named[i])))
     return res
@@ -59,7 +59,7 @@ def all_band_names(
     names = tuple(all_bands or _BANDS.get(n) or (f'band{i+1}' for i in range(n)))
     if len(names) == n: return names
     raise BadInput(f'expected the {len(names)} bands {",".join(names)}, found {n}', where,
-        hint='give all_bands=')
+        hint='give all_bands= (--options all_bands=)')
 
 # %% ../../nbs/2_data/04_bands.ipynb #44983c89
 def rgb_places(

@@ -7,7 +7,6 @@ __all__ = ['sample_parts', 'reader_options', 'match_classes', 'load_parts', 'pic
            'open_chips', 'submission_kind']
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #6b867044
-import re
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -18,6 +17,8 @@ import yaml
 from ..core.errors import BadInput, reason
 from ..core.display import IGNORE
 from ..data.datasets import load_dataset
+from ..data.landscape import SCENE_CLASSES
+from ..data.synthetic import sample_chips
 from ..models.statistics import compare_statistics
 from ..models.model_info import model_task, output_classes
 
@@ -26,16 +27,12 @@ def sample_parts(
     info, # `ModelInfo`
 )->dict: # 'sample' -> `Chips`
     "The built-in sample, with the classes that the model knows."
-    from satseg.data.landscape import SCENE_CLASSES
-    from satseg.data.synthetic import sample_chips
-    if tuple(info.classes) == SCENE_CLASSES:
-        return dict(sample=sample_chips(seed=2026, target=None))
-    names = output_classes(info)[1:]
-    target = ('building','road') if names == ['building'] else tuple(names)
-    if len(target) != 1 and target != ('building','road') or target[0] not in SCENE_CLASSES:
-        raise BadInput(where='the built-in sample', expected=','.join(SCENE_CLASSES[1:]),
-                       got=','.join(info.classes), hint='give --dataset')
-    return dict(sample=sample_chips(seed=2026, target=target))
+    targets = {(o,): (o,) for o in SCENE_CLASSES} | {('building',): ('building','road')}
+    targets[SCENE_CLASSES[1:]] = None # Each a class of its own
+    names = tuple(output_classes(info)[1:])
+    if names in targets: return dict(sample=sample_chips(seed=2026, target=targets[names]))
+    raise BadInput(where='the built-in sample', expected=','.join(SCENE_CLASSES[1:]),
+                   got=','.join(info.classes), hint='give --dataset')
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #0c9fa62f
 def _option(name, text):
@@ -48,15 +45,13 @@ def reader_options(
     text:str|None, # 'shadow=ignore all_bands=B02,B03': names and values, lists with commas
 )->dict: # Name -> text, number, list, True or False
     "Options of a reader from the command line."
-    hints = dict(path='give --dataset', kind='give --kind', bands='the model names the bands')
+    taken = dict(path='give --dataset', kind='give --kind', bands='the model names the bands')
     res = {}
     for o in (text or '').split():
         name,_,value = o.partition('=')
-        if not (name and value):
-            raise BadInput(expected='options such as shadow=ignore all_bands=B02,B03', got=repr(o),
-                           hint='name=value, with spaces between')
-        if name in hints:
-            raise BadInput(where='--options', expected=f'none of the name {name}', hint=hints[name])
+        if not (name and value) or name in taken:
+            raise BadInput(where='--options', expected='such as shadow=ignore all_bands=B02,B03',
+                           got=repr(o), hint=taken.get(name, 'name=value, with spaces between'))
         res[name] = _option(name, value)
     return res
 
@@ -84,15 +79,6 @@ def match_classes(
     table = np.array([ids.get(o, IGNORE) for o in got]+[IGNORE]*(256-len(got)), np.uint8)
     return chips.with_masks(lambda mask,_: table[mask], want),remark
 
-# %% ../../nbs/4_evaluation/40_open_dataset.ipynb #74a38d8f
-def _load_pickle(path, info, ignore):
-    "The parts of a pickle, whose bands must be the model's."
-    try: return load_dataset(path, 'pickle', info.bands, output_classes(info), has_ignore=ignore)
-    except BadInput as e:
-        if not e.where.endswith('image'): raise
-        want = f'{len(info.bands)} bands ({",".join(info.bands)}) as the model was trained on'
-        raise BadInput(where=e.where, expected=want, got=e.got, hint=e.hint) from None
-
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #138a9116
 def load_parts(
     path:str|Path, # File or folder
@@ -102,19 +88,13 @@ def load_parts(
     options:dict, # For the reader
 )->dict: # Name of a part -> `Chips`
     "Parts of a dataset of any kind, with the bands and, if possible, the classes of the model."
-    if kind == 'pickle':
-        if options: raise BadInput(f'a pickle has no options, got {", ".join(options)}')
-        return _load_pickle(path, info, ignore)
-    kw = {}
-    if kind in ('coco','geotiffs','bands'): kw['classes'] = output_classes(info)
+    kw = dict(has_ignore=True) if ignore else {}
+    if kind in ('pickle','coco','geotiffs','bands'): kw['classes'] = output_classes(info)
     if kind == 'clouds': kw['shadow'] = 'class' if len(info.classes) == 3 else 'background'
     if kind == 'ships': kw['group'] = None # Nothing is split here, so overlaps need not be found
-    if ignore: kw['has_ignore'] = True
     try: return load_dataset(path, kind, list(info.bands), **{**kw, **options})
-    except BadInput as e:
-        raise BadInput(str(e).replace('all_bands=', '--options all_bands=')) from None
     except (TypeError,ValueError,AttributeError) as e:
-        if not options: raise
+        if isinstance(e, BadInput) or not options: raise
         raise BadInput(where=f'--options {" ".join(options)}', got=reason(e),
                        expected=f'values that {kind} can take') from None
 
@@ -135,21 +115,19 @@ def pick_split(
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #b5469482
 def check_distribution_shift(
     info, # `ModelInfo`
-    chips, # `Chips`
-    limit:float=3.5, # Deviations of the training readings that the mean of a band may be off
-    n:int=8, # Chips looked at, evenly over all; of large ones every k-th pixel
+    chips, # `Chips`: eight are looked at, evenly over all; of large ones every k-th pixel
 )->str: # One line, '' if all is as usual
     "What is odd about the readings of `chips`."
-    places = np.linspace(0, len(chips)-1, min(n, len(chips))).astype(int)
-    def pixels(image):
+    seen = []
+    for i in np.linspace(0, len(chips)-1, min(8, len(chips))).astype(int):
+        image = chips[int(i)].image
         k = -(-max(image.shape[1:])//512)
-        return image[:,::k,::k].reshape(len(image), -1)
-    x = np.concatenate([pixels(chips[int(i)].image) for i in places], axis=1)
-    dtype = str(chips.raw(0)[0].dtype)
-    text = compare_statistics(info.bands, x.mean(1), x.std(1), info.mean, info.std, limit, dtype)
-    hint = (': mend the dataset, or map its rasters one by one with satseg-scene, '
-            'which has --scale, --offset and --bands')
-    return re.sub(r': (say which is which with )?--.*', hint, text)
+        seen.append(image[:,::k,::k].reshape(len(image), -1))
+    x = np.concatenate(seen, axis=1)
+    return compare_statistics(
+        info.bands, x.mean(1), x.std(1), info.mean, info.std, dtype=str(chips.raw(0)[0].dtype),
+        hint='mend the dataset, or map its rasters one by one with satseg-scene, which has '
+             '--scale, --offset and --bands')
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #40od0005
 def open_chips(
@@ -166,13 +144,9 @@ def open_chips(
     split,chips = pick_split(parts, split, dataset or 'built-in sample')
     if not len(chips): raise BadInput(where=dataset, expected=f'at least one chip in {split}')
     chips,remark = match_classes(chips, info)
-    lines = [f'no --dataset: {len(chips)} chips of the built-in sample (synthetic, seed 2026)']
-    if dataset: lines = [f'{dataset} ({kind}), split {split}: {len(chips)} chips']
-    lines += [remark] if remark else []
-    if dataset and split in ('train','all') and chips.has_masks:
-        lines.append(f'careful: split {split} may hold chips that the model learned from; '
-                     'their scores say little about others')
-    return chips,split,[o for o in (*lines, check_distribution_shift(info, chips)) if o]
+    what = f'no --dataset: {len(chips)} chips of the built-in sample (synthetic, seed 2026)'
+    if dataset: what = f'{dataset} ({kind}), split {split}: {len(chips)} chips'
+    return chips,split,[o for o in (what, remark, check_distribution_shift(info, chips)) if o]
 
 # %% ../../nbs/4_evaluation/40_open_dataset.ipynb #91e99418
 def submission_kind(

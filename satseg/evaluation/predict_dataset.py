@@ -26,8 +26,7 @@ from ..models.model_info import is_presence_classifier, output_classes
 from ..models.predict import load_net, pick_threshold
 from .metrics import confusion, scores
 from .open_dataset import open_chips, reader_options, submission_kind
-from .evaluate import evaluate
-from .presence import presence_probabilities
+from .evaluate import evaluate, presence_probabilities
 
 # %% ../../nbs/4_evaluation/70_predict_dataset.ipynb #70pd0010
 def check_arguments(

@@ -80,4 +80,4 @@ def choose_threshold(
         for xb,yb in dl:
             probs = probabilities(model(xb.to(device)))[:,0]
             hist.add(probs, yb if probs.ndim == 3 else has_object(yb)[:,0,0])
-    return hist.best('iou')
+    return hist.best()

@@ -30,8 +30,7 @@ from ..models.model_file import load_model, save_model
 from ..models.predict import pick_threshold
 from ..evaluation.metrics import ProbabilityHistogram
 from ..evaluation.plots import read_log
-from ..evaluation.evaluate import Evaluation, evaluate
-from ..evaluation.presence import presence_probabilities
+from ..evaluation.evaluate import Evaluation, evaluate, presence_probabilities
 from ..evaluation.report import report
 from .recipes import Recipe, override, read_recipe, recipe_text
 from .preparation import Stopped, cached, open_dataset, prepare_data

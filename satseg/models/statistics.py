@@ -50,23 +50,23 @@ def normalise(
     return (x-x.new_tensor(mean))/x.new_tensor(std)
 
 # %% ../../nbs/3_models/15_statistics.ipynb #7d35f4ec
-_CAUSES = [ # Factor and offset that would undo it, and its words
-    (1, -1000, 'an offset: they are 1000 too high, as Sentinel-2 readings since baseline 04.00: '
-               '--offset -1000 takes it off'),
-    (1, 1000, 'an offset: they are 1000 too low, the model knows Sentinel-2 readings with theirs: '
-              '--offset 0 keeps it, or --offset 1000'),
-    (1e4, 0, 'reflectance where the model knows readings: --scale 10000'),
-    (1e-4, 0, 'readings where the model knows reflectance: --scale 0.0001'),
-    (255, 0, '0 to 1 where the model knows 8 bits: --scale 255'),
-    (1/255, 0, '8 bits where the model knows 0 to 1: --scale 0.00392157'),
-    (256, 0, '8 bits of 16: --scale 256'),
-    (1/256, 0, '16 bits where the model knows 8: --scale 0.00390625'),
-    (100, 0, 'another unit, 100 times smaller: --scale 100'),
-    (.01, 0, 'another unit, 100 times larger: --scale 0.01'),
-    (.275, -2000, 'Landsat readings as delivered: '
-                  '--scale 0.275 --offset -2000 makes them reflectance x 10000'),
-    (2.75e-5, -.2, 'Landsat readings as delivered: '
-                   '--scale 0.0000275 --offset -0.2 makes them reflectance')]
+_CAUSES = [ # Factor and offset that would undo it, its words, the options of satseg-scene
+    (1, -1000, 'an offset: they are 1000 too high, as Sentinel-2 readings since baseline 04.00',
+     '--offset -1000 takes it off'),
+    (1, 1000, 'an offset: they are 1000 too low, the model knows Sentinel-2 readings with theirs',
+     '--offset 0 keeps it, or --offset 1000'),
+    (1e4, 0, 'reflectance where the model knows readings', '--scale 10000'),
+    (1e-4, 0, 'readings where the model knows reflectance', '--scale 0.0001'),
+    (255, 0, '0 to 1 where the model knows 8 bits', '--scale 255'),
+    (1/255, 0, '8 bits where the model knows 0 to 1', '--scale 0.00392157'),
+    (256, 0, '8 bits of 16', '--scale 256'),
+    (1/256, 0, '16 bits where the model knows 8', '--scale 0.00390625'),
+    (100, 0, 'another unit, 100 times smaller', '--scale 100'),
+    (.01, 0, 'another unit, 100 times larger', '--scale 0.01'),
+    (.275, -2000, 'Landsat readings as delivered',
+     '--scale 0.275 --offset -2000 makes them reflectance x 10000'),
+    (2.75e-5, -.2, 'Landsat readings as delivered',
+     '--scale 0.0000275 --offset -0.2 makes them reflectance')]
 
 def _best_order(mean, std, model_mean, model_std):
     "The order in which the scene's bands fit the model's best."
@@ -80,17 +80,20 @@ def _misfit(mean, std, model_mean, model_std):
     spread = np.abs(np.log(np.maximum(std, 1e-9)/model_std))
     return (np.abs(mean-model_mean)/model_std + spread/2).max()
 
-def _likely_cause(bands, mean, std, model_mean, model_std, bits):
-    "What to do about readings that lie far off, and how well it would fit; '' where nothing would."
-    order = _best_order(mean, std, model_mean, model_std)
-    reordered = _misfit(mean[order], std[order], model_mean, model_std)
-    likely = ','.join(bands[i] for i in np.argsort(order))
-    text = f'another order of bands: these look like {likely}: say which is which with --bands'
-    if bits is None: return reordered,text
+def _likely_cause(bands, mean, std, model_mean, model_std, bits, hint):
+    "Why readings may lie far off and what to do, and how well it would fit."
     if bits: return 0.,('an 8-bit picture, made for the eye; the model knows the readings as '
                         'delivered, before they were stretched to 0..255: use those')
-    tries = [(_misfit(mean*f+o, std*f, model_mean, model_std), words) for f,o,words in _CAUSES]
-    return min(tries + [(reordered, text)]*(len(bands) > 1))
+    order = _best_order(mean, std, model_mean, model_std)
+    likely = ','.join(bands[i] for i in np.argsort(order))
+    tries = [(_misfit(mean[order], std[order], model_mean, model_std),
+              f'another order of bands: these look like {likely}',
+              'say which is which with --bands')]*(len(bands) > 1 or bits is None)
+    if bits is not None:
+        tries += [(_misfit(mean*f+o, std*f, model_mean, model_std), words, options)
+                  for f,o,words,options in _CAUSES]
+    fit,words,options = min(tries)
+    return fit,f'{words}: {hint or options}'
 
 # %% ../../nbs/3_models/15_statistics.ipynb #53846c9e
 def compare_statistics(
@@ -101,6 +104,7 @@ def compare_statistics(
     model_std, # (C,) of the training
     limit:float=3.5, # Deviations of the training that the mean of a band may be off
     dtype:str='', # Of the scene as stored, if known
+    hint:str='', # What to do, where that is not done with the options of satseg-scene
 )->str: # One line; '' if all is as usual
     "How far a scene's readings lie from those of the training, and what is likely."
     mean,std,model_mean,model_std = np.asarray([mean, std, model_mean, model_std], float)
@@ -112,7 +116,7 @@ def compare_statistics(
     bits = bool(dtype in ('uint8','int8') and (model_mean > 255).any())
     usual = not far and not bits and np.abs(np.log(std/model_std)).max() <= np.log(20)
     if usual and now <= 1.5: return '' # Before SciPy, which prediction should not need
-    best,text = _likely_cause(bands, *both, None if usual else bits)
+    best,text = _likely_cause(bands, *both, None if usual else bits, hint)
     if usual:
         if best >= min(now/3, .5): return ''
         return f'careful: the bands {",".join(bands)} are not quite as in the training: {text}'

@@ -117,16 +117,15 @@ def test_adding_makes_a_new_histogram():
     a, b = (ProbabilityHistogram().add(*pixels(s)) for s in (1, 2))
     n = a.n
     assert (a+b).n==a.n+b.n and a.n==n
-    with pytest.raises(TypeError): a+1
 
 
 @settings(max_examples=30, deadline=None)
-@given(seeds, st.sampled_from(['iou', 'dice', 'precision', 'recall', 'f1', 'accuracy']))
-def test_best_is_the_maximum(seed, metric):
+@given(seeds)
+def test_best_is_the_maximum(seed):
     hist = ProbabilityHistogram().add(*pixels(seed))
-    thr, top = hist.best(metric), hist.sweep()[metric].max()
-    assert hist.at(thr)[metric]==top
-    assert all(hist.at(k/1000)[metric]<top for k in range(1001) if abs(k/1000-.5)<abs(thr-.5)-1e-9)
+    thr, top = hist.best(), hist.sweep()['iou'].max()
+    assert hist.at(thr)['iou']==top
+    assert all(hist.at(k/1000)['iou']<top for k in range(1001) if abs(k/1000-.5)<abs(thr-.5)-1e-9)
 
 
 @settings(max_examples=30, deadline=None)
@@ -220,7 +219,6 @@ def test_bad_input_is_named():
         with pytest.raises(BadInput, match='steps of 0.001'): hist.at(thr)
         with pytest.raises(BadInput, match='steps of 0.001'): metrics_table(hist, thr)
     with pytest.raises(BadInput, match='divides 1000'): hist.reliability(7)
-    with pytest.raises(BadInput, match='out of iou'): hist.best('kappa')
     with pytest.raises(BadInput, match='whole numbers'): confusion([.1, .9], [0, 1])
     with pytest.raises(BadInput, match='predicted class ids from 0 to 1'): confusion([0, 2], [0, 1])
     with pytest.raises(BadInput, match='true class ids from 0 to 2'): confusion([0, 1], [0, -1], n_classes=3)

@@ -17,7 +17,7 @@ from satseg.evaluation.metrics import ProbabilityHistogram, confusion, scores
 from satseg.models.unet import UNet
 from satseg.models.model_info import ModelInfo
 from satseg.models.predict import class_ids, predict
-from satseg.evaluation.evaluate import Evaluation, evaluate, pick_chips
+from satseg.evaluation.evaluate import Evaluation, evaluate
 from satseg.evaluation.plots import average_precision, plot_chips, plot_log
 from satseg.evaluation.report import Report, report
 from satseg.data.landscape import SCENE_CLASSES
@@ -152,11 +152,12 @@ def test_average_precision_against_scikit_learn():
     assert average_precision(ProbabilityHistogram().add(probs, targ)) == pytest.approx(metrics.average_precision_score(targ, probs), abs=1e-9)
 
 
-def test_pick_chips_shows_none_twice_and_no_empty_best():
+def test_picked_chips_show_none_twice_and_no_empty_best():
     rows = [dict(place=i, name=str(i), iou=iou, wrong=0, mask=n) for i, (iou, n) in enumerate([(0., 5), (.2, 9), (.4, 7), (1., 0), (None, 0)])]
-    picked = pick_chips(rows, 4)
-    assert [o['place'] for o in picked['worst']] == [0, 1] and [o['place'] for o in picked['best']] == [2]
-    assert pick_chips(rows[:1], 4) == dict(worst=rows[:1], best=[])
+    def picked(rows, keep=4): return Evaluation(ModelInfo(), .5, '', keep=keep, rows=rows, kept=dict(enumerate(rows))).picked()
+    assert {k: [o['place'] for o in v] for k, v in picked(rows).items()} == dict(worst=[0, 1], best=[2])
+    assert [o['place'] for o in picked(rows, 1)['best']] == [2]
+    assert picked(rows[:1]) == dict(worst=rows[:1], best=[])
 
 
 def test_unlabelled_chip_comes_last():
