@@ -175,8 +175,11 @@ def test_the_site_lists_every_notebook_in_reading_order():
 
 
 def test_workflows_do_what_ci_run_does():
-    test,docs = (yaml.safe_load((ROOT/'.github'/'workflows'/f'{o}.yml').read_text())['jobs'][o] for o in ('test','docs'))
-    assert [o['run'] for o in test['steps'] if 'run' in o] == ['./.ci/run'] and test['container'].startswith('python:3.11') # .ci/run brings Chromium
+    jobs = {o: yaml.safe_load((ROOT/'.github'/'workflows'/f'{o}.yml').read_text())['jobs'] for o in ('test','docs')}
+    test,elsewhere,docs = jobs['test']['test'],jobs['test']['elsewhere'],jobs['docs']['docs']
+    assert test['strategy']['matrix']['python'] == ['3.11','3.12','3.13'] and set(elsewhere['strategy']['matrix']['os']) == {'windows-latest','macos-latest'}
+    assert {'python -m satseg.inference','python -m pytest -n 2'} <= {o.get('run') for o in elsewhere['steps']}
+    assert [o['run'] for o in test['steps'] if 'run' in o] == ['./.ci/run'] and test['container'] == 'python:${{ matrix.python }}-bookworm' # .ci/run brings Chromium
     assert 'nbdev_docs' in [o.get('run') for o in docs['steps']] and any('quarto' in o.get('uses', '') for o in docs['steps'])
     subprocess.run(['bash', '-n', ROOT/'.ci'/'run'], check=True)
     text = (ROOT/'.ci'/'run').read_text()
