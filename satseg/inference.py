@@ -26,6 +26,7 @@ def main(
     tta:bool=False, # Mean over eight flips and turns, for nets trained on turned chips
     ignore:bool=False, # 255 means unknown even in a mask that has no 1
     options:str=None, # For the dataset's reader, such as "shadow=ignore all_bands=B02,B03,B04"
+    strict:bool=False, # Refuse what readers otherwise leave out with a remark
     overwrite:bool=False, # Replace --out if it exists and satseg wrote it
     quiet:bool=False, # The tables alone: no remarks, no progress bar
     gate:str=None, # The former name of --presence
@@ -33,5 +34,6 @@ def main(
     "Predict image chips with a trained model; print scores, write masks, pictures, submissions."
     if gate is not None:
         raise BadInput(f'expected --presence {gate}, got --gate: it has a new name')
+    if strict: options = f'{options or ""} strict=true'
     return predict_dataset(model, dataset, kind, split, out, presence, threshold, min_area, device,
                            bs, tta, ignore, options, overwrite, quiet)

@@ -8,15 +8,17 @@ __all__ = ['FORMATS', 'Format', 'kind_of', 'format_options', 'load_dataset', 'ch
 # %% ../../nbs/2_data/76_datasets.ipynb #60a82230
 import difflib
 import inspect
+import warnings
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, Remark
 from .chips import Chips
 from .pickles import load_pickle
 from .folders import load_folders, recognise_folders
 from .geotiffs import geotiff_grids, load_geotiffs, recognise_geotiffs
-from .coco import load_coco, recognise_coco
+from .coco_files import recognise_coco
+from .coco import load_coco
 from .ships import load_ships, recognise_ships
 from .clouds import load_clouds
 from .band_files import band_grids, band_scenes, load_bands
@@ -45,9 +47,9 @@ FORMATS = dict(
     clouds=Format(lambda path: 2*(path/'subscenes').is_dir(), load_clouds),
     ships=Format(recognise_ships, load_ships),
     geotiffs=Format(recognise_geotiffs, load_geotiffs),
+    coco=Format(recognise_coco, load_coco), # Before folders: annotations/ is a name of theirs
     folders=Format(recognise_folders, load_folders), # Before bands: a grid may have a cell B1
-    bands=Format(lambda path: 2*(path.is_dir() and bool(band_scenes(path))), load_bands),
-    coco=Format(recognise_coco, load_coco))
+    bands=Format(lambda path: 2*(path.is_dir() and bool(band_scenes(path))), load_bands))
 
 # %% ../../nbs/2_data/76_datasets.ipynb #64cbaa3d
 def kind_of(
@@ -86,9 +88,15 @@ def load_dataset(
     kind:str=None, # A key of `FORMATS`; recognised unless given
     bands=None, # Names of the bands wanted, in this order; each reader has its default
     classes=None, # Names of the classes; each reader has its default
+    strict:bool=False, # Refuse what readers otherwise leave out with a remark
     **options, # See `format_options`: all_bands, group, shadow, ignore, colours, missing...
 )->dict[str,Chips]: # `train`, `val`, `test` as far as the data say so, else `all`
     "Chips of a dataset of any format."
+    if strict:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', Remark)
+            try: return load_dataset(path, kind, bands, classes, **options)
+            except Remark as e: raise BadInput(f'{e}: mend it, or leave out strict') from None
     try:
         kind = kind or kind_of(path)
         _check_word('kind', kind, list(FORMATS))

@@ -708,3 +708,12 @@ def test_which_submission():
     for classes, kind, want in ((township, 'folders', None), (BUILDING, 'folders', 'buildings'), (BORDER, 'coco', 'buildings'), (BUILDING, 'pickle', None), (SHIP, 'bands', 'ships'),
                                 (LAND, 'folders', None), (['clear', 'cloud'], 'bands', None), (['a', 'b'], 'ships', 'ships')):
         assert submission_kind(ModelInfo(classes=classes), kind) == want
+
+
+def test_strict_refuses_what_is_left_out_otherwise(tmp_path):
+    path = write_sample_dataset(tmp_path/'d', 'footprints_coco', 2, 1, 64) and tmp_path/'d'/'val'/'val.json'
+    data = json.loads(path.read_text())
+    data['annotations'][0]['segmentation'] = [[1, 2, 3, 4]]
+    path.write_text(json.dumps(data))
+    with pytest.warns(UserWarning, match='1 annotations without a part of three points'): main(None, str(tmp_path/'d'), options='all_bands=B04,B03,B02', quiet=True)
+    with pytest.raises(BadInput, match='strict'): main(None, str(tmp_path/'d'), options='all_bands=B04,B03,B02', strict=True, quiet=True)
