@@ -13,7 +13,8 @@ import numpy as np
 
 from ..core.errors import BadInput, few, need
 from ..core.display import IGNORE
-from .bands import BAND_FILE, Band, band_places, bands_of_files, other_names
+from .bands import BAND_FILE, band_places, bands_of_files, other_names
+from .products import Band
 from .arrays import Cache
 from .chips import Chips
 from .pictures import PICTURES, check_size, list_pictures

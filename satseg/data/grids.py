@@ -16,10 +16,11 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.errors import BadInput, few, need, reason
-from .bands import Band
 from .arrays import open_npy
 from .rasters import (
-    band_nodata, check_pointer, gdal_errors, gdal_settings, georeference, open_raster)
+    check_pointer, gdal_errors, gdal_settings, georeference, open_raster, stored_backwards)
+from .products import Band, alpha_band
+from .calibration import band_nodata, typed_nodata, usable_mask, usable_pixels
 
 # %% ../../nbs/2_data/18_grids.ipynb #f44753d6
 class Grid(NamedTuple):
@@ -37,8 +38,7 @@ def grid_of(
     if not abs(r.transform.determinant) > 0:
         raise BadInput(f'{path}: damaged, its pixels have no size')
     transform,crs = georeference(r, path)
-    return Grid(crs, transform, r.height, r.width) if crs else Grid(None, r.transform, r.height,
-        r.width)
+    return Grid(crs, transform if crs else r.transform, r.height, r.width)
 
 def finest_grid(
     grids:dict, # Path -> `Grid`
@@ -59,7 +59,9 @@ def _same(a, b):
     "Do two grids meet, to a hundredth of a pixel?"
     if (a.crs,a.height,a.width) != (b.crs,b.height,b.width): return False
     corners = [(0,0),(a.width,0),(0,a.height),(a.width,a.height)]
-    return all(math.dist(~b.transform*(a.transform*o), o) < .01 for o in corners)
+    # `*` is deprecated by affine 3, `@` unknown to affine 2
+    def apply(t, x, y): return t.a*x + t.b*y + t.c, t.d*x + t.e*y + t.f
+    return all(math.dist(apply(~b.transform, *apply(a.transform, *o)), o) < .01 for o in corners)
 
 # %% ../../nbs/2_data/18_grids.ipynb #061b4203
 class _Part(NamedTuple):
@@ -71,24 +73,19 @@ class _Part(NamedTuple):
     nodata: list # Value or None, per band
     alpha: int # Its index, 0: none
     masked: bool # Has a mask of its own
-
-def _nodata(value, dtype):
-    "`value` as a number of the type, None if it cannot occur or is not finite."
-    if value is None or not np.isfinite(value): return None
-    if dtype.kind == 'f': return dtype.type(value)
-    if dtype.kind == 'b': return bool(value) if value in (0,1) else None
-    limits = np.iinfo(dtype)
-    return dtype.type(value) if value == int(value) and limits.min <= value <= limits.max else None
+    backwards: tuple = (False,False) # Rows, columns
 
 # %% ../../nbs/2_data/18_grids.ipynb #3ba75fd1
-def _warped(r, here, grid, nodata):
-    "`r` on another grid, with an alpha band."
+def _warped(r, place, grid, nodata, method='bilinear'):
+    "`r`, whose pixels lie at `place`, on another grid, with an alpha band."
     vrt,enums = need('rasterio.vrt', 'geo'),need('rasterio.enums', 'geo')
     has = any(o.name == 'alpha' for o in r.colorinterp)
     return vrt.WarpedVRT(
-        r, src_crs=here.crs, src_transform=here.transform, crs=grid.crs, transform=grid.transform,
-        width=grid.width, height=grid.height, resampling=enums.Resampling.bilinear,
+        r, src_crs=place.crs, src_transform=place.transform, crs=grid.crs, width=grid.width,
+        transform=grid.transform, height=grid.height, resampling=enums.Resampling[method],
         src_nodata=nodata, nodata=None, add_alpha=not has, tolerance=.01)
+
+def _turned(a, backwards): return a[..., ::-1 if backwards[0] else 1, ::-1 if backwards[1] else 1]
 
 def _alone(r, path, index):
     "One band of a file as a dataset of its own."
@@ -104,13 +101,15 @@ def _alone(r, path, index):
 class RasterBands:
     "Bands of files that GDAL reads, on one grid."
     def __init__(self, bands, nodata):
-        self.bands,self.open,self.grids,self.files,self.parts = bands,{},{},[],[]
+        self.open,self.grids,self.files,self.parts,self.remarks = {},{},[],[],[]
         try:
             for o in dict.fromkeys(b.path for b in bands):
                 with gdal_errors(o):
                     r = self.open[o] = open_raster(o, vrt=True)
                     self.grids[o],self.files = grid_of(r, o),[*self.files, *r.files,
                         *map(str, check_pointer(o))]
+            self.bands = [b._replace(alpha=alpha_band(self.open[b.path]))
+                          if b.alpha is None else b for b in bands]
             self.grid = finest_grid(self.grids)
             self.divide(nodata)
         except BaseException:
@@ -119,7 +118,7 @@ class RasterBands:
 
     def _close_parts(self):
         for p in self.parts:
-            if p.data is not self.open[p.path]: p.data.close()
+            if p.data is not self.open.get(p.path): p.data.close()
         self.parts = []
 
     def close(self):
@@ -137,14 +136,29 @@ def divide(self:RasterBands, nodata):
             key = self._key(b, self.open[b.path], nodata, self.grids[b.path])
         groups.setdefault(key, []).append((i,b.index))
     self.dtypes = [np.dtype(o) for _,o,*_ in groups]
-    for (path,dtype,value,_),o in groups.items():
+    for (path,dtype,value,alpha,_),o in groups.items():
         self.parts.append(self._part(path, np.dtype(dtype), *zip(*o), float(value) if value
-            else None, self.grids[path], nodata))
+            else None, self.grids[path], nodata, alpha))
+    for o in dict.fromkeys(p.path for p in self.parts if nodata != 'none'):
+        if mask := usable_mask(o): self.parts.append(self._mask_part(str(mask)))
+
+# %% ../../nbs/2_data/18_grids.ipynb #e3f08777
+@patch
+def _mask_part(self:RasterBands, path):
+    "A part without readings: Planet's mask of usable pixels."
+    with gdal_errors(path):
+        r = self.open.get(path) or open_raster(path)
+        here = grid_of(r, path)
+        self.open[path],self.files = r,[*self.files, path]
+        data,turn = r,stored_backwards(r)
+        if not _same(here, self.grid):
+            data,turn = _warped(r, here._replace(transform=r.transform), self.grid, None, 'nearest'),(0,0)
+    return _Part(path, data, [], list(r.indexes), [], 0, False, turn)
 
 # %% ../../nbs/2_data/18_grids.ipynb #3208d415
 @patch
 def _key(self:RasterBands, b, r, nodata, here):
-    "Bands with the same key are read together: file, type, nodata, band if it is warped."
+    "Bands with the same key are read together: file, type, nodata, alpha, band if it is warped."
     dtype,value = r.dtypes[b.index-1],band_nodata(r, b, nodata)
     if dtype.startswith('complex'):
         raise BadInput(f'{b.path}: expected plain numbers, found complex ones')
@@ -152,30 +166,33 @@ def _key(self:RasterBands, b, r, nodata, here):
         text = 'expected readings, its numbers are places in a palette of colours'
         raise BadInput(text, b.path, hint='save it as RGB')
     self.has_nodata |= value is not None
-    alone = value is not None and not _same(here, self.grid)
-    return b.path,dtype,'' if value is None else repr(float(value)),b.index if alone else 0
+    if value is not None and nodata is None and {r.nodatavals[b.index-1],b.nodata} == {None}:
+        text = f'{value:g} is nodata, as in all products of its kind (--nodata none takes it)'
+        self.remarks = self.remarks or [f'{Path(b.path).name}: {text}']
+    called = any(o.name == 'alpha' for o in r.colorinterp) and not b.alpha
+    alone = (value is not None or called) and not _same(here, self.grid)
+    return b.path,dtype,'' if value is None else repr(float(value)),b.alpha,b.index if alone else 0
 
 # %% ../../nbs/2_data/18_grids.ipynb #e6995b35
 @patch
-def _part(self:RasterBands, path, dtype, places, indexes, value, here, nodata):
+def _part(self:RasterBands, path, dtype, places, indexes, value, here, nodata, alpha):
     r = self.open[path]
-    with gdal_errors(path):
-        alpha = next((i for i,o in enumerate(r.colorinterp, 1) if o.name == 'alpha'), 0)
-        flags = {f.name for i in indexes for f in r.mask_flag_enums[i-1]}
+    with gdal_errors(path): flags = {f.name for i in indexes for f in r.mask_flag_enums[i-1]}
     # By a mask beside it, or by the tag NODATA_VALUES
-    masked = not flags & {'all_valid','nodata','alpha'}
-    if {'per_dataset','nodata'} <= flags: masked = value is None and nodata is None
-    stored = _nodata(value, dtype)
+    masked = 'per_dataset' in flags and 'alpha' not in flags
+    if 'nodata' in flags: masked = masked and nodata is None
+    stored,turn = typed_nodata(value, dtype),stored_backwards(r)
     if _same(here, self.grid):
         alpha = 0 if alpha in indexes else alpha # It is a reading
-        return _Part(path, r, list(places), list(indexes), [stored]*len(indexes), alpha, masked)
+        return _Part(path, r, list(places), list(indexes), [stored]*len(indexes), alpha, masked, turn)
+    if any(turn): here = here._replace(transform=r.transform) # As it is stored
     known = None if stored is None else float(stored)
     if dtype.kind == 'f' and value != value: known = value
     try:
         with gdal_settings():
-            if known is not None and r.count > 1: # The warper's alpha is that of all bands
+            if r.count > 1 and (known is not None or not alpha and 'alpha' in flags):
                 r = self.open[path, indexes[0], known] = _alone(r, path, indexes[0])
-                indexes = [1]
+                indexes = [1] # The warper's alpha is that of all bands
             data = _warped(r, here, self.grid, known)
     except BadInput: raise
     except Exception as e:
@@ -188,7 +205,8 @@ def _part(self:RasterBands, path, dtype, places, indexes, value, here, nodata):
 # %% ../../nbs/2_data/18_grids.ipynb #6dc24489
 def _valid(part, a, window):
     "Where a part is valid by its nodata, alpha and mask."
-    ok = np.ones(a.shape[1:], bool)
+    if not part.places: return usable_pixels(a)
+    ok = np.isfinite(a).all(0) if a.dtype.kind == 'f' else np.ones(a.shape[1:], bool)
     for plane,value in zip(a, part.nodata):
         if value is not None: ok &= plane != value
     if part.alpha: ok &= part.data.read(part.alpha, window=window) != 0
@@ -197,18 +215,21 @@ def _valid(part, a, window):
 
 @patch
 def read(self:RasterBands, x, window):
-    "Fill `x` (C,h,w) float32 with readings as stored; gives (h,w) bool, where they are valid."
+    "Fill `x` (C,h,w) with readings as stored; gives (h,w) bool, where they are valid."
     row,col,h,w = window
-    inside,ok = need('rasterio.windows', 'geo').Window(col, row, w, h),np.ones((h,w), bool)
+    ok = np.ones((h,w), bool)
     for part in self.parts:
+        up,left = part.backwards
+        inside = need('rasterio.windows', 'geo').Window(
+            part.data.width-col-w if left else col, part.data.height-row-h if up else row, w, h)
         try:
             a = part.data.read(part.indexes, window=inside)
-            ok &= _valid(part, a, inside)
+            ok &= _turned(_valid(part, a, inside), part.backwards)
         except Exception as e:
             place = f'rows {row} to {row+h-1}, columns {col} to {col+w-1}'
             text = f'{place} cannot be read: the file is damaged there ({reason(e)})'
             raise BadInput(text, part.path) from None
-        x[part.places] = a
+        if part.places: x[part.places] = _turned(a, part.backwards)
     return ok
 
 # %% ../../nbs/2_data/18_grids.ipynb #ec09fafe
@@ -228,7 +249,7 @@ class ArrayBands:
         self.files,self.open,self.parts,a = [self.path],{},(),self._array()
         self.grid,self.dtypes = Grid(None, need('affine', 'geo').Affine.identity(),
             *a.shape[1:]),[a.dtype]
-        self.nodata = None if nodata == 'none' else _nodata(nodata, a.dtype)
+        self.nodata = None if nodata == 'none' else typed_nodata(nodata, a.dtype)
 
     def _array(self): return np.moveaxis(np.atleast_3d(open_npy(self.path)), self.axis, 0)
     def close(self): pass # Mapped anew for each window

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from ..core.errors import BadInput, few
 from ..core.files import file_names, read_json, read_text
-from ..data.bands import Band, aliases, bands_of_files, landsat_bands, other_names
+from ..data.bands import (
+    SIDE_FILE, aliases, bands_of_files, find_sensor, other_names)
+from ..data.products import Band, file_bands
 from ..data.pictures import PICTURES
-from ..data.rasters import file_bands, gdal_errors, open_raster
+from ..data.rasters import gdal_errors, open_raster
 
 # %% ../../nbs/6_scenes/05_sources.ipynb #80ace0df
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def _in_folder(folder):
 def _in_tree(folder):
     if res := _in_folder(folder): return res
     there = [o for o in sorted(folder.iterdir()) if not o.name.startswith('.')]
-    res = [_source(o) for o in there if _is_raster(o)]
+    res = [_source(o) for o in there if _is_raster(o) and not SIDE_FILE.search(o.stem)]
     res += [s for o in there if o.is_dir() for s in _in_folder(o)]
     if res: return res
     raise BadInput(f'{folder}: expected rasters ({" ".join(_RASTERS)}) or folders of '
@@ -113,18 +115,20 @@ def _listing(o, key):
 def _some(o, key): return o[key] if isinstance(o.get(key), list) else []
 def _band_list(o): return _listing(o, 'bands') or _listing(o, 'eo:bands')
 
-def _asset_bands(key, o, base, landsat):
+def _asset_bands(key, o, base, sensor):
     "`Band`s of one asset; one without a name, where nothing names what is in it."
     listed = _band_list(o)
     more = _listing(o, 'raster:bands')
     for i,b in enumerate(listed or [{}]):
         texts = [b.get(k) for k in ('name','common_name','eo:common_name')]
         if len(listed) < 2: texts = [key, *texts]
-        names = [n for t in texts if isinstance(t, str) for n in aliases(t, landsat)]
-        said = [d.get('nodata') for d in (*more[i:i+1], b, o)]
-        try: nodata = next((float(v) for v in said if isinstance(v, (int,float,str))), None)
-        except ValueError: nodata = None
-        yield Band(_local(o['href'], base), i+1, tuple(dict.fromkeys(names)), nodata=nodata)
+        names = [n for t in texts if isinstance(t, str) for n in aliases(t, sensor)]
+        def said(key, default):
+            values = [d.get(k) for d in (*more[i:i+1], b, o) for k in (key,f'raster:{key}')]
+            try: return next((float(v) for v in values if isinstance(v, (int,float,str))), default)
+            except ValueError: return default
+        yield Band(_local(o['href'], base), i+1, tuple(dict.fromkeys(names)), None,
+                   said('nodata', None), '', (said('scale', 1),said('offset', 0)))
 
 def _first_come(bands):
     "`bands`, where a colour belongs to the first that claims it."
@@ -144,13 +148,14 @@ def stac_bands(
 )->list: # One `Band` each
     "Bands of a STAC item."
     props,found = item.get('properties'),[]
-    landsat = landsat_bands(str(props.get('platform'))) if isinstance(props, dict) else None
+    platform = props.get('platform') if isinstance(props, dict) else ''
+    sensor = find_sensor(f'{platform} {item["id"]}')
     for key,o in item['assets'].items():
         if not isinstance(o, dict) or not isinstance(o.get('href'), str):
             raise BadInput(f'{path}: asset {key!r}: expected an href')
         raster = 'image/' in str(o.get('type')) or Path(o['href']).suffix.lower() in _RASTERS
         if not raster or _TO_LOOK_AT & set(map(str, _some(o, 'roles'))): continue
-        found.append(list(_asset_bands(key, o, Path(path).parent, landsat)))
+        found.append(list(_asset_bands(key, o, Path(path).parent, sensor)))
         lone = None if len(found) > 1 or _band_list(o) else found[0][0]
     if not found:
         there = few(item['assets']) or 'none'
@@ -158,7 +163,11 @@ def stac_bands(
     if lone: # The file names its bands itself
         with gdal_errors(lone.path), open_raster(lone.path, True) as r:
             return [b._replace(nodata=lone.nodata) for b in file_bands(lone.path, r)]
-    found.sort(key=lambda bands: len(bands) > 1)
+    def coarse(bands): # B04_10m before B04_20m
+        return len(bands) > 1,int(re.search(r'(?:_(\d+)m)?(?:\.\w+)?$', bands[0].path)[1] or 0)
+    found.sort(key=coarse)
+    if re.search('sentinel-?2', str(platform), re.I): # Readings times 10,000, as ever
+        found = [[b._replace(scale=(1,0)) for b in bands] for bands in found]
     return _first_come([b for bands in found for b in bands])
 
 # %% ../../nbs/6_scenes/05_sources.ipynb #09f9a8d9

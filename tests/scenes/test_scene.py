@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from satseg.core.errors import BadInput
-from satseg.data.bands import Band, aliases, landsat_bands, pick_bands
-from satseg.data.rasters import open_raster, sentinel2_offset
+from satseg.data.bands import aliases, find_sensor
+from satseg.data.calibration import sentinel2_offset
+from satseg.data.products import Band, pick_bands
+from satseg.data.rasters import open_raster
 from satseg.models.statistics import compare_statistics
 from satseg.scenes.sources import find_scenes
 from satseg.scenes.scene import open_scene
@@ -484,8 +486,8 @@ def test_landsat_numbers_mean_what_the_satellite_says(tmp_path):
     one_line(lambda: open_scene(stack, ('B04',)), 'found SR_B3, SR_B4')
     with rasterio.open(stack, 'r+') as r: r.update_tags(SPACECRAFT_ID='LANDSAT_5')
     assert (whole(open_scene(stack, ('B04','B08')))[0] == numbers(2, 4, 4)).all()
-    assert landsat_bands('LM05_x') == {} and landsat_bands('HLS.L30.T18TYN')[5] == 'NIR' and landsat_bands('HLS.S30.T18TYN') is None
-    assert landsat_bands('wall_c8_B4') is None and aliases('B4', {}) == ('Landsat B4',)
+    assert find_sensor('LM05_x').numbers is None and aliases('B5', find_sensor('HLS.L30.T18TYN'))[0] == 'NIR' and not find_sensor('HLS.S30.T18TYN').numbers
+    assert find_sensor('wall_c8_B4').name == '' and aliases('B4', find_sensor('LM05_x')) == ('Other B4',)
 
 
 def test_palettes_and_complex_numbers_are_refused_by_name(tmp_path):
