@@ -15,9 +15,10 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.errors import BadInput, few
-from ..data.bands import aliases, pick_bands
-from ..data.rasters import CACHE, file_bands, gdal_errors, gdal_settings, number_bytes
-from ..data.rasters import open_raster, parse_nodata, sentinel2_offset
+from ..data.bands import aliases
+from ..data.products import file_bands, pick_bands
+from ..data.calibration import parse_nodata, sentinel2_offset, stored_scale
+from ..data.rasters import CACHE, gdal_errors, gdal_settings, number_bytes, open_raster
 from ..data.grids import ArrayBands, RasterBands, array_bands
 from .sources import SceneSource, find_scenes, stac_bands
 from .aoi import AreaOfInterest
@@ -103,20 +104,18 @@ def cache_for(self:Scene,
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #0c6b2f17
 def _contents(source, n):
-    "`Band`s of a source, axis of an array (None: no array), colours of a picture."
-    path,res,colours = source.paths[0],[],[]
-    if source.item: return stac_bands(path, source.item),None,''
-    if source.bands: return list(source.bands),None,''
-    if path.suffix.lower() == '.npy' and len(source.paths) == 1: return *array_bands(path, n),''
+    "`Band`s of a source, axis of an array (None: no array)."
+    path,res = source.paths[0],[]
+    if source.item: return stac_bands(path, source.item),None
+    if source.bands: return list(source.bands),None
+    if path.suffix.lower() == '.npy' and len(source.paths) == 1: return array_bands(path, n)
     for o in source.paths:
-        with gdal_errors(o), open_raster(o, True) as r:
-            found = file_bands(o, r)
-            colours = [c.name[0].upper() for c in r.colorinterp[:3]]
-        if len(source.paths) > 1 and len(found) == 1 and not found[0].names:
-            found = [found[0]._replace(names=aliases(o.stem, None, True) or (o.stem,))]
-        res += found
-    lone = len(source.paths) == 1 and set(colours) == set('RGB')
-    return res,None,''.join(colours)*lone
+        with gdal_errors(o), open_raster(o, True) as r: found = file_bands(o, r)
+        if len(source.paths) == 1: return found,None
+        if len(found) == 1 and not found[0].names:
+            found = [found[0]._replace(names=aliases(o.stem, stem=True) or (o.stem,))]
+        res += [b._replace(tag='') for b in found] # R of which file?
+    return res,None
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #f67e98ce
 def _numbers(value, n, what):
@@ -131,14 +130,16 @@ def _numbers(value, n, what):
 # %% ../../nbs/6_scenes/10_scene.ipynb #7ab820fb
 def _file_remarks(reader, own, scaled):
     "What the files say that is not done, or cannot be."
-    res = []
+    res = list(getattr(reader, 'remarks', ()))
     for p in reader.parts:
         r,name = reader.open[p.path],Path(p.path).name
-        pairs = {(r.scales[i-1],r.offsets[i-1]) for i in p.indexes} - {(1,0)}
+        pairs = {stored_scale(r, reader.bands[i]): i for i in p.places*(not scaled)}
         res += [f'{name}: has scale {k:g} and offset {b:g}, not applied: chips are read as stored; '
-                f'--scale {k:g} --offset {b:g} applies them' for k,b in sorted(pairs)*(not scaled)]
+                f'--scale {k:g} --offset {b:g} applies them' for k,b in sorted(pairs) if (k,b) != (1,0)]
         if reader.grid.crs is not None and r.crs is None:
             res.append(f'{name}: placed by its name, as a map tile: if it is none, rename it')
+        if not p.places: res.append(f'{name}: what it calls cloud or unusable is no data '
+                                    '(--nodata none takes it)')
         if reader.grid.crs is None and r.gcps[0]:
             res.append(f'{name}: ground control points are not used: warp it first')
         finite = own not in (None,'none') and np.isfinite(own)
@@ -147,11 +148,12 @@ def _file_remarks(reader, own, scaled):
     return list(dict.fromkeys(res))
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #92d21ccb
-def _sentinel2(files, props, raw, choice, offset):
+def _sentinel2(files, item, raw, choice, offset, tags=''):
     "What is added to the readings; is this a product as delivered; its metadata file; remarks."
     if choice not in ('auto','yes','no'):
         raise BadInput(f's2_offset: expected auto, yes or no, got {str(choice)[:20]!r}')
-    shift,why,product = sentinel2_offset(files, props)
+    shift,why,product = sentinel2_offset(files, item, tags)
+    props = (item or {}).get('properties')
     props = props if isinstance(props, dict) else {}
     platform = f'{props.get("platform")} {props.get("constellation")}'
     parts = ' '.join(part for p in files for part in Path(p).parts) # Folders may be called anything
@@ -171,8 +173,9 @@ def _sentinel2(files, props, raw, choice, offset):
 def _correct(reader, source, files, nodata, choice, offset):
     "What is added to readings, metadata file, and remarks; Sentinel-2 has a nodata value then."
     raw = all(o.kind in 'iu' and o.itemsize > 1 for o in reader.dtypes)
-    props = source.item and source.item.get('properties')
-    shift,known,product,remarks = _sentinel2(files, props, raw, choice, offset)
+    tags = ' '.join(f'{k}={v}' for r in reader.open.values() for i in (0,*r.indexes)
+                    for k,v in r.tags(i).items() if k.endswith(('_ADD_OFFSET','_BASELINE')))
+    shift,known,product,remarks = _sentinel2(files, source.item, raw, choice, offset, tags)
     if known and isinstance(reader, RasterBands) and nodata is None and not reader.has_nodata:
         reader.divide(0)
         remarks = [*remarks, 's2: 0 is nodata']
@@ -199,8 +202,8 @@ def open_scene(
 )->Scene:
     "A scene, ready to be read."
     source,nodata = _find_one(source),parse_nodata(nodata)
-    have,axis,picture = _contents(source, bands and len(bands))
-    chosen,names,remarks = pick_bands(have, bands, band_map, picture, str(source))
+    have,axis = _contents(source, bands and len(bands))
+    chosen,names,remarks = pick_bands(have, bands, band_map, str(source))
     factors = {k: _numbers(v, len(names), k) for k,v in dict(scale=scale, offset=offset).items()}
     spec = dict(source=source.absolute(), bands=bands and list(bands), s2_offset=s2_offset,
                 band_map=band_map and dict(band_map), nodata='nan' if nodata != nodata else nodata,
