@@ -156,10 +156,11 @@ def recipe_text(
 
 # %% ../../nbs/5_learn/30_recipes.ipynb #5daeadfc
 def override(
-    recipe:Recipe, # Stays as it is
+    recipe:Recipe|str|Path, # Or its file; stays as it is
     **values, # `lr=1e-3`, or `**{'loss.name': 'dice', 'loss.arguments.smooth': 1}`
 )->Recipe: # Checked again
     "`recipe` with some decisions changed."
+    if not isinstance(recipe, Recipe): recipe = read_recipe(recipe)
     res = recipe.model_dump()
     for key,value in values.items():
         homes = _homes(key)

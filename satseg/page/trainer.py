@@ -175,7 +175,7 @@ def _start(self:Trainer, job):
 # %% ../../nbs/7_page/50_trainer.ipynb #531e9c10
 @patch
 def _listen(self:Trainer):
-    from satseg.learn.callbacks import EventCallback
+    from satseg.learn.learner import EventCallback
     return dict(cbs=[EventCallback(self._told)], stop=lambda: not self._wanted())
 
 @patch

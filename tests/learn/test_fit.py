@@ -13,12 +13,12 @@ from satseg.data.chips import Chips
 from satseg.data.synthetic import sample_chips
 from satseg.evaluation.evaluate import evaluate
 from satseg.learn.augment import Augment
-from satseg.learn.callbacks import EventCallback
-from satseg.learn.fit import compare, train
+from satseg.learn.learner import EventCallback
+from satseg.learn.fit import train
 from satseg.learn.learner import segmentation_learner
 from satseg.learn.loaders import chip_loaders
 from satseg.learn.preparation import measure_chips, oversampling_weights
-from satseg.learn.run import evaluate_presence
+from satseg.learn.run import _evaluate_presence
 from satseg.models.encoders import Classifier
 from satseg.models.model_file import load_model
 from satseg.models.statistics import band_stats
@@ -88,9 +88,8 @@ class Evil:
     def __reduce__(self): return os.mkdir, (str(self.spot),)
 
 
-@pytest.mark.parametrize('which', ['checkpoint.pth','models/best.pth'])
-def test_files_of_a_run_run_no_code(done, tmp_path, which):
-    torch.save({'model':Evil(tmp_path/'it_ran')}, done/which)
+def test_the_checkpoint_of_a_run_runs_no_code(done, tmp_path):
+    torch.save({'model':Evil(tmp_path/'it_ran')}, done/'checkpoint.pth')
     with pytest.raises(BadInput, match='expected'): run(done, resume=True)
     assert not (tmp_path/'it_ran').exists()
 
@@ -169,7 +168,7 @@ def test_pooled_metric_does_not_depend_on_the_batch_size():
     assert values[0] == pytest.approx(values[1], abs=1e-6) == values[2]
 
 
-@pytest.mark.parametrize('kw, words', [(dict(loss='iou'), 'expected a loss'), (dict(opt='lion'), 'expected an optimiser'), (dict(precision='quarter'), 'expected precision')])
+@pytest.mark.parametrize('kw, words', [(dict(loss='iou'), 'expected a loss'), (dict(opt='lion'), 'expected an optimiser'), (dict(precision='quarter'), 'expected a precision')])
 def test_wrong_words_are_named(tmp_path, kw, words):
     with pytest.raises(BadInput, match=words): train(CHIPS[:6], CHIPS[6:], tmp_path, small, **KW, **kw)
 
@@ -262,30 +261,5 @@ def test_a_presence_classifier_learns_and_says_what_it_is(tmp_path):
     learn,_ = train(chips[:24], chips[24:32], tmp_path, lambda: Classifier(None, 3, 1, (8,16)), epochs=12, lr=1e-2, bs=8, quiet=True, augment=Augment(random_scale=None))
     model,info = load_model(tmp_path/'model.pth')
     assert info.architecture == 'Classifier' and info.classes == ['no ship','ship'] and 'accuracy' in log(tmp_path)[0]
-    hist = evaluate_presence(model, info, chips[32:]).total
+    hist = _evaluate_presence(model, info, chips[32:]).total
     assert hist.n == 8 and hist.at(info.threshold)['accuracy'] == 1
-
-
-# Settings compared
-
-
-def test_compare_trains_every_setting_alike_and_puts_trivial_answers_beside(tmp_path):
-    settings = dict(none=dict(lr=1e-9), dice=dict(loss='dice'))
-    rows,evaluations = compare(settings, CHIPS[:6], CHIPS[6:], tmp_path, make_model=small, **KW)
-    assert [o['setting'] for o in rows[-2:]] == ['all background','all foreground'] and rows[-2]['iou'] == 0
-    assert rows[0]['iou'] >= rows[1]['iou'] and {o['setting'] for o in rows[:2]} == set(settings) == set(evaluations)
-    alone = run(tmp_path/'alone', loss='dice')
-    assert torch.equal(weights(alone), torch.cat([p.flatten() for p in load_model(tmp_path/'dice'/'model.pth')[0].state_dict().values()]))
-    for o in rows[:2]:
-        res = evaluations[o['setting']]
-        assert res.n == 4 and o['iou'] == res.metrics()['iou'] and o['threshold'] == res.threshold
-
-
-def test_compare_of_three_classes_and_after_a_stop(tmp_path):
-    masks = [np.arange(32*32).reshape(32,32).astype(np.uint8)%3 for _ in range(4)]
-    chips = Chips([np.stack([m*50.]*3, -1) for m in masks], masks, classes=('a','b','c'))
-    batches = iter(range(99)) # One for training and one of valid, each epoch
-    kw = dict(make_model=lambda: UNet(3, 3, (8,16)), epochs=1, lr=1e-2, bs=2, quiet=True)
-    rows,evaluations = compare(dict(a={}, b=dict(loss='dice')), chips[:2], chips[2:], tmp_path, stop=lambda: next(batches) >= 2, **kw)
-    assert list(evaluations) == ['a'] and rows[0]['threshold'] is None and [o['setting'] for o in rows][0] == 'a' and len(rows) == 2
-    assert compare(dict(a={}), chips[:2], chips[2:], tmp_path, stop=lambda: True, **kw) == ([], {})

@@ -6,7 +6,7 @@ import pytest
 
 from satseg.core.errors import BadInput
 from satseg.data.chips import Chips
-from satseg.learn.preparation import cached, open_dataset, prepare_data, split_chips, training_windows, undersample
+from satseg.learn.preparation import cached, open_dataset, prepare_data, split_chips, training_windows, _undersample
 from satseg.learn.recipes import read_recipe, recipe_from
 from satseg.learn.schema import Split
 
@@ -71,6 +71,6 @@ def test_borders_are_drawn_before_cutting_and_memory_changes_nothing():
 
 def test_undersampling_keeps_what_has_foreground():
     counts = np.array([[32,32]]*5 + [[64,0]]*15)
-    kept = undersample(counts, keep=.2, seed=1)
+    kept = _undersample(counts, keep=.2, seed=1)
     assert len(kept) == 8 and kept[:5] == [0,1,2,3,4]
-    assert undersample(counts, keep=.2, seed=1) == kept
+    assert _undersample(counts, keep=.2, seed=1) == kept

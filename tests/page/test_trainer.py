@@ -126,7 +126,7 @@ def test_the_rate_find_is_the_one_that_a_recipe_finds(tab, data, tmp_path):
     tab.lr.value,out = 'find',Path(tab.out.value)
     press(tab)
     run_recipe(override(TINY, lr='find'), data, tmp_path/'plain', quiet=True)
-    found = torch.load(tmp_path/'plain'/'checkpoint.pth', weights_only=True)['lr']
+    found = torch.load(tmp_path/'plain'/'checkpoint.pth', weights_only=True)['settings']['lr']
     assert tab.trainer.curve['lr'] == found and read_recipe(out/'recipe.yaml').training.lr == float(f'{found:.2g}')
 
 
@@ -193,7 +193,7 @@ def test_stopped_while_being_judged_and_judged_later(tab):
 
 def test_the_last_weights_stay_where_nothing_is_chosen(data, tmp_path):
     import torch
-    from satseg.learn.callbacks import EventCallback
+    from satseg.learn.learner import EventCallback
     from satseg.learn.run import run_recipe
     stop = []
     def told(event, learn):
