@@ -102,7 +102,7 @@ def _best_threshold(learn):
         for xb,yb in learn.dls.valid:
             probs = probabilities(model(xb))[:,0]
             hist.add(probs, yb if probs.ndim == 3 else has_object(yb)[:,0,0])
-    return hist.best('iou')
+    return hist.best()
 
 # %% ../../nbs/5_learn/70_fit.ipynb #45655f30
 def fit(
