@@ -7,20 +7,17 @@ __all__ = ['figure_png', 'Report', 'report']
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #bfe8a6bd
 import base64
-import html
 import io
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from ..core.display import escape_math
 from ..core.files import atomic_folder
 from ..core.tables import html_table, markdown_table, write_csv
 from ..models.model_info import has_border_class, is_presence_classifier
 from .metrics import ProbabilityHistogram
 from satseg.evaluation.plots import (
-    SCORE_NAMES, plot_chips, plot_log, plot_precision_recall, plot_reliability,
+    SCORE_NAMES, plot_chips, plot_confusion, plot_log, plot_precision_recall, plot_reliability,
     plot_threshold_curve)
 from .evaluate import Evaluation
 
@@ -46,66 +43,27 @@ def _facts(res, data):
     yield 'Without looking', f'{trivial}; a net must beat {"both" if two else "it"}'
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #6deb2c2f
-def _new_figure(width=5, height=4.6):
-    "A figure that pyplot does not know."
+def _figures(res, log):
+    "Name of a file -> matplotlib `Figure` that pyplot does not know."
     from matplotlib.figure import Figure
-    return Figure(figsize=(width,height), layout='constrained')
-
-_CURVES = ( # Name, title, sentence, function that draws it
-    ('threshold', 'Threshold', 'How the scores change with the threshold. '
-     'A flat top forgives a threshold that is a little off.', plot_threshold_curve),
-    ('precision_recall', 'Precision and recall',
-     'Every compromise between finding all and being right.', plot_precision_recall),
-    ('reliability', 'Reliability', 'Does a probability of 0.8 come true in 8 of 10 pixels? '
-     'Below the diagonal the net is too sure of itself.', plot_reliability))
-
-def _confusion_figure(total, classes):
-    "Where the pixels of every class of the masks went."
-    n = len(classes)
-    fig,share = _new_figure(1.5+.6*n, 1+.55*n),total/np.maximum(total.sum(1, keepdims=True), 1)
-    ax,names = fig.subplots(),[escape_math(o) for o in classes]
-    ax.imshow(share, vmin=0, vmax=1, cmap='cividis')
-    for (i,j),v in np.ndenumerate(share):
-        colour = 'black' if v > .5 else 'white'
-        ax.text(j, i, f'{v:.2f}', ha='center', va='center', fontsize=8, color=colour)
-    ax.set(xticks=range(n), yticks=range(n), yticklabels=names, xlabel='prediction', ylabel='mask')
-    ax.set_xticklabels(names, rotation=45, ha='right')
-    return fig
-
-# %% ../../nbs/4_evaluation/60_report.ipynb #60rp0014
-def _curves(res):
-    "Figures of the counts."
-    if not isinstance(res.total, ProbabilityHistogram):
-        text = 'Where the pixels of every class went: each row adds up to 1.'
-        yield 'confusion','Confusion',text,_confusion_figure(res.total, res.classes)
-        return
-    for name,title,text,draw in _CURVES:
-        fig = _new_figure()
-        kw = {} if draw is plot_reliability else dict(chosen=res.threshold)
-        draw(res.total, fig.subplots(), **kw)
-        yield name,title,text,fig
-
-# %% ../../nbs/4_evaluation/60_report.ipynb #006a3967
-_TEXTS = dict(worst='The lowest IoU of single chips. Look here first: '
-                    'wrong labels show up as well as wrong predictions.',
-              best='The highest IoU among chips that have something to find.',
-              losses='Loss on the training and the validation part, and scores on the latter, '
-                     'by epoch.')
-
-def _chip_figures(res):
-    "The worst and the best chips."
+    figures,curves = {},dict(reliability=plot_reliability)
+    def new(): return Figure(figsize=(5,4.6), layout='constrained')
+    if isinstance(res.total, ProbabilityHistogram):
+        marked = dict(threshold=plot_threshold_curve, precision_recall=plot_precision_recall)
+        curves = {k: partial(o, chosen=res.threshold) for k,o in marked.items()} | curves
+        for name,draw in curves.items():
+            figures[name] = new()
+            draw(res.total, figures[name].subplots())
+    else: figures['confusion'] = plot_confusion(res.total, res.classes)
+    if log:
+        figures['losses'] = new()
+        plot_log(log, figures['losses'].subplots(2, 1))
     for name,part in res.picked().items():
         if not part: continue
         captions = [f"{row['name'][-24:]}\nIoU {row['iou']:.3f}" for row,_ in part]
         pairs,colours = [(o.chip, o.ids) for _,o in part],res.info.colours[:len(res.classes)]
-        fig = plot_chips(pairs, res.bands, res.classes, captions, colours)
-        yield name,f'{name.capitalize()} chips',_TEXTS[name],fig
-
-def _log_figure(log):
-    "Loss curves of a training."
-    fig = _new_figure()
-    plot_log(log, fig.subplots(2, 1))
-    return 'losses','Training',_TEXTS['losses'],fig
+        figures[name] = plot_chips(pairs, res.bands, res.classes, captions, colours)
+    return figures
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #3c7b4f0f
 def figure_png(
@@ -122,77 +80,65 @@ def figure_png(
     img.save(buf, 'PNG', optimize=True)
     return buf.getvalue()
 
-def _save_figure(folder, name, title, fig):
-    "Write a figure; gives it as an <img>, photographs as JPEG: a tenth of a PNG."
+def _save_figure(folder, name, fig):
+    "Write a figure; gives it as text for a page, photographs as JPEG: a tenth of a PNG."
     photo,buf = name in ('worst','best'),io.BytesIO()
-    data,kind = figure_png(fig, None if photo else 64),'png'
+    data = figure_png(fig, None if photo else 64)
     (folder/f'{name}.png').write_bytes(data)
     if photo:
         fig.savefig(buf, format='jpeg', dpi=100, pil_kwargs=dict(quality=85, subsampling=0))
-        data,kind = buf.getvalue(),'jpeg'
-    src = f'data:image/{kind};base64,{base64.b64encode(data).decode()}'
-    return f'<img alt="{html.escape(title)}" src="{src}">'
+        data = buf.getvalue()
+    return f'data:image/{"jpeg" if photo else "png"};base64,{base64.b64encode(data).decode()}'
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #4ba96c65
-_STYLE = '''.satseg-report {font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-max-width: 60rem; margin: 0 auto; padding: 1rem}
-.satseg-report h1 {font-size: 1.6rem}
-.satseg-report h2 {font-size: 1.2rem; margin-top: 2rem; border-bottom: 1px solid #ccc}
-.satseg-report table {border-collapse: collapse; font-variant-numeric: tabular-nums; color: #222}
-.satseg-report th, .satseg-report td {padding: .2rem .8rem; text-align: right;
-border-bottom: 1px solid #e4e4e4; background: #fff}
-.satseg-report th:first-child, .satseg-report td:first-child {text-align: left}
-.satseg-report .chosen td {background: #e3f1fa; font-weight: 600}
-.satseg-report dl {display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem}
-.satseg-report dt {font-weight: 600} .satseg-report dd {margin: 0}
-.satseg-report p {max-width: 46rem}
-.satseg-report img {max-width: 100%; height: auto; display: block; margin: .5rem 0}
-.satseg-report .curves {display: grid; gap: 0 2rem;
-grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr))}'''
-
-def _section(title, text, content):
-    "A part of the page."
-    return f'<section><h2>{title}</h2>\n<p>{text}</p>\n{content}</section>'
+_WORDS = dict(
+    metrics=('Scores', 'IoU is the score to compare by. '
+             'All tables and figures of this page lie beside it as files.'),
+    objects=('Objects', 'Found and true objects, matched one to one at an IoU of 0.5; '
+             'the last row draws nothing.'),
+    f2=('F2', "f2 is the ship challenge's: the mean over chips and IoU 0.5 to 0.95; "
+        'a correct empty chip scores 1.'),
+    threshold=('Threshold', 'How the scores change with the threshold. '
+               'A flat top forgives a threshold that is a little off.'),
+    precision_recall=('Precision and recall',
+                      'Every compromise between finding all and being right.'),
+    reliability=('Reliability', 'Does a probability of 0.8 come true in 8 of 10 pixels? '
+                 'Below the diagonal the net is too sure of itself.'),
+    confusion=('Confusion', 'Where the pixels of every class went: each row adds up to 1.'),
+    losses=('Training', 'Loss on the training and the validation part, and scores on the latter, '
+            'by epoch.'),
+    worst=('Worst chips', 'The lowest IoU of single chips. Look here first: '
+           'wrong labels show up as well as wrong predictions.'),
+    best=('Best chips', 'The highest IoU among chips that have something to find.'),
+    per_chip=('Chip by chip',
+              'The worst, ten at most; all are in per_chip.csv. Counts are pixels.'))
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #f3e7ddfe
-def _tables(res):
-    "Name of the CSV file, title, sentence and rows of every table."
-    text = ('IoU is the score to compare by. '
-            'All tables and figures of this page lie beside it as files.')
-    yield 'metrics','Scores',text,res.table()
-    if res.objects is not None:
-        text = ('Found and true objects, matched one to one at an IoU of 0.5; '
-                'the last row draws nothing.')
-        if res.objects.ships: text += (" f2 is the ship challenge's: the mean over chips and IoU "
-                                       '0.5 to 0.95; a correct empty chip scores 1.')
-        yield 'objects','Objects',text,res.objects.rows()
-    rows = [{k: v for k,v in o.items() if k != 'place'} for o in res.chips]
-    text = (f'The {min(len(rows), 10)} worst of {len(rows)} chips; all are in per_chip.csv. '
-            'Counts are pixels.')
-    yield 'per_chip','Chip by chip',text,rows
+def _fill(name, **values):
+    "A template of this folder; what goes into HTML is escaped."
+    from jinja2 import Environment, PackageLoader
+    env = Environment(loader=PackageLoader('satseg', 'evaluation'), autoescape='html' in name,
+                      trim_blocks=True, keep_trailing_newline=True)
+    return env.get_template(name).render(words=_WORDS, heads=SCORE_NAMES, html_table=html_table,
+                                         markdown_table=markdown_table, **values)
 
-# %% ../../nbs/4_evaluation/60_report.ipynb #60rp0016
+_PAGE = '''<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>satseg report</title></head>
+<body>%s</body></html>
+'''
+
 def _write(folder, res, facts, figures):
     "All files of a report; gives the page's body."
-    rows = [(title, text, rows[:10] if name == 'per_chip' else rows)
-            for name,title,text,rows in _tables(res)]
-    *tables,per_chip = [(title, text, html_table(o, SCORE_NAMES)) for title,text,o in rows]
-    images = [(title, text, _save_figure(folder, name, title, fig))
-              for name,title,text,fig in figures]
-    stated = ''.join(f'<dt>{k}</dt><dd>{html.escape(v)}</dd>\n' for k,v in facts)
-    parts = [f'<style>{_STYLE}</style>\n<h1>How good is it?</h1>\n<dl>{stated}</dl>',
-             *(_section(*o) for o in tables), '<div class="curves">',
-             *(_section(*o) for o in images), '</div>', _section(*per_chip)]
-    body = '<div class="satseg-report">' + '\n'.join(parts) + '</div>'
-    head = ('<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            '<title>satseg report</title>')
-    page = f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
-    (folder/'report.html').write_text(page, encoding='utf-8')
-    words = '# How good is it?\n\n' + ''.join(f'- {k}: {v}\n' for k,v in facts)
-    for name,title,text,rows in _tables(res):
-        write_csv(folder/f'{name}.csv', rows)
-        if name != 'per_chip': words += f'\n## {title}\n\n{text}\n\n{markdown_table(rows)}\n'
-    (folder/'metrics.md').write_text(words, encoding='utf-8')
+    rows = [{k: v for k,v in o.items() if k != 'place'} for o in res.chips]
+    objects = {} if res.objects is None else dict(objects=res.objects.rows())
+    tables = dict(metrics=res.table(), **objects, per_chip=rows)
+    for name,rows in tables.items(): write_csv(folder/f'{name}.csv', rows)
+    images = {name: _save_figure(folder, name, fig) for name,fig in figures.items()}
+    body = _fill('report.html.jinja', facts=facts, tables=tables, images=images)
+    words = _fill('report.md.jinja', facts=facts, tables=tables)
+    for name,text in {'report.html': _PAGE % body, 'metrics.md': words}.items():
+        (folder/name).write_text(text, encoding='utf-8')
     return body
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #56c0780e
@@ -216,7 +162,7 @@ def report(
 )->Report: # Shows itself in Jupyter
     "Write all there is to say about an evaluation: a page, its tables and its figures."
     res,metrics = evaluation,evaluation.metrics() # An error if nothing is labelled
-    facts = list(_facts(res, data or res.source or 'chips without a name'))
-    figures = [*_curves(res), *([_log_figure(log)] if log else []), *_chip_figures(res)]
+    facts = dict(_facts(res, data or res.source or 'chips without a name'))
+    figures = _figures(res, log)
     with atomic_folder(folder, overwrite) as tmp: body = _write(tmp, res, facts, figures)
     return Report(Path(folder), metrics, res.chips, body)

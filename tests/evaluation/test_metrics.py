@@ -129,19 +129,20 @@ def test_best_is_the_maximum(seed):
 
 
 @settings(max_examples=30, deadline=None)
-@given(seeds, st.sampled_from([5, 10, 20]))
-def test_calibration_equals_sklearn(seed, n_bins):
+@given(seeds)
+def test_calibration_equals_sklearn(seed):
+    n_bins = 10
     rng = np.random.default_rng(seed)
     probs = rng.random(rng.integers(50, 500)).astype(np.float32)  # off the edges, which scikit-learn counts to the bin below
     probs = np.where(np.abs(probs*n_bins-np.round(probs*n_bins))<1e-4, np.float32(.512), probs)
     targ = (rng.random(len(probs))<probs).astype(int)
     hist = ProbabilityHistogram().add(probs, targ)
-    res = hist.reliability(n_bins)
+    res = hist.reliability()
     frequency, confidence = calibration_curve(targ, probs, n_bins=n_bins)
     assert res['frequency']==pytest.approx(frequency) and res['confidence']==pytest.approx(confidence, abs=1e-6)
     assert res['count'].sum()==hist.n
     direct = sum(abs(targ[b].mean()-probs[b].mean())*b.mean() for i in range(n_bins) if (b := (probs*n_bins).astype(int)==i).any())
-    assert hist.ece(n_bins)==pytest.approx(direct, abs=1e-6)
+    assert hist.ece()==pytest.approx(direct, abs=1e-6)
 
 
 def test_ignored_pixels_do_nothing():
@@ -218,7 +219,6 @@ def test_bad_input_is_named():
     for thr in (.1234, -.001, 1.001, np.nan):
         with pytest.raises(BadInput, match='steps of 0.001'): hist.at(thr)
         with pytest.raises(BadInput, match='steps of 0.001'): metrics_table(hist, thr)
-    with pytest.raises(BadInput, match='divides 1000'): hist.reliability(7)
     with pytest.raises(BadInput, match='whole numbers'): confusion([.1, .9], [0, 1])
     with pytest.raises(BadInput, match='predicted class ids from 0 to 1'): confusion([0, 2], [0, 1])
     with pytest.raises(BadInput, match='true class ids from 0 to 2'): confusion([0, 1], [0, -1], n_classes=3)

@@ -270,11 +270,11 @@ def test_figures_of_several_classes_show_what_is_wrong():
 def test_names_with_dollars_are_no_formulas():
     from io import BytesIO
     from satseg.data.chips import Chip
-    from satseg.evaluation.report import _curves
+    from satseg.evaluation.report import _figures
     mask = np.eye(8, dtype=np.uint8)
     bad = r'a$\frac$b'
     fig = plot_chips([(Chip(np.ones((3, 8, 8), np.float32), mask, bad), mask)], ('B02','B03','B04'), ['background', bad])
     fig.savefig(BytesIO(), format='png')  # Raised ValueError: no such formula
     assert fig.axes[0].get_ylabel() == bad.replace('$', r'\$')
     res = Evaluation(ModelInfo(classes=['background', bad, 'c']), None, 'most probable class', total=np.eye(3))
-    for *_, fig in _curves(res): fig.savefig(BytesIO(), format='png')
+    for fig in _figures(res, None).values(): fig.savefig(BytesIO(), format='png')
