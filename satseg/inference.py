@@ -6,34 +6,20 @@
 __all__ = ['main']
 
 # %% ../nbs/8_commands/10_inference.ipynb #7c8d926d
-from .core.commands import command, number
-from .core.errors import BadInput
+from fastcore.meta import delegates
+
+from .core.commands import command
 from .evaluation.predict_dataset import predict_dataset
 
 # %% ../nbs/8_commands/10_inference.ipynb #5d037721
 @command
+@delegates(predict_dataset)
 def main(
     model:str=None, # Model file, .pth or .onnx; the one that comes with satseg unless given
     dataset:str=None, # Pickle, folder, COCO or CSV file; a built-in synthetic sample unless given
-    kind:str=None, # pickle, folders, coco, ships, clouds, geotiffs, bands; recognised unless given
-    split:str=None, # train, val, test or all; unless given val, else test, else the only part
-    out:str=None, # Folder to write: masks, overlays, metrics.json, perhaps submission.csv
-    presence:str=None, # Model file of a presence classifier: chips without an object stay empty
-    threshold:number=None, # Object where probability >= threshold, 0 to 1 in steps of 0.001
-    min_area:number=None, # Pixels: smaller objects are neither counted nor submitted
-    device:str=None, # cpu, cuda, cuda:1 or mps; the GPU unless given, if there is one
-    bs:number=8, # Batch size: chips of one size that are computed together
-    tta:bool=False, # Mean over eight flips and turns, for nets trained on turned chips
-    ignore:bool=False, # 255 means unknown even in a mask that has no 1
-    options:str=None, # For the dataset's reader, such as "shadow=ignore all_bands=B02,B03,B04"
     strict:bool=False, # Refuse what readers otherwise leave out with a remark
-    overwrite:bool=False, # Replace --out if it exists and satseg wrote it
-    quiet:bool=False, # The tables alone: no remarks, no progress bar
-    gate:str=None, # The former name of --presence
+    **kwargs
 ):
     "Predict image chips with a trained model; print scores, write masks, pictures, submissions."
-    if gate is not None:
-        raise BadInput(f'expected --presence {gate}, got --gate: it has a new name')
-    if strict: options = f'{options or ""} strict=true'
-    return predict_dataset(model, dataset, kind, split, out, presence, threshold, min_area, device,
-                           bs, tta, ignore, options, overwrite, quiet)
+    if strict: kwargs['options'] = f'{kwargs.get("options") or ""} strict=true'
+    return predict_dataset(model, dataset, **kwargs)
