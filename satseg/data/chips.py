@@ -41,7 +41,7 @@ class Chips:
     ):
         self.images,self.masks,self.objects = images,masks,objects
         self.bands,self.classes,self.source = tuple(bands),tuple(classes),str(source)
-        self.has_ignore,self.has_masks = has_ignore,masks is not None
+        self.has_ignore,self.has_masks = bool(has_ignore),masks is not None
         self.items = range(len(images)) # Which entries of `images` and `masks`
         self.names = [f'chip[{i}]' for i in self.items] if names is None else list(names)
         self.groups = list(self.names if groups is None else groups)

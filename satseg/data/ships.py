@@ -15,8 +15,7 @@ from ..core.errors import BadInput, few
 from .arrays import Cache
 from .chips import Chips
 from .pictures import lazy_pictures, list_pictures
-from .splits import name_groups
-from .overlaps import find_overlaps, overlap_groups
+from .splits import find_overlaps, name_groups, overlap_groups
 from .submissions import read_ship_csv, ship_instances
 from .folders import IMAGE_FOLDERS, check_partners, find_subfolder, require_folder
 

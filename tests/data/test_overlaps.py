@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from data_samples import jpeg
 
-from satseg.data.overlaps import find_overlaps, overlap_groups
+from satseg.data.splits import find_overlaps, overlap_groups
 from satseg.data.ships import load_ships
 
 
