@@ -17,11 +17,11 @@ from .bands import BAND_FILE, band_places, bands_of_files, other_names
 from .products import Band
 from .arrays import Cache
 from .chips import Chips
-from .pictures import PICTURES, check_size, list_pictures
+from .pictures import PICTURES, check_size, list_pictures, white_rule
 from .rasters import gdal_errors, open_raster
 from .splits import name_groups
 from .grids import RasterBands
-from .folders import require_folder, white_rule
+from .parts import require_folder
 from .coco import draw_objects, scene_objects
 
 # %% ../../nbs/2_data/72_band_files.ipynb #0725aa12
@@ -132,7 +132,7 @@ def load_bands(
 def _scene_mask(label, grid, valid, n, is_white):
     "The mask on the scene's grid; 255 where a band has no data, and where the mask says so."
     ids,empty,nodata = _read_label(label, grid)
-    if nodata is None and IGNORE in ids and is_white(): ids = (ids > 0)*1
+    if nodata is None and IGNORE in ids and is_white(): ids = (ids > 127)*1
     if nodata is None or not 0 <= nodata < n: ids = np.where(empty, IGNORE, ids)
     return np.where(valid, ids, IGNORE)
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from ..core.errors import BadInput
 from .pictures import PICTURES
-from .folders import IMAGE_FOLDERS, PARTS, require_folder
+from .parts import IMAGE_FOLDERS, PARTS, require_folder
 
 # %% ../../nbs/2_data/58_coco_files.ipynb #2c522c85
 _JSON_FOLDERS = 'annotations','annotation','labels','label','ann'

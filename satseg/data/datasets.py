@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 
 from ..core.errors import BadInput, Remark
+from ..core.files import refuse_archive
 from .chips import Chips
 from .pickles import load_pickle
-from .folders import load_folders, recognise_folders
+from .layouts import WANTED, list_contents, recognise_folders, warn_of_masks
+from .folders import load_folders
 from .geotiffs import geotiff_grids, load_geotiffs, recognise_geotiffs
 from .coco_files import recognise_coco
 from .coco import load_coco
@@ -46,7 +48,8 @@ FORMATS = dict(
     pickle=Format(lambda path: 2*bool(_find_pickles(path)), _load_pickle),
     clouds=Format(lambda path: 2*(path/'subscenes').is_dir(), load_clouds),
     ships=Format(recognise_ships, load_ships),
-    geotiffs=Format(recognise_geotiffs, load_geotiffs),
+    geotiffs=Format(lambda path: min(recognise_geotiffs(path), 3-recognise_folders(path)),
+                    load_geotiffs), # Masks of their own say more than an outline beside them
     coco=Format(recognise_coco, load_coco), # Before folders: annotations/ is a name of theirs
     folders=Format(recognise_folders, load_folders), # Before bands: a grid may have a cell B1
     bands=Format(lambda path: 2*(path.is_dir() and bool(band_scenes(path))), load_bands))
@@ -58,13 +61,14 @@ def kind_of(
     "The format of the dataset that lies there."
     path = Path(path)
     if not path.exists(): raise BadInput(f'{path}: expected a dataset, found no such file')
+    refuse_archive(path)
     found = {k: o.recognise(path) for k,o in FORMATS.items()}
     best = max(found, key=found.get)
     if found[best]: return best
-    what = 'a folder' if path.is_dir() else 'a file'
-    hint = '' if path.is_dir() else ', or give a single image to satseg-scene'
-    raise BadInput(f'{path}: expected a dataset ({", ".join(FORMATS)}), found {what} of another '
-                   f'kind: say which with kind= (--kind){hint}')
+    found,hint = 'a file of another kind','give a single image to satseg-scene'
+    if path.is_dir(): found,hint = f'a folder of another kind ({list_contents(path)})',WANTED
+    raise BadInput(f'{path}: expected a dataset ({", ".join(FORMATS)}), found {found}: say which '
+                   f'with kind= (--kind), or {"make it "*path.is_dir()}{hint}')
 
 def format_options(
     kind:str, # A key of `FORMATS`
@@ -105,7 +109,11 @@ def load_dataset(
             if options.pop('has_ignore'):
                 raise BadInput(f'has_ignore (--ignore): {kind} says itself what is unknown')
         for o in options: _check_word(f'option of {kind}', o, known)
-        return FORMATS[kind].load(path, bands=bands, classes=classes, **options)
+        refuse_archive(path)
+        parts = FORMATS[kind].load(path, bands=bands, classes=classes, **options)
+        if kind in ('folders','geotiffs') and not any(o.has_masks for o in parts.values()):
+            warn_of_masks(path, [n for o in parts.values() for n in o.names])
+        return parts
     except OSError as e:
         raise BadInput(f'{e.filename or path}: cannot be read ({e.strerror})') from None
 

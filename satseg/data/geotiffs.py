@@ -26,7 +26,7 @@ from .rasters import georeference, open_raster
 from .splits import name_groups
 from .instances import drop_small
 from .polygons import polygons_to_instances
-from .folders import find_subfolder, require_folder
+from .parts import find_subfolder, require_folder
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #47001693
 _VECTORS = {'.geojson': b'{', '.json': b'{', '.gpkg': b'SQLite format 3', '.shp': b'\0\0\'\n'}

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'list_pictures', 'check_size', 'picture_turn', 'upright', 'read_picture', 'read_image', 'picture_size',
-           'lazy_pictures', 'colours_to_ids']
+           'lazy_pictures', 'colours_to_ids', 'white_rule']
 
 # %% ../../nbs/2_data/20_pictures.ipynb #30484988
 import re
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -150,19 +151,20 @@ def picture_size(
 
 # %% ../../nbs/2_data/20_pictures.ipynb #fef31dbb
 def lazy_pictures(
-    files, # Paths; the first one is read at once, to know its bands
+    files, # Paths, or tuples of one per band; the first is read at once, to know its bands
     bands=None, # Names of the bands wanted; all unless given
     all_bands=None, # Names of the bands in the files
-    image=read_image, # path, number of bands named -> (H,W,C)
 )->tuple: # `Cache` of (H,W,C) arrays, names of their bands
     "Pictures that are decoded when they are taken."
-    n = len(all_bands or ())
-    first = image(files[0], n)
+    def image(o):
+        if not isinstance(o, tuple): return read_image(o, len(all_bands or ()))
+        return np.concatenate([read_image(f) for f in o], 2)
+    first = image(files[0])
     names = all_band_names(first.shape[2], all_bands, files[0])
     bands = tuple(bands or names)
     places = band_places(bands, names, files[0])
     def read(i):
-        a = image(files[i], n)
+        a = image(files[i])
         # A grey jpg among colour ones
         if a.shape[2] == 1 and len(names) == 3: a = np.repeat(a, 3, 2)
         if a.shape[2] != len(names):
@@ -200,3 +202,24 @@ def colours_to_ids(
         raise BadInput(text, hint=hint)
     res[left] = ids[apart.argmin(1)][places.reshape(-1)]
     return res
+
+# %% ../../nbs/2_data/20_pictures.ipynb #637cc85c
+def white_rule(files, classes, has_ignore, where):
+    "A function () -> bool: is 255 the class 1? Decided by all mask `files` when first asked."
+    @cache
+    def is_white():
+        if len(classes) != 2 or has_ignore: return False
+        counts = np.zeros(256, int)
+        for o in files:
+            if o.suffix.lower() in ('.jpg','.jpeg'): continue
+            a = read_picture(o)[0]
+            if a.dtype != np.uint8: return False # Ids of 16 bits
+            counts += np.bincount(a.ravel(), minlength=256)
+        greys = counts[1:255] # Edges have many, each of them rare
+        smooth = greys[31:223].any() and greys.max() < counts[255] and greys.sum() < counts.sum()/2
+        white,meaning = smooth or not greys.any(),'unknown, for some mask holds more than 0 and 255'
+        if white: meaning = f'{classes[1]}, for no mask holds a 1 (--ignore: it is unknown)'
+        if smooth: meaning = f'{classes[1]}, greys are edges, cut at half (mask_kind=ids: ids)'
+        if counts[255]: warnings.warn(f'{where}: 255 in the masks is {meaning}')
+        return white
+    return is_white

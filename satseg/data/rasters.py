@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import BadInput, few, need, reason
-from ..core.files import MAX_BYTES, read_text
+from ..core.files import MAX_BYTES, read_text, refuse_archive
 from .bands import BAND_FILE
 
 # %% ../../nbs/2_data/14_rasters.ipynb #eddb86e4
@@ -147,6 +147,7 @@ def open_raster(
         raise BadInput(f'{path}: expected a local file: download it first')
     found = 'a folder' if Path(path).is_dir() else 'no such file'
     if not Path(path).is_file(): raise BadInput(f'{path}: expected a raster, found {found}')
+    refuse_archive(path)
     with gdal_errors(path):
         with open(path, 'rb') as f: is_vrt = b'<vrtdataset' in f.read(4096).lower()
         if is_vrt and not vrt:

@@ -28,7 +28,7 @@ def test_missing_partners_are_listed(tmp_path):
     save(tmp_path/'MASKS'/'y.png', np.zeros((3,3)))
     one_line(lambda: load_folders(tmp_path), '2 without', 'x (no mask)', 'y (no image)')
     save(tmp_path/'IMAGES'/'x.jpg', np.zeros((3,3,3)))
-    one_line(lambda: load_folders(tmp_path), 'x.jpg and x.png')
+    one_line(lambda: load_folders(tmp_path), 'one name for IMAGES/x.jpg and IMAGES/x.png')
 
 
 def test_masks_of_0_and_255(tmp_path):
@@ -157,7 +157,7 @@ def test_pictures_alone_and_tif_masks(tmp_path):
     assert (load_dataset(tmp_path/'b')['all'][0].mask == np.eye(4)).all()
     one_line(lambda: load_folders(tmp_path/'nothing'), 'expected a folder')
     (tmp_path/'c').mkdir()
-    one_line(lambda: load_folders(tmp_path/'c'), 'found none')
+    one_line(lambda: load_folders(tmp_path/'c'), 'got no pictures')
 
 
 def test_sizes_and_bands_of_pictures(tmp_path):
@@ -185,7 +185,10 @@ def test_nothing_is_decoded_before_it_is_asked_for(tmp_path):
 
 def test_two_folders_of_one_part_are_not_mixed_up(tmp_path):
     for o in ('train','training'): folders(tmp_path/o, [np.zeros((4,4))])
-    one_line(lambda: load_folders(tmp_path), 'train and training')
+    one_line(lambda: load_folders(tmp_path), 'one name for train/IMAGES/0.png and training/IMAGES/0.png')
+    (tmp_path/'training'/'IMAGES'/'0.png').rename(tmp_path/'training'/'IMAGES'/'1.png')
+    (tmp_path/'training'/'MASKS'/'0.png').rename(tmp_path/'training'/'MASKS'/'1.png')
+    one_line(lambda: load_folders(tmp_path), 'one part for train and training: merge or move one')
 
 
 def test_what_255_means_is_decided_for_all_parts_at_once(tmp_path):

@@ -1,0 +1,211 @@
+"""Layouts of tools and published datasets: small trees as they are written, read in pairs, with their classes and parts."""
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+from data_samples import one_line, save, save_tif
+
+from satseg.core.errors import Remark
+from satseg.data.datasets import kind_of, load_dataset
+from satseg.data.layouts import LAYOUTS, find_pairs
+
+M = np.eye(4, dtype=np.uint8) # What every mask shows
+
+
+def picture(i): return np.full((4,4,3), 10*i)
+
+
+def write(path, a):
+    if path.suffix in ('.tif','.tiff','.TIF'): save_tif(path, np.asarray(a), crs=None)
+    else: save(path, a, **(dict(quality=95) if path.suffix == '.jpg' else {}))
+
+
+def tree(root, **parts):
+    "Pictures and masks by patterns with {i}: part -> picture, mask (None: none), numbers; mask values."
+    for image,mask,numbers,values in parts.values():
+        for i in numbers:
+            write(root/image.format(i=i), picture(i).astype(np.uint8))
+            if mask: write(root/mask.format(i=i), np.asarray(values, np.uint8)[M])
+    return root
+
+
+WHITE,ONE = (0,255),(0,1)
+TREES = { # As written: name, parts, classes, and which ids of the classes 0 and 1 of `M` become
+    'deepglobe road': (dict(train=('train/{i}_sat.jpg','train/{i}_mask.png',range(1,4),[[0]*3,[255]*3]), val=('valid/{i}_sat.jpg',None,range(4,6),0)), None, (0,1)),
+    'massachusetts': (dict(train=('tiff/train/{i}.tiff','tiff/train_labels/{i}.tif',range(1,4),[[0]*3,[255]*3]), test=('tiff/test/{i}.tiff','tiff/test_labels/{i}.tif',range(4,6),[[0]*3,[255]*3])), None, (0,1)),
+    'massachusetts site': (dict(train=('train/sat/{i}.tiff','train/map/{i}.tif',range(1,4),[[0]*3,[255]*3])), None, (0,1)),
+    'labels beside images': (dict(all=('images/{i}.png','labels/{i}.png',range(1,4),WHITE)), None, (0,1)),
+    'voc': (dict(all=('JPEGImages/{i}.jpg','SegmentationClass/{i}.png',range(1,4),ONE)), None, (0,1)),
+    'labelme': (dict(all=('JPEGImages/{i}.jpg','SegmentationClassPNG/{i}.png',range(1,4),ONE)), None, (0,1)),
+    'mmseg': (dict(train=('img_dir/train/{i}.png','ann_dir/train/{i}.png',range(1,4),ONE), val=('img_dir/val/{i}.png','ann_dir/val/{i}.png',range(4,6),ONE)), None, (0,1)),
+    'parts inside': (dict(train=('images/train/{i}.png','masks/train/{i}.png',range(1,4),ONE), val=('images/val/{i}.png','masks/val/{i}.png',range(4,6),ONE)), None, (0,1)),
+    'loveda': (dict(train=('Train/Urban/images_png/{i}.png','Train/Urban/masks_png/{i}.png',range(1,4),(0,2)), val=('Val/Rural/images_png/{i}.png','Val/Rural/masks_png/{i}.png',range(4,6),(0,2)),
+               test=('Test/Urban/images_png/{i}.png',None,range(6,8),0)), ('background','building','road','water','barren','forest','agriculture'), (255,1)),
+    'NAME_mask': (dict(train=('train/{i}.jpg','train/{i}_mask.png',range(1,4),ONE)), None, (0,1)),
+    'NAME_mask in folders': (dict(all=('images/{i}.png','masks/{i}_mask.png',range(1,4),WHITE)), None, (0,1)),
+    'openearthmap': (dict(all=('aachen/images/aachen_{i}.tif','aachen/labels/aachen_{i}.tif',range(1,4),(0,8)), b=('kyoto/images/kyoto_{i}.tif','kyoto/labels/kyoto_{i}.tif',range(1,3),(0,8))),
+                     ('bareland','rangeland','developed','road','tree','water','agriculture','building'), (255,7)),
+    'inria': (dict(train=('train/images/austin{i}.tif','train/gt/austin{i}.tif',range(1,4),WHITE), test=('test/images/tyrol{i}.tif',None,range(4,6),0)), None, (0,1)),
+    'whu': (dict(train=('train/Image/{i}.tif','train/Label/{i}.tif',range(1,4),WHITE), val=('val/Image/{i}.tif','val/Label/{i}.tif',range(4,6),WHITE)), None, (0,1)),
+    'landcover.ai': (dict(all=('images/M-33-20-D-c-4-{i}.tif','masks/M-33-20-D-c-4-{i}.tif',range(1,4),(0,3))), ('background','building','woodland','water','road'), (0,3)),
+    'landcover.ai cut': (dict(all=('output/M-33-20-D-c-4-2_{i}.jpg','output/M-33-20-D-c-4-2_{i}_m.png',range(1,4),(0,3))), ('background','building','woodland','water','road'), (0,3)),
+    'potsdam': (dict(all=('2_Ortho_RGB/top_potsdam_2_{i}_RGB.tif','5_Labels_all/top_potsdam_2_{i}_label.tif',range(1,4),[(255,255,255),(255,255,0)])),
+                ('impervious','building','low vegetation','tree','car','clutter'), (0,4)),
+    'kaggle': (dict(train=('train_images/{i}.png','train_masks/{i}.png',range(1,4),ONE), val=('val_images/{i}.png','val_masks/{i}.png',range(4,6),ONE)), None, (0,1)),
+    'xbd': (dict(train=('train/images/guatemala_{i}_pre_disaster.png','train/targets/guatemala_{i}_pre_disaster_target.png',range(1,4),ONE)), None, (0,1)),
+    'flair': (dict(all=('D004_2021/Z1_NN/img/IMG_{i}.png','D004_2021/Z1_NN/msk/MSK_{i}.png',range(1,4),ONE)), None, (0,1)),
+}
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', TREES)
+def test_trees_as_tools_write_them(tmp_path, name):
+    parts,classes,ids = TREES[name]
+    root = tree(tmp_path/'data', **parts)
+    (root/'readme.txt').write_text('Terms of use\n')
+    assert kind_of(root) == 'folders'
+    chips = load_dataset(root)
+    want = {}
+    for k,(_,mask,numbers,_) in parts.items(): want.setdefault('all' if k == 'b' else k, []).extend((10*i, mask is not None) for i in numbers)
+    assert {k: [(round(float(o.image.mean())), o.mask is not None) for o in v] for k,v in chips.items()} == want
+    first = next(iter(chips.values()))
+    assert first.classes == (classes or ('background','building')) and len(set(first.names)) == len(first)
+    assert (first[0].mask == np.array(ids)[M]).all()
+
+
+def test_every_row_of_the_table_has_a_tree(tmp_path):
+    names = set()
+    for k,(parts,*_) in TREES.items(): names.add(find_pairs(tree(tmp_path/k.replace('/', ' '), **parts))[0].name)
+    assert {o.name for o in LAYOUTS} - names <= {'CloudSEN12','38-Cloud','ISPRS Vaihingen'} # These have tests of their own
+
+
+def warned(function):
+    "What `function` gives, and what it warns of."
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        return function(), [str(o.message) for o in said]
+
+
+def test_38_cloud_has_a_folder_for_each_band(tmp_path):
+    for part,folder,end in (('train','38-Cloud_training',''), ('train','95-Cloud_training_only_additional_to38-cloud','_additional_to38cloud'), ('test','38-Cloud_test','')):
+        name = f'patch_{len(end)}_1_by_1_LC08_L1TP_002053_20160520_20170324_01_T1.TIF'
+        for k,band in enumerate(('red','green','blue','nir')):
+            save_tif(tmp_path/folder/f'{part}_{band}{end}'/f'{band}_{name}', np.full((4,4,1), 1000+k, np.uint16), crs=None)
+        if part == 'train': save_tif(tmp_path/folder/f'train_gt{end}'/f'gt_{name}', M[...,None]*255, crs=None)
+        save(tmp_path/folder/'Natural_False_Color'/f'nfc_{name[:-4]}.png', np.zeros((4,4,3)))
+    parts,said = warned(lambda: load_dataset(tmp_path, bands=('B02','B08')))
+    assert [parts['train'][i].image[:,0,0].tolist() for i in range(2)] == [[1002,1003]]*2 and not parts['test'].has_masks
+    assert (parts['train'][0].mask == M).all() and parts['train'].classes == ('clear','cloud')
+    assert any('left out: 1 .png in 38-Cloud_test/Natural_False_Color/' in o for o in said)
+    (tmp_path/'38-Cloud_test/test_nir'/('nir_'+'patch_0_1_by_1_LC08_L1TP_002053_20160520_20170324_01_T1.TIF')).unlink()
+    one_line(lambda: load_dataset(tmp_path)['test'][0], 'nir_patch', 'no such file')
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_cloudsen12_has_a_folder_for_each_chip(tmp_path):
+    for i in range(2):
+        scene = tmp_path/'high'/f'ROI_000{i}'/'20190101T100000_20190101T100500_T30UYV'
+        save_tif(scene/'S2L1C.tif', np.full((4,4,13), i, np.uint16), crs=None)
+        save_tif(scene/'S2L2A.tif', np.full((4,4,17), i, np.uint16), crs=None)
+        save_tif(scene/'labels/manual_hq.tif', M[...,None]*3, crs=None)
+        save_tif(scene/'labels/fmask.tif', M[...,None]*4, crs=None)
+    chips = load_dataset(tmp_path, bands=('B04',))['all']
+    assert chips.names[0] == 'high/ROI_0000/20190101T100000_20190101T100500_T30UYV' and chips.classes[3] == 'cloud shadow'
+    assert (chips[1].mask == M*3).all() and chips[1].image.max() == 1 and len(set(chips.groups)) == 2
+
+
+def test_pascal_voc_takes_its_lists_and_counts_the_rest(tmp_path):
+    tree(tmp_path, all=('JPEGImages/{i}.jpg','SegmentationClass/{i}.png',range(4),ONE), more=('JPEGImages/{i}.jpg',None,range(4,7),0))
+    write(tmp_path/'SegmentationObject/1.png', M)
+    (tmp_path/'Annotations').mkdir()
+    for i in range(7): (tmp_path/f'Annotations/{i}.xml').write_text('<annotation/>')
+    (tmp_path/'ImageSets/Segmentation').mkdir(parents=True)
+    for part,names in (('train','012'), ('val','3'), ('trainval','0123')): (tmp_path/f'ImageSets/Segmentation/{part}.txt').write_text('\n'.join(names)+'\n')
+    parts,said = warned(lambda: load_dataset(tmp_path))
+    assert {k: v.names for k,v in parts.items()} == {'train': ['0','1','2'], 'val': ['3']}
+    assert any('3 in no list, left out: 4, 5, 6' in o for o in said) and any('7 .xml in Annotations/, 3 .jpg in JPEGImages/, 1 .png in SegmentationObject/' in o for o in said)
+    one_line(lambda: load_dataset(tmp_path, strict=True), 'in no list, left out')
+    (tmp_path/'ImageSets/Segmentation/val.txt').write_text('3\n0\n')
+    one_line(lambda: load_dataset(tmp_path), 'ImageSets/Segmentation: 0 is listed twice, in train and val')
+    shutil.rmtree(tmp_path/'ImageSets')
+    one_line(lambda: load_dataset(tmp_path), '3 without a partner: 4 (no mask)', "missing='skip'")
+    assert warned(lambda: load_dataset(tmp_path, missing='skip'))[0]['all'].names == ['0','1','2','3']
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_lists_of_openearthmap(tmp_path):
+    tree(tmp_path, a=('aachen/images/aachen_{i}.tif','aachen/labels/aachen_{i}.tif',range(1,4),(0,8)), b=('aachen/images/aachen_{i}.tif',None,[9],0))
+    for part,names in (('train','aachen_1.tif\naachen_2.tif\nmidwest-flooding_3.tif\n'), ('val','aachen_3.tif\n'), ('test','aachen_9.tif\n')): (tmp_path/f'{part}.txt').write_text(names)
+    parts = load_dataset(tmp_path)
+    assert {k: (v.names, v.has_masks) for k,v in parts.items()} == {'train': (['aachen_1','aachen_2'],True), 'val': (['aachen_3'],True), 'test': (['aachen_9'],False)}
+
+
+TABLES = {'labelmap.txt': '# label:color_rgb:parts:actions\nbuilding:250,50,83::\nbackground:0,0,0::\n', 'class_dict.csv': 'name,r,g,b\nbuilding,250,50,83\nbackground,0,0,0\n',
+          'classes.json': '{"classes": [{"title": "background", "shape": "polygon", "color": "#000000"}, {"title": "building", "color": "#FA3253"}], "tags": []}'}
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', TABLES)
+def test_colours_come_with_tables_of_tools(tmp_path, name):
+    tree(tmp_path, all=('JPEGImages/{i}.jpg','SegmentationClass/{i}.png',range(2),[(0,0,0),(250,50,83)]))
+    one_line(lambda: load_dataset(tmp_path)['all'][0], '#000000, #FA3253: give their classes in colours.json or colours=')
+    (tmp_path/name).write_text(TABLES[name])
+    chips = load_dataset(tmp_path)['all']
+    assert chips.classes == ('background','building') and (chips[0].mask == M).all() and chips.colours[1] == (250,50,83)
+
+
+@pytest.mark.parametrize('name,text,classes,value', [('_classes.csv', 'Pixel Value, Class\n0, background\n3, road\n', ('background','road'), 3),
+    ('class_names.txt', '_background_\nroad\nwater\n', ('_background_','road','water'), 2)])
+def test_ids_come_with_tables_of_tools(tmp_path, name, text, classes, value):
+    tree(tmp_path, train=('train/{i}.jpg','train/{i}_mask.png',range(2),(0,value)))
+    (tmp_path/'train'/name).write_text(text)
+    chips = load_dataset(tmp_path)['train']
+    assert chips.classes == classes and (chips[0].mask == M*(len(classes)-1)).all()
+    (tmp_path/'train'/name).write_text('0, background\n1\n')
+    one_line(lambda: load_dataset(tmp_path), name, 'expected lines such as building,128,0,0 or 1,building')
+
+
+def test_masks_are_never_pictures(tmp_path):
+    tree(tmp_path/'a', all=('{i}_mask.png',None,range(3),0))
+    one_line(lambda: load_dataset(tmp_path/'a'), '3 are named like masks (0_mask, ', 'IMAGES/ and MASKS/')
+    tree(tmp_path/'b', all=('images/{i}.png','masks/{i}.png',range(2),ONE), more=('images/{i}_label.png',None,range(2),0))
+    parts,said = warned(lambda: load_dataset(tmp_path/'b'))
+    assert parts['all'].names == ['0','1'] and any('left out: 2 .png in images/' in o for o in said)
+
+
+def test_labels_beside_what_is_read_are_named(tmp_path):
+    "Following the advice gives the masks."
+    tree(tmp_path/'mine', all=('images/{i}.png','drawn/{i}.png',range(2),ONE))
+    parts,said = warned(lambda: load_dataset(tmp_path/'mine'))
+    assert not parts['all'].has_masks and any('masks in drawn/? say kind=folders masks=drawn' in o for o in said)
+    assert (load_dataset(tmp_path/'mine', kind='folders', masks='drawn')['all'][0].mask == M).all()
+    tree(tmp_path/'sat', train=('train/{i}.tif','train_labels/{i}.tif',range(2),ONE))
+    parts,said = warned(lambda: load_dataset(tmp_path/'sat/train'))
+    assert not parts['all'].has_masks and any(f'masks in train_labels/ beside it? give {tmp_path}/sat' in o for o in said)
+    assert (load_dataset(tmp_path/'sat')['train'][1].mask == M).all()
+    (tmp_path/'yolo/labels').mkdir(parents=True)
+    tree(tmp_path/'yolo', all=('images/{i}.png',None,range(2),0))
+    (tmp_path/'yolo/labels/0.txt').write_text('0 .5 .5 .1 .1\n')
+    assert any('left out: 1 .txt in labels/' in o for o in warned(lambda: load_dataset(tmp_path/'yolo'))[1])
+
+
+def test_an_unknown_layout_names_what_is_wanted_and_what_is_there(tmp_path):
+    tree(tmp_path, all=('photos/{i}.png','drawn/{i}.png',range(2),ONE))
+    for kind in (None,'folders'): one_line(lambda: load_dataset(tmp_path, kind), 'IMAGES/ and MASKS/ with pairs of the same name', '2 .png in drawn/, 2 .png in photos/')
+    (tmp_path/'photos').rename(tmp_path/'IMAGES')
+    (tmp_path/'drawn').rename(tmp_path/'MASKS')
+    assert load_dataset(tmp_path)['all'].has_masks
+
+
+def test_two_copies_of_one_picture_are_refused(tmp_path):
+    tree(tmp_path, a=('tiff/train/{i}.tiff','tiff/train_labels/{i}.tif',range(2),ONE), b=('png/train/{i}.png','png/train_labels/{i}.png',range(2),ONE))
+    one_line(lambda: load_dataset(tmp_path), 'one name for png/train/0.png and tiff/train/0.tiff', 'give the folder of one of them')
+    assert len(load_dataset(tmp_path/'tiff')['train']) == 2
+
+
+def test_hidden_files_and_outputs_are_no_pictures(tmp_path):
+    tree(tmp_path, all=('images/{i}.png','masks/{i}.png',range(2),ONE), mac=('__MACOSX/images/._{i}.png',None,range(2),0), b=('images/.ipynb_checkpoints/{i}-checkpoint.png',None,range(2),0))
+    parts,said = warned(lambda: load_dataset(tmp_path))
+    assert parts['all'].names == ['0','1'] and not said
