@@ -17,7 +17,7 @@ from .chips import Chips
 from .pictures import lazy_pictures, list_pictures
 from .splits import find_overlaps, name_groups, overlap_groups
 from .submissions import read_ship_csv, ship_instances
-from .folders import IMAGE_FOLDERS, check_partners, find_subfolder, require_folder
+from .parts import IMAGE_FOLDERS, check_partners, find_subfolder, require_folder
 
 # %% ../../nbs/2_data/64_ships.ipynb #c98f964d
 def _is_table(path):
@@ -71,15 +71,12 @@ def load_ships(
 # %% ../../nbs/2_data/64_ships.ipynb #465957d6
 def _match_rows(table, folder, missing):
     "Pictures by name and rows by name; no rows without a table."
-    if missing not in ('error','skip'):
-        raise BadInput(f"missing: expected 'error' or 'skip', got {missing!r}")
     found = {o.name: o for o in list_pictures(folder)}
     if not found: raise BadInput(f'{folder}: expected pictures, found none')
     if table is None: return found,None
     rows = read_ship_csv(table)
-    hint = ": add it, or say missing='skip'"
-    if missing == 'error': check_partners(table, hint, row=rows, picture=found)
-    found = {k: v for k,v in found.items() if k in rows}
+    both = set(check_partners(table, missing, row=rows, picture=found))
+    found = {k: v for k,v in found.items() if k in both}
     if found: return found,rows
     raise BadInput(f'{table}: none of its {len(rows):,} images is in {folder}')
 
