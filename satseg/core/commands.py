@@ -19,27 +19,12 @@ from fastcore.docments import docments
 from .errors import exit_status
 
 # %% ../../nbs/1_core/15_commands.ipynb #09270b47
-def number(
-    text, # From the command line
-): # A float, or `text` as it is
-    "`text` as a number if it is one."
+def number(text): # From the command line
+    "`text` as a float if it is one, else as it is."
     try: return float(text)
     except ValueError: return text
 
 # %% ../../nbs/1_core/15_commands.ipynb #32b87f91
-def _add_argument(parser, arg, text):
-    "Tell `parser` about one argument of a function."
-    needed = arg.default is inspect.Parameter.empty
-    default = None if needed else arg.default
-    if default not in (None,False): text += f' (default: {default})'
-    kw = dict(help=text.replace('%', '%%'))
-    if arg.annotation is bool: kw['action'] = 'store_true'
-    elif arg.annotation is not list: kw['type'] = arg.annotation
-    elif needed: kw['nargs'] = '+'
-    else: kw.update(nargs='*', action='extend')
-    if needed: return parser.add_argument(arg.name, **kw)
-    parser.add_argument(f'--{arg.name.replace("_", "-")}', dest=arg.name, default=default, **kw)
-
 def argument_parser(
     function, # Every argument with a type and, behind it, a comment
     prog:str=None, # Name of the program in its help
@@ -48,7 +33,17 @@ def argument_parser(
     parser = argparse.ArgumentParser(prog, description=inspect.getdoc(function))
     texts = docments(function)
     for o in inspect.signature(function).parameters.values():
-        _add_argument(parser, o, texts[o.name] or '')
+        needed = o.default is inspect.Parameter.empty
+        text = (texts[o.name] or '').replace('%', '%%')
+        if not needed and o.default not in (None,False): text += f' (default: {o.default})'
+        kw = dict(help=text)
+        if o.annotation is bool: kw['action'] = 'store_true'
+        elif o.annotation is not list: kw['type'] = o.annotation
+        elif needed: kw['nargs'] = '+'
+        else: kw.update(nargs='*', action='extend')
+        name = [o.name] if needed else ['--' + o.name.replace('_', '-')]
+        if not needed: kw.update(dest=o.name, default=o.default)
+        parser.add_argument(*name, **kw)
     return parser
 
 # %% ../../nbs/1_core/15_commands.ipynb #e96429b4
@@ -69,9 +64,7 @@ def run_command(
         sys.stdout.flush() # A pipe that is gone shows here
 
 # %% ../../nbs/1_core/15_commands.ipynb #c3371c94
-def command(
-    function, # The last one of its module
-):
+def command(function): # The last one of its module
     "Make a function a command, under `python -m` of its module and as an installed program."
     spec = function.__globals__.get('__spec__')
     if function.__module__ == '__main__' and spec:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IGNORE', 'ERROR_COLOURS', 'class_colours', 'paint', 'overlay', 'escape_math', 'add_legend', 'show_pictures',
-           'shown_classes', 'mask_image', 'errors', 'paint_errors', 'outlines', 'with_legend', 'picture']
+           'shown_classes', 'mask_image', 'paint_errors', 'outlines', 'picture']
 
 # %% ../../nbs/1_core/30_display.ipynb #9a4397c9
 import numpy as np
@@ -52,9 +52,7 @@ def overlay(
     return paint(rgb, mask, dict(list(enumerate(colours[:IGNORE]))[1:]), alpha)
 
 # %% ../../nbs/1_core/30_display.ipynb #8ff660ea
-def escape_math(
-    name, # Of a class or a chip
-)->str:
+def escape_math(name)->str:
     "A name for matplotlib, dollars included."
     return str(name).replace('$', r'\$')
 
@@ -66,12 +64,11 @@ def add_legend(
     "The names of colours below all pictures of a figure."
     from matplotlib.patches import Patch
     style = dict(edgecolor='grey', linewidth=.5)
-    handles = [Patch(facecolor=np.array(c)/255, label=escape_math(o), **style) for o,
-        c in zip(names, colours)]
+    handles = [Patch(facecolor=np.array(c)/255, label=escape_math(o), **style)
+               for o,c in zip(names, colours)]
+    how = dict(loc='outside lower center', fontsize=8, frameon=False)
     cols = min(len(handles), max(2, int(1.2*fig.get_figwidth())))
-    if handles:
-        fig.legend(handles=handles, loc='outside lower center', ncols=cols, fontsize=8,
-            frameon=False)
+    if handles: fig.legend(handles=handles, ncols=cols, **how)
 
 # %% ../../nbs/1_core/30_display.ipynb #7f8a0365
 def show_pictures(
@@ -105,9 +102,9 @@ def shown_classes(
 )->dict: # Id of a class that is drawn -> its name and its colour
     "Which classes a picture shows, and how."
     colours = list(colours) or class_colours(len(classes))
-    clear = lambda i: i == 0 and (classes[0] in ('background','clear') or not any(colours[0]))
-    return {i: (n,tuple(int(v) for v in c)) for i,(n,c) in enumerate(zip(classes, colours))
-        if not clear(i)}
+    first = int(classes[0] in ('background','clear') or not any(colours[0]))
+    shown = list(enumerate(zip(classes, colours)))[first:]
+    return {i: (name,tuple(map(int, colour))) for i,(name,colour) in shown}
 
 # %% ../../nbs/1_core/30_display.ipynb #8c7378b7
 def mask_image(
@@ -126,22 +123,15 @@ def mask_image(
 # Okabe and Ito's
 ERROR_COLOURS = {'hit':(86,180,233), 'miss':(213,94,0), 'false alarm':(240,228,66)}
 
-def errors(
-    pred:np.ndarray, # (H,W) class ids
-    mask:np.ndarray, # (H,W) class ids, 255 is no error
-)->np.ndarray: # (H,W) uint8: 0 background and ignored, 1 hit, 2 miss, 3 false alarm
-    "Which pixels are hits, misses and false alarms."
-    res = np.select([pred == 0, pred == mask], [2*(mask > 0), 1], 3)
-    return np.where(mask == IGNORE, 0, res).astype(np.uint8)
-
 def paint_errors(
     rgb:np.ndarray, # (H,W,3) uint8
     pred:np.ndarray, # (H,W) class ids
-    mask:np.ndarray, # (H,W) class ids
+    mask:np.ndarray, # (H,W) class ids; 255 is no error
     alpha:float=.7, # Strength of the colour, 0 to 1
 )->np.ndarray: # (H,W,3) uint8
     "`rgb` with hits, misses and false alarms in `ERROR_COLOURS`."
-    return paint(rgb, errors(pred, mask), dict(enumerate(ERROR_COLOURS.values(), 1)), alpha)
+    which = np.select([mask == IGNORE, pred == 0, pred == mask], [0, 2*(mask > 0), 1], 3)
+    return paint(rgb, which, dict(enumerate(ERROR_COLOURS.values(), 1)), alpha)
 
 # %% ../../nbs/1_core/30_display.ipynb #b556e859
 def outlines(
@@ -153,12 +143,8 @@ def outlines(
     return (instances > 0) & np.any([o != instances for o in around], axis=0)
 
 # %% ../../nbs/1_core/30_display.ipynb #05b18dd0
-def with_legend(
-    rgb:np.ndarray, # (H,W,3) uint8
-    marks:dict, # Name -> (r,g,b)
-    note:str='', # A few words above the names
-): # PIL image as wide as `rgb`, or as its longest name, and 18 pixels higher for each name
-    "A picture with the names of its colours below it."
+def _with_legend(rgb, marks, note=''):
+    "A picture (H,W,3) with the names of its colours below it (name -> (r,g,b)), as a PIL image."
     from PIL import Image, ImageDraw, ImageFont
     font,line = ImageFont.load_default(12),18
     h,w = rgb.shape[:2]
@@ -183,22 +169,19 @@ def picture(
     colours=(), # (r,g,b) of each; `class_colours` unless given
     mask=None, # (H,W) class ids of the chip's own mask, 255 unknown; None if there is none
     instances=None, # (H,W) ids of the predicted objects, to be outlined
-    max_edge:int=1024, # Pixels of the longer side at most
-): # PIL image with legend
+): # PIL image with legend; a longer side than 1024 pixels is made smaller
     "A prediction to look at."
-    step,note = -(-max(pred.shape)//max_edge),''
-    rgb,pred,mask,instances = (None if o is None else o[::step,::step]
-        for o in (rgb, pred, mask, instances))
+    k,note = -(-max(pred.shape)//1024),''
+    rgb,pred,mask,instances = (
+        None if o is None else o[::k,::k] for o in (rgb, pred, mask, instances))
     if mask is not None and len(classes) == 2:
-        marks = ERROR_COLOURS
-        res = paint_errors(rgb, pred, mask)
+        res,marks = paint_errors(rgb, pred, mask),ERROR_COLOURS
     else:
         shown = shown_classes(classes, colours)
-        marks = dict(shown.values())
-        res,*more = [paint(rgb, o, {i: c for i,(_,c) in shown.items()}) for o in (mask, pred)
-            if o is not None]
-        if more:
-            note = 'left: mask, right: prediction'
-            res = np.concatenate([res, np.full((len(rgb),4,3), 255, np.uint8), *more], 1)
+        marks,colour_of = dict(shown.values()),{i: c for i,(_,c) in shown.items()}
+        res = paint(rgb, pred, colour_of)
+        if mask is not None:
+            note,gap = 'left: mask, right: prediction',np.full((len(rgb),4,3), 255, np.uint8)
+            res = np.concatenate([paint(rgb, mask, colour_of), gap, res], 1)
     if instances is not None: res[:,-pred.shape[1]:][outlines(instances)] = 255
-    return with_legend(res, marks, note)
+    return _with_legend(res, marks, note)

@@ -35,9 +35,7 @@ class BadInput(ValueError):
         text = self.text or f'expected {self.expected}' + (f', got {self.got}' if self.got else '')
         return ': '.join(o for o in (self.where, text, self.hint) if o)
 
-    def at(self,
-        where, # A wider place: the file of a chip
-    )->'BadInput': # A new one
+    def at(self, where)->'BadInput': # In a wider place: the file of a chip
         "The same error, with a place in front of its place."
         place = ': '.join(str(o) for o in (where, self.where) if str(o))
         return type(self)(self.text, place, self.expected, self.got, self.hint)
@@ -47,10 +45,8 @@ class Remark(UserWarning):
     "What was left out of the user's data, or taken by a rule."
 
 # %% ../../nbs/1_core/10_errors.ipynb #45e20f63
-def format_shape(
-    shape, # Of an array
-)->str:
-    "A shape without spaces."
+def format_shape(shape)->str:
+    "The shape of an array without spaces."
     return '(' + ','.join(map(str, shape)) + ')'
 
 def preview(
@@ -64,18 +60,14 @@ def preview(
     return f'{"an" if kind[0] in "aeiou" else "a"} {kind}'
 
 # %% ../../nbs/1_core/10_errors.ipynb #bf93c2b6
-def few(
-    items, # Anything that can be iterated
-)->str: # Five of them
-    "Some of many."
+def few(items)->str:
+    "The first five of many, and how many more there are."
     items = [str(o) for o in items]
     return ', '.join(items[:5]) + (f' and {len(items)-5:,} more' if len(items) > 5 else '')
 
 # %% ../../nbs/1_core/10_errors.ipynb #64e52934
-def reason(
-    error, # Of any library, or its text
-)->str: # At most 200 letters
-    "What an error says, as one line fit for a terminal."
+def reason(error)->str: # At most 200 letters
+    "What an error of any library says, or its text, as one line fit for a terminal."
     text = getattr(error, 'strerror', None) or getattr(error, '__cause__', None) or error
     return ' '.join(''.join(o if o.isprintable() else ' ' for o in str(text)).split())[:200]
 
@@ -106,11 +98,10 @@ def install_command(
     except importlib.metadata.PackageNotFoundError:
         return f'pip install -e ".[{extra}]" in the clone of satseg'
     source = json.loads(dist.read_text('direct_url.json') or '{}')
-    url = source.get('url', '')
+    url,vcs = source.get('url', ''),source.get('vcs_info')
     if source.get('dir_info', {}).get('editable'):
         return f'pip install -e "{url2pathname(urlsplit(url).path)}[{extra}]"'
-    if 'vcs_info' in source:
-        return f'pip install "satseg-unet[{extra}] @ {source["vcs_info"]["vcs"]}+{url}"'
+    if vcs: url = f'{vcs["vcs"]}+{url}'
     return f'pip install "satseg-unet[{extra}]' + (f' @ {url}"' if url else '"')
 
 # %% ../../nbs/1_core/10_errors.ipynb #2dc15495
@@ -124,6 +115,5 @@ def need(
     "Import a package that only some jobs need."
     try: return importlib.import_module(module)
     except ImportError:
-        package = module.split('.')[0]
-        text = f'expected the package {package}, it is not installed'
+        text = f'expected the package {module.split(".")[0]}, it is not installed'
         raise MissingPackage(text, hint=install_command(extra)) from None

@@ -30,14 +30,11 @@ def format_table(
     return '\n'.join('  '.join(o) for o in lines)
 
 # %% ../../nbs/1_core/40_tables.ipynb #55495d11
-def markdown_table(
-    rows:list, # dicts with the same keys; None is shown as -
-    digits:int=4, # Behind the point of a float
-)->str: # Numbers to the right
-    "Rows as a Markdown table."
+def markdown_table(rows:list)->str: # dicts with the same keys; None is shown as -
+    "Rows as a Markdown table, numbers to the right."
     if not rows: return ''
     head,*lines = ['| ' + ' | '.join(t.replace('|', r'\|') for t in o) + ' |'
-        for o in _texts(rows, digits)]
+                   for o in _texts(rows, 4)]
     return '\n'.join([head, '|---' + '|--:'*(len(rows[0])-1) + '|', *lines])
 
 # %% ../../nbs/1_core/40_tables.ipynb #f637cb93

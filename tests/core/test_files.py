@@ -11,7 +11,7 @@ from PIL import Image
 from satseg.core.errors import BadInput
 from satseg.core.display import class_colours
 from satseg.core.files import check_free, file_names, atomic_folder
-from satseg.core.display import ERROR_COLOURS, errors, mask_image, outlines, paint, paint_errors, picture, shown_classes, with_legend
+from satseg.core.display import ERROR_COLOURS, _with_legend, mask_image, outlines, paint, paint_errors, picture, shown_classes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -35,7 +35,8 @@ def test_mask_files_give_the_ids_back(tmp_path):
 
 def test_errors_of_several_classes():
     pred, targ = np.uint8([[0, 1, 2, 1, 2, 0]]), np.uint8([[0, 1, 1, 0, 255, 2]])
-    assert errors(pred, targ).tolist() == [[0, 1, 3, 3, 0, 2]]
+    colours = [(0, 0, 0), *ERROR_COLOURS.values()]  # Nothing, hit, miss, false alarm
+    assert paint_errors(np.zeros((1, 6, 3), np.uint8), pred, targ, 1)[0].tolist() == [list(colours[i]) for i in (0, 1, 3, 3, 0, 2)]
 
 
 def test_paint_errors_leaves_ignored_and_background():
@@ -68,7 +69,7 @@ def test_outlines_of_touching_objects_and_of_one_pixel():
 @pytest.mark.parametrize('names', [[], ['building'], ['Straße', 'a\nb', 'ships \U0001f6a2', 'x'*200, '建物']])
 def test_legend_keeps_the_picture_and_takes_any_name(shape, names):
     rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
-    img = np.array(with_legend(rgb, {n: (i, 0, 99) for i, n in enumerate(names)}))
+    img = np.array(_with_legend(rgb, {n: (i, 0, 99) for i, n in enumerate(names)}))
     assert np.array_equal(img[:shape[0], :shape[1]], rgb)
     assert img.shape[1] >= shape[1] and (img.shape[0] > shape[0]) == bool(names)
     for i in range(len(names)): assert (img[shape[0]:] == [i, 0, 99]).all(-1).sum() >= 50  # its square is there
