@@ -28,25 +28,21 @@ def read_text(
     path = Path(path)
     try:
         found = 'a folder' if path.is_dir() else 'no such file'
-        if not path.is_file(): raise BadInput(f'expected a file, found {found}')
-        if (n := path.stat().st_size) > MAX_BYTES:
-            raise BadInput(f'{n:,} bytes are more than the {MAX_BYTES:,} that are read: split it')
-        return path.read_text('utf-8-sig')
-    except BadInput as e: raise BadInput(f'{path}: {e}') from None
+        if not path.is_file(): raise BadInput(f'expected a file, found {found}', path)
+        if (n := path.stat().st_size) <= MAX_BYTES: return path.read_text('utf-8-sig')
+        text = f'{n:,} bytes are more than the {MAX_BYTES:,} that are read'
+        raise BadInput(text, path, hint='split it')
     except UnicodeDecodeError:
-        raise BadInput(f'{path}: expected text in UTF-8, this is something else') from None
-    except OSError as e: raise BadInput(f'{path}: cannot be read ({e.strerror})') from None
+        raise BadInput('expected text in UTF-8, this is something else', path) from None
+    except OSError as e: raise BadInput(f'cannot be read ({e.strerror})', path) from None
 
-def read_json(
-    path:str|Path, # A JSON file
-): # Dicts, lists, strings and numbers
-    "What a JSON file holds."
-    try: return json.loads(read_text(path))
-    except BadInput: raise
-    except json.JSONDecodeError as e:
-        raise BadInput(f'{path}: no valid JSON (line {e.lineno}: {e.msg})') from None
-    except (ValueError,RecursionError):
-        raise BadInput(f'{path}: no valid JSON (nested too deep, or a number too long)') from None
+def read_json(path)->dict|list:
+    "What a JSON file holds; see `read_text`."
+    text = read_text(path)
+    try: return json.loads(text)
+    except json.JSONDecodeError as e: why = f'line {e.lineno}: {e.msg}'
+    except (ValueError,RecursionError): why = 'nested too deep, or a number too long'
+    raise BadInput(f'no valid JSON ({why})', path)
 
 # %% ../../nbs/1_core/20_files.ipynb #4cf1e16d
 _ARCHIVES = '.zip','.tar','.tgz','.gz','.bz2','.xz','.7z','.rar'
@@ -147,19 +143,16 @@ def atomic_folder(
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../../nbs/1_core/20_files.ipynb #bd594976
-def _sync_folder(path):
-    "Bring the names in a folder to the disk, where the system can do that."
-    with suppress(OSError): # Windows opens no folders
-        f = os.open(path, os.O_RDONLY)
-        try: os.fsync(f)
-        finally: os.close(f)
-
 def _rename(files):
-    "Give files their names, in this order, once the bytes of all are on the disk."
+    "Give files their names, in this order, once the bytes of all are on the disk; then the names."
     for o,_ in files:
         with open(o, 'rb+') as f: os.fsync(f.fileno())
     for o,path in files: os.replace(o, path)
-    for o in dict.fromkeys(path.parent for _,path in files): _sync_folder(o)
+    for folder in dict.fromkeys(path.parent for _,path in files):
+        with suppress(OSError): # Windows opens no folders
+            f = os.open(folder, os.O_RDONLY)
+            try: os.fsync(f)
+            finally: os.close(f)
 
 # %% ../../nbs/1_core/20_files.ipynb #1fc128bb
 @contextmanager
@@ -198,11 +191,9 @@ def bundled_file(
 )->Path: # Of a file that exists
     "Where a file that comes with satseg lies on this machine."
     package,want = Path(find_spec('satseg').origin).parent,Path(name)
-    places = package/'shipped'/want, package.parent/('nbs' if want.parts[:1] == ('recipes',)
-        else '')/want
+    checkout = package.parent/('nbs' if want.parts[:1] == ('recipes',) else '')
     if not want.is_absolute() and '..' not in want.parts:
-        for o in places:
+        for o in (package/'shipped'/want, checkout/want):
             if o.is_file(): return o
     text = 'expected a file that comes with satseg (unet_model.pth, or recipes/NAME.yaml)'
-    raise BadInput(f'{text}, there is none of this name', name,
-        hint='give the path of a file of your own')
+    raise BadInput(f'{text}, there is none of this name', name, hint='give the path of your own')
