@@ -7,7 +7,7 @@ __all__ = ['main']
 
 # %% ../nbs/8_commands/60_app.ipynb #7299352f
 from .core.commands import command
-from .scenes.options import bytes_of
+from .scenes.plan import bytes_of
 from .page.server import App, serve # `App` for notebooks
 
 # %% ../nbs/8_commands/60_app.ipynb #f9fa405b

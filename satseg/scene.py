@@ -9,7 +9,7 @@ __all__ = ['main']
 from .core.commands import command
 from .core.errors import BadInput
 from .core.files import bundled_file
-from .scenes.options import map_options
+from .scenes.plan import map_options
 from .scenes.run import map_scenes
 
 # %% ../nbs/8_commands/30_scene.ipynb #8a359f37

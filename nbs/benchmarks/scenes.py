@@ -127,8 +127,8 @@ def our_probabilities(scene, model, out, memory=1e9):
     from rasterio.windows import Window
     from satseg.models.engines import load_engine
     from satseg.scenes.compute import TileMaker
-    from satseg.scenes.options import MapOptions
-    from satseg.scenes.run import SceneRun
+    from satseg.scenes.plan import MapOptions
+    from satseg.scenes.plan import SceneRun
     one = SceneRun(str(scene), load_engine(str(model)), str(model), MapOptions(memory=memory, polygons='none'))
     maker = TileMaker(one.plan, one.scene, one.engine)
     profile = dict(driver='GTiff', height=one.scene.height, width=one.scene.width, count=1, dtype='float32', tiled=True, compress='lzw', nodata=np.nan,
@@ -164,6 +164,7 @@ def compare(out, reference, size, whole, probability=None):
                 far = abs(prob.read(1, window=window).astype(np.float32)/(254 if prob.dtypes[0] == 'uint8' else 1) - p)
             far = np.nan_to_num(far, nan=1)
             res['largest'],res['ring_largest'] = max(res['largest'], far[judged].max(initial=0)),max(res['ring_largest'], far[ring].max(initial=0))
+    if not res['pixels']: return dict(error='no pixel lies far enough from missing data to be judged: take a larger scene')
     if not probability: res['largest'] = res['ring_largest'] = None
     res = {k: v if v is None else float(v) if 'largest' in k else int(v) for k,v in res.items()}
     return dict(res, missing=int(lost), marked=int(marked), marked_wrongly=int(wrong))

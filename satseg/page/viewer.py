@@ -37,7 +37,7 @@ from ..evaluation.objects import find_objects
 from ..evaluation.open_dataset import submission_kind
 from ..evaluation.predict_dataset import encode_objects, write_submission
 from ..evaluation.report import report
-from ..scenes.areas import pixel_areas
+from ..scenes.ground import pixel_areas
 from ..scenes.compute import net_reach, predict_array, uncertainty
 from ..scenes.polygons import Shape
 from ..scenes.vector_files import write_polygons
@@ -361,7 +361,7 @@ def _polygons(self:Viewer, i, path):
     plain = dict(transform=need('affine', 'geo').Affine.identity(), crs=None)
     place = self.source.place(i) or plain
     path = f'{path}_polygons.geojson'
-    write_polygons(path, shapes, self.classes, self.colours, **place)
+    write_polygons(path, shapes, self.classes, **place)
     return path
 
 # %% ../../nbs/7_page/40_viewer.ipynb #e166eb4c

@@ -48,16 +48,15 @@ def _fill(dataset, parts):
     sums = {}
     for window,a in parts:
         a = np.ascontiguousarray(a if a.ndim == 3 else a[None])
-        if a.shape != (dataset.count,*window[2:]) or a.dtype != dataset.dtypes[0]:
-            wanted = f'{dataset.count} band(s) of {dataset.dtypes[0]}'
-            raise BadInput('', f'window {window}', wanted, f'{a.dtype} of shape {a.shape}')
+        if a.shape != (dataset.count,*window[2:]) or a.dtype != np.uint8:
+            raise BadInput('', f'window {window}', f'{dataset.count} band(s) of uint8',
+                           f'{a.dtype} of shape {a.shape}')
         dataset.write(a, window=_window(window))
         sums[tuple(window)] = zlib.crc32(a)
     missing = dataset.height*dataset.width - sum(h*w for _,_,h,w in sums)
-    if missing:
-        raise BadInput(f'expected parts that tile the map, {missing:,} pixels are missing',
-                       hint='give each tile once')
-    return sums
+    if not missing: return sums
+    raise BadInput(f'expected parts that tile the map, {missing:,} pixels are missing',
+                   hint='give each tile once')
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #1f20cb1a
 def _check_tiles(dataset):
@@ -80,65 +79,55 @@ def _check_map(path, sums, n):
     with _open(path) as dataset:
         if len(dataset.overviews(1)) != n: raise OSError('overviews are lost')
         _check_tiles(dataset)
-        for window,crc in sums.items():
-            if zlib.crc32(dataset.read(window=_window(window))) != crc:
-                raise OSError(f'window {window} cannot be read back')
+        for o,crc in sums.items():
+            if zlib.crc32(dataset.read(window=_window(o))) != crc:
+                raise OSError(f'window {o} cannot be read back')
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #d54e35c1
 _SQUEEZE = dict(compress='DEFLATE', bigtiff='IF_SAFER')
-_HINT = 'make room or name another place; --resume goes on'
 
 def _write_plain(path, parts, profile, factors, resampling, colours, descriptions, tags, scale):
     "The plain file with overviews; window -> checksum."
-    with _open(path, 'w', **profile) as dataset:
+    with _open(path, 'w', dtype='uint8', **_SQUEEZE, **profile) as dataset:
         if colours: dataset.write_colormap(1, dict(enumerate(map(tuple, colours))))
         for i,name in enumerate(descriptions, 1): dataset.set_band_description(i, str(name))
         if scale: dataset.scales = [scale]*dataset.count
         dataset.update_tags(**{k: str(v) for k,v in (tags or {}).items()})
         sums = _fill(dataset, parts)
-    vote = need('rasterio.enums', 'geo').Resampling[resampling]
     with _open(path, 'r+') as dataset:
+        vote = need('rasterio.enums', 'geo').Resampling[resampling]
         if factors: dataset.build_overviews(factors, vote)
     return sums
-
-def _copy_cog(plain, path, **options):
-    "A plain file in the order of a cloud-optimised one."
-    with _open(plain) as dataset:
-        need('rasterio.shutil', 'geo').copy(dataset, path, driver='COG', **_SQUEEZE,
-                                            overviews='FORCE_USE_EXISTING', **options)
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #027c4b62
 def write_cog(
     path:str|Path, # The map
-    parts, # Iterable of ((row, col, height, width), array (h,w) or (bands,h,w)) that tile the map
-    height:int, # Pixels of the map
-    width:int,
-    count:int=1, # Bands
-    dtype:str='uint8',
+    parts, # Iterable of ((row, col, height, width), uint8 (h,w) or (bands,h,w)) that tile the map
+    height:int, width:int, count:int=1, # Pixels of the map; bands
     crs=None, # Anything rasterio takes; None: the map has no place on Earth
     transform=None, # affine.Affine, pixel corners; turned ones are fine; None or identity: pixels
-    nodata=IGNORE, # The value that means no answer, or None
-    colours=None, # (r,g,b) 0-255 of each class id: becomes the colour table; for one band of uint8
-    descriptions=(), # Names of the bands
-    tags=None, # Name -> value, in words
+    colours=None, # (r,g,b) 0-255 of each class id: becomes the colour table; for one band
+    descriptions=(), tags=None, # Names of the bands; name -> value, in words
     resampling:str='mode', # Of the overviews: `mode` for classes, `average` for probabilities
     scale:float=None, # What is meant is the stored value times this, such as 1/250
 ):
     "Write a cloud-optimised GeoTIFF of any size in little memory; it appears whole or not at all."
-    path,(tile,factors) = Path(path),_plan_overviews(height, width)
-    look = colours,descriptions,tags,scale
-    profile = dict(_SQUEEZE, height=height, width=width, count=count, dtype=dtype, crs=crs,
-                   nodata=nodata, tiled=True, zlevel=1, blockxsize=tile, blockysize=tile,
-                   interleave='band', photometric='MINISBLACK')
+    path,(tile,factors),how = Path(path),_plan_overviews(height, width),resampling
+    profile = dict(height=height, width=width, count=count, crs=crs, nodata=IGNORE, tiled=True,
+                   blockxsize=tile, blockysize=tile, zlevel=1, interleave='band',
+                   photometric='MINISBLACK')
     if transform is not None and not transform.is_identity: profile['transform'] = transform
     try:
         with atomic_files(path) as tmp:
-            sums = _write_plain(tmp/'plain.tif', parts, profile, factors, resampling, *look)
-            _copy_cog(tmp/'plain.tif', tmp/path.name, blocksize=tile,
-                      predictor='NO' if resampling == 'mode' else 'YES')
-            _check_map(tmp/path.name, sums, len(factors))
+            plain,cog,look = tmp/'plain.tif',tmp/path.name,(colours,descriptions,tags,scale)
+            sums = _write_plain(plain, parts, profile, factors, how, *look)
+            with _open(plain) as dataset: need('rasterio.shutil', 'geo').copy(
+                dataset, cog, driver='COG', overviews='FORCE_USE_EXISTING', blocksize=tile,
+                predictor='NO' if how == 'mode' else 'YES', **_SQUEEZE)
+            _check_map(cog, sums, len(factors))
     except OSError as e:
-        raise BadInput(f'cannot be written ({reason(e)})', path, hint=_HINT) from None
+        raise BadInput(f'cannot be written ({reason(e)})', path,
+                       hint='make room or name another place; --resume goes on') from None
 
 # %% ../../nbs/6_scenes/45_cog.ipynb #636069cf
 def verify_finished(
@@ -149,8 +138,7 @@ def verify_finished(
     if not os.path.isfile(path): return False
     try:
         with _open(path) as dataset:
-            there = dataset.tags()
-            if any(there.get(k) != str(v) for k,v in tags.items()): return False
+            if {k: str(v) for k,v in tags.items()}.items() - dataset.tags().items(): return False
             _check_tiles(dataset)
         return True
     except (OSError,ValueError): return False

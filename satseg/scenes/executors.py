@@ -18,7 +18,6 @@ from concurrent.futures import CancelledError, FIRST_COMPLETED, wait
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from itertools import islice
 from multiprocessing import get_context, parent_process
 
 from ..core.errors import BadInput, need
@@ -30,24 +29,18 @@ from .compute import TileMaker
 # %% ../../nbs/6_scenes/55_executors.ipynb #877e3628
 def compute_here(
     maker:TileMaker, # Of this process
-    todo, # Numbers of the tiles that are missing
+    todo:list, # Numbers of the tiles that are missing
 ): # Yields (number, records)
     "Tiles one after the other; reading, computing and packing overlap."
+    reads,last = deque(),None
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as packing:
-        todo,ahead,behind = iter(todo),deque(),deque()
-        def more(n):
-            for i in islice(todo, n): ahead.append((i,reading.submit(maker.read, i)))
-        more(2)
-        while ahead:
-            i,future = ahead.popleft()
-            read = future.result()
-            more(1)
+        for n,i in enumerate(todo):
+            reads.extend(reading.submit(maker.read, o) for o in todo[n+len(reads):n+3])
+            read = reads.popleft().result()
             probs = maker.predict(i, read)
-            behind.append((i,packing.submit(maker.finish, i, read and read[2], probs)))
-            if len(behind) > 1:
-                i,records = behind.popleft()
-                yield i,records.result()
-        for i,records in behind: yield i,records.result()
+            done,last = last,(i,packing.submit(maker.finish, i, read and read[2], probs))
+            if done: yield done[0],done[1].result()
+        if last: yield last[0],last[1].result()
 
 # %% ../../nbs/6_scenes/55_executors.ipynb #6ab98446
 _OPEN = {} # Of a worker process: job -> (its maker, its bytes), the one used last at the end
@@ -58,29 +51,19 @@ def open_maker(
     threads:int|None=None, # Those of the job unless given
 )->TileMaker:
     "Scene and net of a job, opened in this process."
-    plan = job['plan']
-    engine = load_engine(job['model'], job['engine'], job['device'], threads or job['threads'],
-                         job['half'])
+    plan,threads = job['plan'],threads or job['threads']
+    engine = load_engine(job['model'], job['engine'], job['device'], threads, job['half'])
     if engine.hash != plan['model']:
-        raise BadInput(f'{job["model"]}: another model file than the one this run began with')
+        raise BadInput('another model file than the one this run began with', job['model'])
     if engine.name != plan['engine']:
-        raise BadInput(f'expected the engine {plan["engine"]} on this worker, got {engine.name}: '
-                       'install the same packages everywhere')
+        raise BadInput(f'expected the engine {plan["engine"]} on this worker, got {engine.name}',
+                       hint='install the same packages everywhere')
     scene = open_scene(**plan['scene'])
-    if scene.identity != plan['identity']:
-        raise BadInput(f'{scene.source}: another scene than the one this run began with')
-    return TileMaker(plan, scene, engine)
-
-def close_makers(
-    job:dict|None=None, # One of those that are open; all of them unless given
-):
-    "Let go of what this process has opened for a job."
-    with _GUARD:
-        for key in list(_OPEN) if job is None else [json.dumps(job, sort_keys=True)]: _close(key)
+    if scene.identity == plan['identity']: return TileMaker(plan, scene, engine)
+    raise BadInput('another scene than the one this run began with', scene.source)
 
 def _close(key):
-    maker,_ = _OPEN.pop(key, (None,0))
-    if maker: maker.scene.close()
+    if key in _OPEN: _OPEN.pop(key)[0].scene.close()
 
 # %% ../../nbs/6_scenes/55_executors.ipynb #e6b68273
 def _dask_worker():
@@ -91,18 +74,23 @@ def _dask_worker():
 
 def _open_once(job):
     "The maker of a job, opened if need be; others are closed to make room."
-    key,(threads,limit) = json.dumps(job, sort_keys=True),_dask_worker()
-    needed = job.get('memory', 0)
+    key,(threads,limit),needed = json.dumps(job, sort_keys=True),_dask_worker(),job.get('memory', 0)
     if key in _OPEN: _OPEN[key] = _OPEN.pop(key) # Now the last one
-    else:
-        while _OPEN and needed+sum(o for _,o in _OPEN.values()) > (limit or 0):
-            _close(next(iter(_OPEN)))
-        _OPEN[key] = open_maker(job, threads),needed
+    while key not in _OPEN and _OPEN and needed+sum(o for _,o in _OPEN.values()) > (limit or 0):
+        _close(next(iter(_OPEN)))
+    if key not in _OPEN: _OPEN[key] = open_maker(job, threads),needed
     return _OPEN[key][0]
 
+def close_makers(
+    job:dict|None=None, # One of those that are open; all of them unless given
+):
+    "Let go of what this process has opened for a job."
+    with _GUARD:
+        for key in [json.dumps(job, sort_keys=True)] if job else list(_OPEN): _close(key)
+
+# %% ../../nbs/6_scenes/55_executors.ipynb #ca8ea477
 def compute_tile(
-    job:dict, # See `open_maker`
-    i:int, # Number of a tile
+    job:dict, i:int, # See `open_maker`; number of a tile
 )->dict: # Records
     "One tile, in whatever process this is."
     with _GUARD: # A scene has one reader, and the net uses all threads that it was given
@@ -110,7 +98,6 @@ def compute_tile(
         read = maker.read(i)
         return maker.finish(i, read and read[2], maker.predict(i, read))
 
-# %% ../../nbs/6_scenes/55_executors.ipynb #838d5986
 def _serve():
     "A worker process leaves Ctrl-C to its parent, and ends with it."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -122,9 +109,7 @@ _WHY = ['out of memory? in a script, call this under `if __name__ == "__main__":
         'out of memory? take fewer --workers or a smaller --memory']
 
 def compute_in_processes(
-    job:dict, # See `open_maker`
-    todo, # Numbers of the tiles that are missing
-    workers:int, # Processes
+    job:dict, todo, workers:int, # See `open_maker`; numbers of the tiles; processes
 ): # Yields (number, records), in any order
     "Tiles by several processes of this machine."
     todo,losses,any_done = deque(todo),0,False
@@ -148,40 +133,33 @@ def compute_in_processes(
 
 # %% ../../nbs/6_scenes/55_executors.ipynb #f8a565c2
 def compute_on_cluster(
-    job:dict, # See `open_maker`; the paths in it must be valid on every worker
-    todo, # Numbers of the tiles that are missing
+    job:dict, todo, # See `open_maker`, its paths must be valid on every worker; numbers of the tiles
     scheduler:str, # Such as tcp://10.0.0.1:8786
 ): # Yields (number, records), in any order
     "Tiles by the workers of a Dask cluster; a lost worker's tiles go to others."
-    distributed,todo = need('distributed', 'scale'),deque(todo)
+    distributed = need('distributed', 'scale')
     logging.getLogger('distributed').setLevel(logging.CRITICAL) # What matters is said below
-    try:
-        client = distributed.Client(scheduler, timeout='20s', set_as_default=False)
+    try: client = distributed.Client(scheduler, timeout='20s', set_as_default=False)
     except (OSError,ValueError,TimeoutError) as e:
-        why = ' '.join(str(e).split())[:100]
-        raise BadInput(f'{scheduler}: no Dask scheduler answers ({why}): '
-                       'start one with `dask scheduler`') from None
+        raise BadInput(f'no Dask scheduler answers ({" ".join(str(e).split())[:100]})', scheduler,
+                       hint='start one with `dask scheduler`') from None
     lost = distributed.KilledWorker,distributed.comm.CommClosedError,CancelledError,TimeoutError
     try:
         with client:
             _await_worker(client, scheduler)
-            yield from _from_cluster(client, distributed, job, todo)
+            yield from _from_cluster(client, distributed, job, deque(todo))
     except lost as e:
-        why = ' '.join(str(e).split())[:100]
-        raise BadInput(f'{scheduler}: scheduler or workers are lost ({why}); '
-                       '--resume goes on') from None
+        why = f'scheduler or workers are lost ({" ".join(str(e).split())[:100]})'
+        raise BadInput(f'{why}; --resume goes on', scheduler) from None
 
 # %% ../../nbs/6_scenes/55_executors.ipynb #6ad42864
-_WAIT = 60 # Seconds for a first worker
-
 def _await_worker(client, scheduler):
     "Wait for a first worker, and say so if none is there."
-    for seconds in (3, _WAIT-3):
-        with suppress(TimeoutError): return client.wait_for_workers(1, timeout=seconds)
-        if seconds == 3:
-            print(f'satseg: {scheduler} has no workers yet, waiting {_WAIT-3} s for one',
-                  file=sys.stderr)
-    raise BadInput(f'{scheduler}: no worker came within {_WAIT} s: start some with '
+    try: return client.wait_for_workers(1, timeout=3)
+    except TimeoutError:
+        print(f'satseg: {scheduler} has no workers yet, waiting 57 s for one', file=sys.stderr)
+    with suppress(TimeoutError): return client.wait_for_workers(1, timeout=57)
+    raise BadInput('no worker came within 60 s', scheduler, hint='start some with '
                    f'`dask worker {scheduler}`, then go on with --resume')
 
 def _from_cluster(client, distributed, job, todo):
@@ -195,8 +173,7 @@ def _from_cluster(client, distributed, job, todo):
             yield f
     done = distributed.as_completed(list(submit()), loop=client.loop)
     for f in done:
-        yield waiting[f],f.result()
-        del waiting[f]
+        yield waiting.pop(f),f.result()
         f.release()
         done.update(list(submit())) # A list: it must not ask the cluster while `done` is locked
     with suppress(Exception): client.run(close_makers, job) # Politeness only

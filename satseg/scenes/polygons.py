@@ -17,7 +17,7 @@ from ..data.polygons import build_polygons, outline_corners, trace_outlines
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #5e5d6031
 _PART = np.dtype([('class_id','u1'), ('pixels','i8'), ('area','f8'), ('score','f8')])
-_SCORE = 2**20
+_SIDES,_SCORE = ('top','bottom','left','right'),2**20
 
 def _measure_parts(parts, classes, areas, score):
     "Table `_PART` of the parts 1..n of an array (h,w)."
@@ -28,9 +28,6 @@ def _measure_parts(parts, classes, areas, score):
     table['area'] = np.bincount(flat, np.broadcast_to(areas, parts.shape).ravel(), n)
     table['score'] = np.bincount(flat, np.rint(score.ravel()*np.float32(_SCORE)), n)
     return table[1:]
-
-# %% ../../nbs/6_scenes/25_polygons.ipynb #f5da83e0
-_SIDES,_OUTLINES = ('top','bottom','left','right'),('xy','rings','polygons')
 
 def _find_open(parts, tile, shape):
     "Numbers (n+1,) of open parts, from 1 on, 0 for others; {side: such numbers along it}."
@@ -45,6 +42,7 @@ def _find_open(parts, tile, shape):
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #4aa7b604
 _CORNER = np.dtype([('part','i4'), ('at','i8'), ('turn','i1')])
+_OUTLINES = 'xy','rings','polygons'
 
 def _trace_window(corners, window):
     "Outlines as of `trace_outlines`, in pixels of the scene."
@@ -63,27 +61,24 @@ def _tile_tables(finished, opened, sides, tile, shape):
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #d7abbcf5
 def tile_polygons(
-    classes:np.ndarray, # (h,w) uint8 class ids, 255 = none
-    score:np.ndarray, # (h,w) float32, 0 to 1: probability of the pixel's class
+    classes:np.ndarray, score:np.ndarray, # (h,w) uint8 ids, 255 = none; their probabilities, 0 to 1
     areas:np.ndarray, # (h,w) square metres, or what numpy makes it of: `pixel_areas`
-    tile:tuple, # (row, col, height, width)
-    shape:tuple, # (height, width) of the scene
+    tile:tuple, shape:tuple, # (row, col, height, width); (height, width) of the scene
     wanted, # Class ids that become polygons
 )->dict: # Arrays of plain numbers
     "The polygons of a tile, and what `merge_polygons` needs of those that leave it."
     if classes.dtype != np.uint8 or not classes.shape == score.shape == tuple(tile[2:]):
         raise BadInput(f'expected uint8 classes and scores of {tile[2]} x {tile[3]} pixels, '
                        f'got {classes.dtype} {classes.shape}, {score.shape}')
-    keep = np.zeros(256, bool)
-    keep[[o for o in wanted if o != IGNORE]] = True
-    parts = label_components(np.where(keep, np.arange(1, 257, dtype=np.int32), 0)[classes])
-    table = _measure_parts(parts, classes, areas, score)
+    keep = np.zeros(256, np.int32)
+    for o in wanted: keep[o] = (o+1)*(o != IGNORE)
+    parts = label_components(keep[classes])
+    table,corners = _measure_parts(parts, classes, areas, score),outline_corners(parts)
     number,sides = _find_open(parts, tile, shape)
-    ids,at,turn = outline_corners(parts)
-    own,out = number[ids],number[1:] > 0
-    on = own > 0
-    finished = table[~out],(ids[~on],at[~on],turn[~on])
-    return _tile_tables(finished, (table[out],(own[on],at[on],turn[on])), sides, tile, shape)
+    own,out = number[corners[0]],number[1:] > 0
+    finished = table[~out],[o[own == 0] for o in corners]
+    opened = table[out],[o[own > 0] for o in (own, *corners[1:])]
+    return _tile_tables(finished, opened, sides, tile, shape)
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #2771f703
 class Shape(NamedTuple):
@@ -104,25 +99,20 @@ def _build_shapes(parts, xy, rings, polygons):
 # %% ../../nbs/6_scenes/25_polygons.ipynb #6d455c18
 def _group_parts(n, seams, class_id):
     "Number of groups, and the group of each of `n` parts; a seam is two arrays of parts from 1 on."
-    a,b = (np.concatenate(o) for o in zip(*seams))
-    both = (a > 0)&(b > 0)
-    a,b = a[both]-1,b[both]-1
+    a,b = np.concatenate([np.stack(o) for o in seams], 1)
+    a,b = np.stack([a,b])[:,(a > 0)&(b > 0)]-1
     same = class_id[a] == class_id[b]
     pairs = need('scipy.sparse', 'geo').coo_array((same[same], (a[same],b[same])), (n,n))
     return need('scipy.sparse.csgraph', 'geo').connected_components(pairs, directed=False)
 
-# %% ../../nbs/6_scenes/25_polygons.ipynb #41175782
+# %% ../../nbs/6_scenes/25_polygons.ipynb #4285f440
 def _split_tables(tables, stays, number):
     "Rows of parts that stay (tables) and that leave (one table), by the parts' new numbers."
-    held,done = [],[]
-    for o in tables:
-        stay = stays[o['part']]
-        o['part'] = number[o['part']]
-        held.append(o[stay])
-        done.append(o[~stay])
-    return [o for o in held if len(o)], np.concatenate(done)
+    on = [stays[o['part']] for o in tables]
+    for o in tables: o['part'] = number[o['part']]
+    left = np.concatenate([o[~i] for o,i in zip(tables, on)])
+    return [o[i] for o,i in zip(tables, on) if i.any()], left
 
-# %% ../../nbs/6_scenes/25_polygons.ipynb #4285f440
 def _close_row(parts, seams, below, held):
     "Join the parts of a row: open parts, and what is kept of them; complete ones, and the same."
     n,group = _group_parts(len(parts), seams, parts['class_id'])
@@ -181,8 +171,7 @@ def _trace_parts(parts, corners, width):
     return _build_shapes(parts, *trace_outlines(*(corners[k] for k in _CORNER.names), width+1))
 
 def merge_polygons(
-    tile_of, # Function: number of a tile -> its `tile_polygons`
-    layout, # `Layout` of the tiles, or anything with width, cols and len()
+    tile_of, layout, # Function: number of a tile -> its `tile_polygons`; `Layout` of the tiles
 ): # Iterator of `Shape`: finished ones of each tile; after each row those that crossed seams
     "All polygons of a scene."
     def finish(parts, kept): return _trace_parts(parts, kept['corners'], layout.width)
@@ -195,13 +184,11 @@ def tile_instances(
     probs:np.ndarray, # (3,h,w) float32 background, inside, border: 0 to 1
     valid:np.ndarray, # (h,w) bool: pixels with an answer
     areas:np.ndarray, # (h,w) square metres, or what numpy makes it of: `pixel_areas`
-    tile:tuple, # (row, col, height, width)
-    shape:tuple, # (height, width) of the scene
+    tile:tuple, shape:tuple, # (row, col, height, width); (height, width) of the scene
     threshold:float=.5, # Above 0; this and the next three as in `instances_from_probabilities`
     **cut, # seed, min_seed, min_area
 )->dict: # Arrays of plain numbers
     "The objects of a tile, and what `merge_instances` needs of those that leave it."
-    if not threshold > 0: raise BadInput(f'expected a threshold above 0, got {threshold}')
     probs = np.where(valid, np.asarray(probs, np.float32), 0)
     score = probs[1]+probs[2]
     blobs = label_components(score >= np.float32(threshold))
@@ -224,7 +211,6 @@ def _pick_canvases(box):
     order = np.argsort(place, kind='stable')
     return [o for o in np.split(order, np.flatnonzero(np.diff(place[order]))+1) if len(o)]
 
-# %% ../../nbs/6_scenes/25_polygons.ipynb #4ad61236
 def _cut_blobs(pixels, box, width, areas, cut):
     "`Shape`s of the objects in complete blobs; each has a table of `pixels` and a box."
     for some in _pick_canvases(box):
@@ -234,15 +220,14 @@ def _cut_blobs(pixels, box, width, areas, cut):
         own = np.concatenate([pixels[i] for i in some])
         row,col = np.divmod(own['at'], width)
         probs = np.zeros((3,*window[2:]), np.float32)
-        for i,k in enumerate(('inside','border'), 1): probs[i,row-top,col-left] = own[k]
+        probs[1:,row-top,col-left] = own['inside'],own['border']
         found = instances_from_probabilities(probs, **cut)
         table = _measure_parts(found, 1, areas(window), probs[1]+probs[2])
         yield from _build_shapes(table, *_trace_window(outline_corners(found), window))
 
 # %% ../../nbs/6_scenes/25_polygons.ipynb #6d39be93
 def merge_instances(
-    tile_of, # Function: number of a tile -> its `tile_instances`
-    layout, # `Layout` of the tiles
+    tile_of, layout, # Function: number of a tile -> its `tile_instances`; `Layout` of the tiles
     areas, # Function: window -> its `pixel_areas`
     max_pixels:int=8_000_000, # Of a blob's bounding box, 100 bytes each; a larger one is not cut
     max_open:int=16_000_000, # Pixels kept of open blobs, 60 bytes each; the largest go first
@@ -251,7 +236,6 @@ def merge_instances(
 ): # Iterator of `Shape` of class 1; the score is the mean of inside + border
     "All objects of a scene."
     counts = {} if counts is None else counts
-    counts.setdefault('uncut', 0)
     def finish(parts, kept):
         corners,pixels = kept['corners'],kept['pixels']
         at = np.stack(np.divmod(corners['at'], layout.width+1), 1)
@@ -260,7 +244,7 @@ def merge_instances(
         box[:,:2] *= -1
         sizes = np.bincount(pixels['part'], minlength=len(parts))
         small = ((box[:,2:]-box[:,:2]).prod(1) <= max_pixels)&(sizes == parts['pixels'])
-        counts['uncut'] += int((~small).sum())
+        counts['uncut'] = counts.get('uncut', 0)+int((~small).sum())
         blobs = np.split(pixels[np.argsort(pixels['part'], kind='stable')], sizes.cumsum()[:-1])
         blobs = [blobs[i] for i in np.flatnonzero(small)]
         yield from _cut_blobs(blobs, box[small], layout.width, areas, cut)

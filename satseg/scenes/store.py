@@ -27,11 +27,10 @@ def pack(
 )->bytes: # The same for the same arrays
     "Arrays as compressed bytes, without a pickle."
     data = io.BytesIO()
-    with zipfile.ZipFile(data, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+    with zipfile.ZipFile(data, 'w') as file:
         for name,a in arrays.items():
-            entry = io.BytesIO()
+            entry,info = io.BytesIO(),zipfile.ZipInfo(f'{name}.npy') # Always of 1980
             np.lib.format.write_array(entry, np.asarray(a), allow_pickle=False)
-            info = zipfile.ZipInfo(f'{name}.npy') # Always of 1980
             file.writestr(info, entry.getbuffer(), zipfile.ZIP_DEFLATED, compresslevel=1)
     return data.getvalue()
 
@@ -39,8 +38,7 @@ def unpack(
     data:bytes, # From `pack`
 )->dict: # Name -> array, writable
     "The arrays in `data`."
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file: return dict(file)
+    try: return dict(np.load(io.BytesIO(data), allow_pickle=False))
     except Exception: # zipfile and numpy have many errors
         raise BadInput('damaged: no packed arrays') from None
 
@@ -68,14 +66,12 @@ def plan_difference(
 
 # %% ../../nbs/6_scenes/40_store.ipynb #524805c5
 _FORMAT = 0x73617473 # `sats`: SQLite keeps it in the file's header
-_SETTINGS = ('page_size=65536', 'locking_mode=EXCLUSIVE', 'journal_mode=TRUNCATE',
-             'synchronous=FULL')
-_TABLES = ('CREATE TABLE plan (text TEXT, crc INTEGER)',
-           'CREATE TABLE tiles (layer TEXT, tile INTEGER, layers INTEGER, arrays BLOB, '
-           'crc INTEGER, PRIMARY KEY (layer, tile))', f'PRAGMA application_id={_FORMAT}')
-
-def _crc(layer, tile, layers, arrays):
-    return zlib.crc32(arrays, zlib.crc32(f'{layer} {tile} {layers}'.encode()))
+_LOCK = ('PRAGMA page_size=65536', 'PRAGMA locking_mode=EXCLUSIVE', 'PRAGMA journal_mode=TRUNCATE',
+         'PRAGMA synchronous=FULL', 'BEGIN EXCLUSIVE', 'COMMIT') # The lock stays
+_EMPTY = ('BEGIN', 'DROP TABLE IF EXISTS plan', 'DROP TABLE IF EXISTS tiles',
+          'CREATE TABLE plan (text TEXT, crc INTEGER)',
+          'CREATE TABLE tiles (layer TEXT, tile INTEGER, layers INTEGER, arrays BLOB, '
+          'crc INTEGER, PRIMARY KEY (layer, tile))', f'PRAGMA application_id={_FORMAT}')
 
 @contextmanager
 def _sqlite_errors(path, what='', size=0):
@@ -90,7 +86,7 @@ def _sqlite_errors(path, what='', size=0):
         text = f'no room for {what}, {size:,} bytes ({why}): make room, then go on with --resume'
     if code.startswith(('CANTOPEN','READONLY','PERM')):
         text = f'cannot be written ({why}): name another place'
-    raise BadInput(f'{path}: {text}')
+    raise BadInput(text, path)
 
 # %% ../../nbs/6_scenes/40_store.ipynb #9b920750
 def _open_locked(path):
@@ -101,19 +97,17 @@ def _open_locked(path):
                 open(path, 'xb').close() # Closing any other would unlock it
             before = os.stat(path)
         except OSError as e:
-            why = f'cannot be written ({e.strerror})'
-            raise BadInput(f'{path}: {why}: name another place') from None
-        with _sqlite_errors(path): db = sqlite3.connect(path, timeout=0, isolation_level=None)
-        try:
-            with _sqlite_errors(path, 'the plan', before.st_size):
-                for o in _SETTINGS: db.execute(f'PRAGMA {o}')
-                db.execute('BEGIN EXCLUSIVE')
-                db.execute('COMMIT') # The lock stays
-            if os.path.exists(path) and os.path.samestat(before, os.stat(path)): return db
-        except BaseException:
+            raise BadInput(f'cannot be written ({e.strerror})', path,
+                           hint='name another place') from None
+        with _sqlite_errors(path, 'the plan', before.st_size):
+            db = sqlite3.connect(path, timeout=0, isolation_level=None)
+            try:
+                for o in _LOCK: db.execute(o)
+                if os.path.exists(path) and os.path.samestat(before, os.stat(path)): return db
+            except BaseException:
+                db.close()
+                raise
             db.close()
-            raise
-        db.close()
 
 # %% ../../nbs/6_scenes/40_store.ipynb #456a98cf
 class TileStore:
@@ -123,17 +117,15 @@ class TileStore:
         plan:dict, # What must be equal for a run to go on
         resume:bool=False, # Go on with what is there; otherwise it is thrown away
     ):
-        self.path = Path(path)
-        self.done = set() # Numbers of the tiles that are there
-        self.damaged = 0 # How many were spoilt
-        self.db = _open_locked(self.path)
+        text = _text(plan)
+        self.path,self.db = Path(path),_open_locked(path)
+        self.done,self.damaged = set(),0 # Numbers of the tiles that are there; how many were spoilt
         try:
-            with _sqlite_errors(path, 'the plan', len(_text(plan))):
-                if self._there():
-                    if resume: return self._go_on(plan)
-                    with self._transaction():
-                        for o in ('plan','tiles'): self.db.execute(f'DROP TABLE IF EXISTS {o}')
-                self._begin(plan)
+            with _sqlite_errors(path, 'the plan', len(text)):
+                if self._is_store() and resume: return self._go_on(text)
+                with self.db:
+                    for o in _EMPTY: self.db.execute(o)
+                    self.db.execute('INSERT INTO plan VALUES (?,?)', (text, _crc(text)))
         except BaseException:
             self.close()
             raise
@@ -143,58 +135,43 @@ class TileStore:
     def close(self): self.db.close()
 
 # %% ../../nbs/6_scenes/40_store.ipynb #1f77f1b2
-@patch
-@contextmanager
-def _transaction(self:TileStore):
-    "All or nothing."
-    self.db.execute('BEGIN')
-    try:
-        yield
-        self.db.execute('COMMIT')
-    except BaseException:
-        with suppress(sqlite3.Error): self.db.execute('ROLLBACK')
-        raise
+def _crc(text, arrays=b''): return zlib.crc32(arrays, zlib.crc32(text.encode()))
 
 @patch
-def _begin(self:TileStore, plan):
-    with self._transaction():
-        for o in _TABLES: self.db.execute(o)
-        text = _text(plan)
-        self.db.execute('INSERT INTO plan VALUES (?,?)', (text, zlib.crc32(text.encode())))
-
-# %% ../../nbs/6_scenes/40_store.ipynb #806a88db
-@patch
-def _there(self:TileStore):
+def _is_store(self:TileStore):
     "Whether there is a store; `BadInput` for a file of another kind."
     questions = 'PRAGMA application_id','SELECT count(*) FROM sqlite_master'
     [format],[objects] = (self.db.execute(o).fetchone() for o in questions)
-    if format != _FORMAT and objects:
-        raise BadInput(f'{self.path}: no tiles of satseg: delete it to start anew')
-    return bool(objects)
+    if format == _FORMAT or not objects: return bool(objects)
+    raise BadInput('no tiles of satseg', self.path, hint='delete it to start anew')
+
+@patch
+def _find_tiles(self:TileStore):
+    "Numbers of the tiles that are whole, and of others."
+    missing,bad = {},set() # Tile -> how many of its layers are missing
+    for layer,tile,layers,arrays,crc in self.db.execute('SELECT * FROM tiles'):
+        if isinstance(arrays, bytes) and _crc(f'{layer} {tile} {layers}', arrays) == crc:
+            missing[tile] = missing.get(tile, layers)-1
+        else: bad.add(tile)
+    bad.update(o for o,n in missing.items() if n)
+    return missing.keys()-bad,bad
 
 # %% ../../nbs/6_scenes/40_store.ipynb #2dd4c6ff
 @patch
-def _go_on(self:TileStore, plan):
+def _go_on(self:TileStore, text):
     "Compare plans, and find the tiles that are there."
     [found] = self.db.execute('PRAGMA integrity_check(1)').fetchone()
-    rows = self.db.execute('SELECT text,crc FROM plan').fetchall()
-    if found != 'ok' or len(rows) != 1 or zlib.crc32(str(rows[0][0]).encode()) != rows[0][1]:
-        raise BadInput(f'{self.path}: is damaged: delete it, or start anew without --resume')
-    diff = plan_difference(json.loads(rows[0][0]), json.loads(_text(plan)))
-    if diff:
-        raise BadInput(f'{self.path}: belongs to another run (now {diff}): '
-                       'run with the same, or start anew without --resume')
-    missing,broken = {},set() # Tile -> how many of its layers are missing; with a wrong checksum
-    for *row,crc in self.db.execute('SELECT layer,tile,layers,arrays,crc FROM tiles'):
-        _,tile,layers,arrays = row
-        fine = isinstance(arrays, bytes) and _crc(*row) == crc
-        if fine: missing[tile] = missing.get(tile, layers)-1
-        else: broken.add(tile)
-    self.done = {o for o,n in missing.items() if n == 0}-broken
-    bad = broken.union(missing)-self.done
-    with self._transaction():
-        self.db.executemany('DELETE FROM tiles WHERE tile IS ?', [(o,) for o in bad])
+    rows = self.db.execute('SELECT * FROM plan').fetchall()
+    if found != 'ok' or len(rows) != 1 or _crc(str(rows[0][0])) != rows[0][1]:
+        raise BadInput('is damaged', self.path, hint='delete it, or start anew without --resume')
+    if diff := plan_difference(json.loads(rows[0][0]), json.loads(text)):
+        raise BadInput(f'belongs to another run (now {diff})', self.path,
+                       hint='run with the same, or start anew without --resume')
+    self.done,bad = self._find_tiles()
     self.damaged = len(bad)
+    with self.db:
+        self.db.execute('BEGIN')
+        self.db.executemany('DELETE FROM tiles WHERE tile IS ?', [(o,) for o in bad])
 
 # %% ../../nbs/6_scenes/40_store.ipynb #72ff58bd
 @patch
@@ -203,10 +180,10 @@ def add(self:TileStore,
     records:dict, # Layer -> bytes, such as `pack` makes
 ):
     "Keep what a tile gave."
-    rows = [(layer,tile,len(records),o) for layer,o in records.items()]
-    rows = [(*o,_crc(*o)) for o in rows]
-    size = sum(map(len, records.values()))
-    with _sqlite_errors(self.path, f'tile {tile}', size), self._transaction():
+    n,size = len(records),sum(map(len, records.values()))
+    rows = [(k, tile, n, o, _crc(f'{k} {tile} {n}', o)) for k,o in records.items()]
+    with _sqlite_errors(self.path, f'tile {tile}', size), self.db:
+        self.db.execute('BEGIN')
         self.db.executemany('INSERT OR REPLACE INTO tiles VALUES (?,?,?,?,?)', rows)
     self.done.add(tile)
 
@@ -217,21 +194,18 @@ def read(self:TileStore,
     layer:str, # One of those it was kept with
 )->bytes: # What was kept
     "What a tile gave."
-    with _sqlite_errors(self.path):
-        row = self.db.execute('SELECT layers,arrays,crc FROM tiles WHERE layer=? AND tile=?',
-                              (layer, tile)).fetchone()
-    if row is None or _crc(layer, tile, *row[:2]) != row[2]:
-        raise BadInput(f'{self.path}: tile {tile} is damaged on the disk: '
-                       'run once more with --resume, it is computed anew')
-    return row[1]
+    question = 'SELECT layers,arrays,crc FROM tiles WHERE layer=? AND tile=?'
+    with _sqlite_errors(self.path): row = self.db.execute(question, (layer, tile)).fetchone()
+    if row and _crc(f'{layer} {tile} {row[0]}', row[1]) == row[2]: return row[1]
+    raise BadInput(f'tile {tile} is damaged on the disk', self.path,
+                   hint='run once more with --resume, it is computed anew')
 
 # %% ../../nbs/6_scenes/40_store.ipynb #40509dfd
 @patch
 def remove(self:TileStore):
     "Delete the file: everything in it is in the map."
-    paths = Path(f'{self.path}-journal'),self.path
     def unlink():
-        for o in paths: o.unlink(missing_ok=True)
+        for o in (f'{self.path}-journal', self.path): Path(o).unlink(missing_ok=True)
     try: unlink() # While it is locked, so that no run opens it in between
     except OSError: # Windows deletes no open file
         self.close()

@@ -10,7 +10,7 @@ import json
 import re
 import sqlite3
 import warnings
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -20,8 +20,7 @@ import numpy as np
 
 from ..core.errors import BadInput, need, reason
 from ..core.files import atomic_file
-from .areas import find_crs, pixel_steps
-from .styles import qgis_style
+from .ground import apply_affine, find_crs, pixel_steps
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #38b452b4
 _CORNERS,_COMPARISONS = 2_000_000,5e8 # Of a polygon that can be simplified in good time
@@ -36,16 +35,14 @@ def _too_large(polygons):
 def simplify_polygons(
     polygons:np.ndarray, # (n,) shapely Polygons, (x, y) in pixels
     tolerance:float, # Metres on the ground; pixels where there is no CRS
-    transform, # `affine.Affine`: pixel corners (x, y) to coordinates
-    crs, # Coordinate reference system as rasterio or pyproj know it, or None
+    transform, crs, # Pixel corners (x, y) to coordinates; as rasterio or pyproj know it, or None
 )->np.ndarray: # (n,) shapely Polygons, (x, y) in pixels; holes are kept
     "Polygons with fewer corners."
     shapely = need('shapely', 'geo')
     x0,y0,x1,y1 = shapely.bounds(polygons).T
-    near = np.stack([x0+x1,y0+y1], 1)//32*16
-    near,of = np.unique(near, axis=0, return_inverse=True) # Few places are measured
-    steps = pixel_steps(transform, crs, *near.T)[of.ravel()]
-    sides = np.hypot(*steps.swapaxes(0, 1)) # (n,2) metres: to the right, down
+    near = np.stack([x0+x1,y0+y1], 1)//32*16 # Few places are measured
+    near,of = np.unique(near, axis=0, return_inverse=True)
+    sides = np.hypot(*pixel_steps(transform, crs, *near.T)[of.ravel()].swapaxes(0, 1)) # (n,2) metres
     small = sides.min(1)
     scale = np.round(sides/small[:,None]*64)/64 # No rounding of coordinates: what touches, touches
     some,res = ~_too_large(polygons),polygons.copy()
@@ -60,15 +57,14 @@ def simplify_polygons(
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #d4e2aeda
 def _schema(crs):
     "Columns of the table."
-    pa = need('pyarrow', 'geo')
-    area = 'area_m2' if crs else 'area_px'
+    pa,area = need('pyarrow', 'geo'),'area_m2' if crs else 'area_px'
     return pa.schema({'id':'int64', 'class_id':'int32', 'class':'string', 'score':'float64',
                       area:'float64', 'pixels':'int64', 'geometry':'binary'}.items())
 
 def _georeference(polygons, transform):
     "Polygons in coordinates; the CRS's x grows to the east."
     shapely = need('shapely', 'geo')
-    res = shapely.transform(polygons, lambda xy: np.stack(transform*xy.T, 1))
+    res = shapely.transform(polygons, lambda xy: np.stack(apply_affine(transform, *xy.T), 1))
     return shapely.reverse(res) if transform.determinant < 0 else res
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #ee2a855c
@@ -83,22 +79,18 @@ def _make_batches(shapes, schema, classes, transform, crs, min_area, simplify, r
         if simplify:
             exact += int(_too_large(polys).sum())
             polys = simplify_polygons(polys, simplify, transform, crs)
-        names,sums = [classes[i] for i in ids],report['area']
-        for i in np.unique(ids).tolist():
-            sums[classes[i]] = sums.get(classes[i], 0)+float(areas[ids == i].sum())
-        start = report['count']
+        start = report['count']+1
         report['count'] += len(large)
         wkb = shapely.to_wkb(_georeference(polys, transform), byte_order=1)
-        columns = (range(start+1, report['count']+1), ids, names, np.round(scores.astype(float), 3),
-                   np.round(areas.astype(float), 2), pixels, wkb)
-        yield pa.record_batch(list(columns), schema=schema)
+        columns = [range(start, start+len(large)), ids, [classes[i] for i in ids],
+                   np.round(scores.astype(float), 3), np.round(areas.astype(float), 2), pixels, wkb]
+        yield pa.record_batch(columns, schema=schema)
     note = 'polygons too large to simplify in good time, left exact'
     if exact: report['remarks'].append(f'{note}: {exact:,}')
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #10ab4d23
-@contextmanager
-def _gdal_dates():
-    "pyogrio, with one date for all files, and no words about tables without a CRS."
+def _write_gdal(path, table, name, driver, **options):
+    "A table through GDAL, with one date for all files, and no words about tables without a CRS."
     pyogrio = need('pyogrio', 'geo')
     fixed = {'OGR_CURRENT_DATE':'2000-01-01T00:00:00.000Z', 'OGR_GPKG_ALLOW_THREADED_RTREE':'NO'}
     old = {k: pyogrio.get_gdal_config_option(k) for k in fixed}
@@ -106,34 +98,31 @@ def _gdal_dates():
         warnings.simplefilter('ignore')
         try:
             pyogrio.set_gdal_config_options(fixed)
-            yield pyogrio
+            pyogrio.write_arrow(table, path, name, driver, **options)
         finally: pyogrio.set_gdal_config_options(old)
 
-def _write_gdal(path, batches, layer, driver, **options):
-    "Tables through GDAL."
+def _write_layer(path, batches, layer, driver, **options):
+    "Tables of polygons through GDAL."
     table = need('pyarrow', 'geo').RecordBatchReader.from_batches(layer.schema, batches)
-    with _gdal_dates() as pyogrio:
-        pyogrio.write_arrow(table, path, layer.name, driver, geometry_name='geometry',
-                            geometry_type='Polygon', crs=layer.wkt, **options)
+    _write_gdal(path, table, layer.name, driver, geometry_name='geometry', geometry_type='Polygon',
+                crs=layer.wkt, **options)
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #3a57ca93
 def _write_geopackage(path, batches, layer):
     "A GeoPackage; rows and polygons that it holds."
-    pa = need('pyarrow', 'geo')
-    _write_gdal(path, batches, layer, 'GPKG', layer_metadata=layer.tags)
-    empty = dict.fromkeys(('f_table_catalog','f_table_schema','styleSLD','owner','ui'), '')
-    row = dict(empty, f_table_name=layer.name, f_geometry_column='geom', styleName='classes',
+    _write_layer(path, batches, layer, 'GPKG', layer_metadata=layer.tags)
+    row = dict.fromkeys(('f_table_catalog','f_table_schema','styleSLD','owner','ui'), '')
+    row.update(f_table_name=layer.name, f_geometry_column='geom', styleName='classes',
                styleQML=layer.style, useAsDefault=True, description='Colours of the classes',
                update_time=datetime(2000, 1, 1))
-    with _gdal_dates() as pyogrio:
-        pyogrio.write_arrow(pa.Table.from_pylist([row]), path, 'layer_styles', 'GPKG', append=True,
-                            layer_options=dict(FID='id'))
+    _write_gdal(path, need('pyarrow', 'geo').Table.from_pylist([row]), 'layer_styles', 'GPKG',
+                append=True, layer_options=dict(FID='id'))
+    safe = layer.name.replace('"', '""')
+    count = 'SELECT (SELECT count(*) FROM "{0}"), (SELECT count(*) FROM "rtree_{0}_geom_rowid")'
     try:
         with closing(sqlite3.connect(f'{path.resolve().as_uri()}?mode=ro', uri=True)) as base:
             [found] = base.execute('PRAGMA integrity_check(1)').fetchone()
-            safe = layer.name.replace('"', '""')
-            tables = safe,f'rtree_{safe}_geom_rowid'
-            rows,index = (base.execute(f'SELECT count(*) FROM "{o}"').fetchone()[0] for o in tables)
+            rows,index = base.execute(count.format(safe)).fetchone()
     except sqlite3.Error as e: raise OSError(str(e)) from None
     if found == 'ok' and rows == index: return rows, rows
     raise OSError(f'{found}, {rows:,} polygons, {index:,} in the index')
@@ -146,7 +135,7 @@ def _write_geojson(path, batches, layer):
     if layer.tags:
         data = json.dumps(dict(type='FeatureCollection', tags=layer.tags), sort_keys=True)
         options.update(NATIVE_DATA=data, NATIVE_MEDIA_TYPE='application/vnd.geo+json')
-    _write_gdal(path, batches, layer, 'GeoJSON', layer_options=options)
+    _write_layer(path, batches, layer, 'GeoJSON', layer_options=options)
     pyogrio,shapely = need('pyogrio', 'geo'),need('shapely', 'geo')
     info = pyogrio.read_info(path, force_feature_count=True)
     n = info['features']
@@ -181,66 +170,54 @@ def _decimals(transform, crs):
 def _pass_on(items, failed):
     "The items; an error while they are made is remembered in `failed`."
     try: yield from items
-    except GeneratorExit: raise # No more are wanted
-    except BaseException as e:
+    except (Exception,KeyboardInterrupt) as e:
         failed.append(e)
         raise
 
 def _write_table(path, write, batches, layer, report):
-    "Write tables, and count them; how many of the polygons are none any more."
+    "Write tables, and count what is there then."
     failed = []
     try:
         with atomic_file(path) as part:
             rows,polygons = write(part, _pass_on(batches, failed), layer)
-            if rows == report['count']: return rows-polygons
-            raise OSError(f'{report["count"]:,} polygons were written, {rows:,} are there')
+            if rows != report['count']:
+                raise OSError(f'{report["count"]:,} polygons were written, {rows:,} are there')
     except Exception as e:
         if failed: raise failed[0]
         if not isinstance(e, (OSError,RuntimeError)): raise
         raise BadInput(f'could not be written ({reason(e)})', path,
                        hint='is there room on the disk?') from None
+    if n := rows-polygons: report['remarks'].append(f'polygons too small for the decimals of '
+                                                    f'GeoJSON, now points or lines: {n:,}')
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #de85c05d
-def _make_layer(name, classes, colours, transform, crs, tags):
+def _make_layer(name, transform, crs, tags, style):
     "What a writer must know beside the tables."
     name = re.sub('^(gpkg|sqlite_|layer_styles$)', r'map_\1', name, flags=re.I) # Not SQLite's
     return SimpleNamespace(
-        name=name, schema=_schema(crs), wkt=find_crs(crs).to_wkt() if crs else None,
-        tags={k: str(o) for k,o in (tags or {}).items()},
-        style=qgis_style(classes, colours, polygons=True), decimals=_decimals(transform, crs))
-
-def _missing_crs(transform):
-    "What a reader of a file without a CRS should know."
-    unit = "the file's own units, areas in pixels"
-    if transform.is_identity: unit = 'pixels (x, y from the upper left corner)'
-    return (f'no CRS: polygons are in {unit}; a GIS will not know where they lie: '
-            'give the scene a coordinate system first')
+        name=name, schema=_schema(crs), wkt=find_crs(crs).to_wkt() if crs else None, style=style,
+        tags={k: str(o) for k,o in (tags or {}).items()}, decimals=_decimals(transform, crs))
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #a1f34ac4
 def write_polygons(
     path:str|Path, # .gpkg, .geojson or .parquet
-    shapes, # Iterable of `Shape`
-    classes, # Names by class id
-    colours, # (r,g,b) by class id: the style in a GeoPackage
-    transform, # `affine.Affine`: pixel corners (x, y) to coordinates
-    crs, # As rasterio or pyproj know it; None: none, and the unit is the pixel
-    min_area:float=0, # Square metres: smaller shapes are left out
+    shapes, classes, # Iterable of `Shape`; names by class id
+    transform, crs, # Pixel corners (x, y) to coordinates; None: none, and the unit is the pixel
+    min_area:float=0, # Square metres, 0 or more: smaller shapes are left out
     simplify:float=0, # Metres that the outline may move; 0: exact pixel edges
     tags:dict=None, # str -> str, written into the file: metadata, or the foreign member `tags`
-)->dict: # count; area by class in square metres (or pixels); dropped_small; remarks
+    style:str='', # Of QGIS, as XML (QML): for a GeoPackage
+)->dict: # count; dropped_small; remarks
     "Stream shapes into a table: id, class_id, class, score, area_m2 (area_px without CRS), pixels."
-    path = Path(path)
-    write = FORMATS.get(path.suffix.lower()[1:])
-    known = ', '.join(f'.{o}' for o in FORMATS)
+    path,report = Path(path),dict(count=0, dropped_small=0, remarks=[])
+    write,known = FORMATS.get(path.suffix.lower()[1:]),', '.join(f'.{o}' for o in FORMATS)
     if not write: raise BadInput('', path.name, f'a name that ends in {known}')
-    for k,o in dict(min_area=min_area, simplify=simplify).items():
-        if not 0 <= o < np.inf: raise BadInput('', k, '0 or more', o)
-    report = dict(count=0, area={}, dropped_small=0, remarks=[])
-    if not crs: report['remarks'].append(_missing_crs(transform))
-    layer = _make_layer(path.stem, classes, colours, transform, crs, tags)
-    how = transform,crs,min_area,simplify
-    batches = _make_batches(shapes, layer.schema, classes, *how, report)
-    if lost := _write_table(path, write, batches, layer, report):
-        report['remarks'].append('polygons too small for the decimals of GeoJSON, '
-                                 f'now points or lines: {lost:,}')
+    if not crs:
+        unit = "the file's own units, areas in pixels"
+        if transform.is_identity: unit = 'pixels (x, y from the upper left corner)'
+        report['remarks'] = [f'no CRS: polygons are in {unit}; a GIS will not know where they lie: '
+                             'give the scene a coordinate system first']
+    layer = _make_layer(path.stem, transform, crs, tags, style)
+    how = classes,transform,crs,min_area,simplify
+    _write_table(path, write, _make_batches(shapes, layer.schema, *how, report), layer, report)
     return report

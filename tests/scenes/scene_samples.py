@@ -9,13 +9,13 @@ import shapely
 from rasterio.transform import Affine
 
 from satseg.data.polygons import mask_to_polygons
-from satseg.scenes.areas import pixel_areas
+from satseg.scenes.ground import pixel_areas
 from satseg.scenes.polygons import merge_polygons, tile_polygons
 from satseg.scenes.tiles import Layout
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 UTM = Affine(10, 0, 300000, 0, -10, 6e6), 'EPSG:32633'
-NAMES, COLOURS = ['background', 'wood', 'water & ice'], [(0, 0, 0), (230, 159, 0), (86, 180, 233)]
+NAMES = ['background', 'wood', 'water & ice']
 GRIDS = {'mercator': (Affine(10, 0, 0, 0, -10, 8399737.9), 'EPSG:3857'), 'coarse mercator': (Affine(1000, 0, 0, 0, -1000, 8e6), 'EPSG:3857'),
          'degrees': (Affine(1e-4, 0, 10, 0, -1e-4, 52), 'EPSG:4326'), 'narrow degrees': (Affine(3e-4, 0, 10, 0, -1e-4, -70), 'EPSG:4326'),
          'utm': UTM, 'oblong': (Affine(10, 0, 300000, 0, -2.5, 6e6), 'EPSG:32633'), 'turned': (Affine(7, 7, 300000, 7, -7, 6e6), 'EPSG:32633'),

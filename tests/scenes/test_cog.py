@@ -53,15 +53,14 @@ def test_class_maps_of_all_shapes(tmp_path, shape):
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 4, 5])
-@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'float32'])
-def test_bands_are_bands_and_no_colours(tmp_path, count, dtype):
-    a = (np.random.default_rng(count).random((count, 600, 530))*250).astype(dtype)
+def test_bands_are_bands_and_no_colours(tmp_path, count):
+    a = (np.random.default_rng(count).random((count, 600, 530))*250).astype(np.uint8)
     names = [f'class {i}' for i in range(count)]
-    write_cog(tmp_path/'m.tif', parts(a), 600, 530, count, dtype, nodata=None if count == 3 else 255, descriptions=names, resampling='average', scale=1/250)
+    write_cog(tmp_path/'m.tif', parts(a), 600, 530, count, descriptions=names, resampling='average', scale=1/250)
     valid(tmp_path/'m.tif')
     with rasterio.open(tmp_path/'m.tif') as d:
-        assert np.array_equal(d.read(), a) and d.dtypes == (dtype,)*count and d.descriptions == tuple(names) and d.scales == (1/250,)*count
-        assert d.nodata == (None if count == 3 else 255) and d.crs is None and d.transform == Affine.identity()
+        assert np.array_equal(d.read(), a) and d.dtypes == ('uint8',)*count and d.descriptions == tuple(names) and d.scales == (1/250,)*count
+        assert d.nodata == 255 and d.crs is None and d.transform == Affine.identity()
         assert not {'alpha', 'red', 'green', 'blue'} & {o.name for o in d.colorinterp} and (d.read_masks()[:, a[0] != 255] == 255).all()
 
 

@@ -248,9 +248,9 @@ def test_pixels_kept_of_open_blobs_are_bounded():
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return sorted((o.pixels, o.polygon.wkt) for o in shapes), counts['uncut'], peak
-    shapes, uncut, few = run(6, 1500)
-    cut, none, _ = run(6, 10**9)
-    assert (uncut, none)==(1, 0) and shapes==cut and [o[0] for o in shapes]==[96]*6+[160]*6+[64*30*6]
+    shapes, uncut, few = run(12, 1500)
+    cut, none, _ = run(12, 10**9)
+    assert (uncut, none)==(1, 0) and shapes==cut and [o[0] for o in shapes]==[96]*12+[160]*12+[64*30*12]
     assert run(24, 1500)[2]<1.5*few
 
 

@@ -17,8 +17,8 @@ from satseg.scenes.store import TileStore
 from satseg.data.rasters import CACHE
 from satseg.models.predict import class_ids, pixel_probabilities
 from satseg.data.synthetic import sample_scene
-from satseg.scenes import compute as C, executors as X, options, outputs, run as S
-from satseg.scenes.options import MapOptions
+from satseg.scenes import compute as C, executors as X, outputs, plan, run as S
+from satseg.scenes.plan import MapOptions
 from satseg.scenes.vector_files import FORMATS
 from test_engines import one_pass, write_net
 
@@ -248,7 +248,7 @@ def test_uncertainty_goes_from_0_to_1(kind):
     np.testing.assert_allclose(C.uncertainty(sure, kind), 0, atol=1e-9)
     np.testing.assert_allclose(C.uncertainty(torn, kind), 1, atol=1e-9)
     np.testing.assert_allclose(C.uncertainty(np.array([[0, .5, 1]]), kind), [[0, 1, 0]], atol=1e-9)
-    assert list(C.quantise(np.array([[0, .5, 1, 2, np.nan]]), np.array([[True]*4+[False]]))[0]) == [0, 125, 250, 250, 255]
+    assert list(C._quantise(np.array([[0, .5, 1, 2, np.nan]]), np.array([[True]*4+[False]]))[0]) == [0, 125, 250, 250, 255]
 
 
 # 2. From end to end
@@ -512,7 +512,7 @@ def test_a_name_that_begins_with_a_dash(home, cli, scene, tmp_path):
 
 def test_a_missing_package_is_named_before_anything_is_computed(home, cli, scene, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'pyogrio', None)
-    monkeypatch.setattr(options, 'find_spec', lambda name: name != 'pyogrio')
+    monkeypatch.setattr(plan, 'find_spec', lambda name: name != 'pyogrio')
     status,out,err = cli('s.tif', *small(home), '--out', 'o')
     assert status == 2 and 'pyogrio' in err and '[geo]' in err and not (tmp_path/'o').exists()
 

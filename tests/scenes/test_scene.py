@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scene_samples import at
+
 from satseg.core.errors import BadInput
 from satseg.data.bands import aliases, find_sensor
 from satseg.data.calibration import sentinel2_offset
@@ -666,9 +668,9 @@ def test_remarks_name_the_file_alone(tmp_path):
 
 def test_an_offset_of_the_user_is_not_left_as_it_is(tmp_path):
     path = str(save(tmp_path/'S2A_MSIL2A_20220125T101311_N0400_R022_T32TQM_B04.tif', np.full((2,2), 1500, np.uint16)))
-    scene = open_scene(path, s2_offset='no', offset=-1000)
+    scene = open_scene(path, offset=-1000)
     assert whole(scene)[0].max() == 500 and 'left as they are' not in ' '.join(scene.remarks)
-    assert 'left as they are' in ' '.join(open_scene(path, s2_offset='no', offset=0).remarks)
+    assert 'left as they are' in ' '.join(open_scene(path, offset=0).remarks)
 
 
 @pytest.mark.parametrize('h,w', [(1,1),(1,97),(97,1),(13,101)])
@@ -768,6 +770,18 @@ def test_grids_that_cannot_meet(tmp_path):
     one_line(lambda: open_scene(str(tmp_path/'e'), ('B02',)), 'expected one file for B02')
 
 
+def test_pixels_one_per_cent_larger_are_another_grid(tmp_path):
+    "In degrees the two transforms differ by a millionth."
+    a = numbers(100, 100)
+    save(tmp_path/'s'/'B02.tif', a, crs='EPSG:4326', transform=from_origin(10, 50, 1e-4, 1e-4))
+    save(tmp_path/'s'/'B03.tif', a, crs='EPSG:4326', transform=from_origin(10, 50, 1.01e-4, 1.01e-4))
+    x,ok = whole(open_scene(str(tmp_path/'s'), BGR[:2]))
+    assert (x[0] == a).all() and ok.all() and not (x[1] == a).all() # Warped
+    save(tmp_path/'t'/'B02.tif', a, crs='EPSG:4326', transform=from_origin(10, 50, 1e-4, 1e-4))
+    save(tmp_path/'t'/'B03.tif', a, crs='EPSG:4326', transform=from_origin(10, 50, 1.00001e-4, 1e-4))
+    assert (whole(open_scene(str(tmp_path/'t'), BGR[:2]))[0] == a).all() # A thousandth of a pixel in all
+
+
 # Sentinel-2
 
 MTD = '<n1:x><PRODUCT_INFO><PROCESSING_BASELINE>{}</PROCESSING_BASELINE>{}</PRODUCT_INFO></n1:x>'
@@ -790,16 +804,15 @@ def test_a_product_of_sentinel_2(tmp_path):
     assert (scene.height, scene.name) == (8,'S2A_X') and x[:,0,0].tolist() == [0,0] and not ok[0,0] and ok.sum() == 63
     assert x[:,0,1].tolist() == [0,500] and x[:,5,5].tolist() == [500,500] # 400 is cut off at 0, and valid
     assert ' '.join(scene.remarks).count('1000 subtracted') == 1 and any('MTD_MSIL2A.xml' in o[0] for o in scene.identity)
-    assert whole(open_scene(source, ('B02',), s2_offset='no'))[0][0,5,5] == 1500 and 'left as they are' in open_scene(source, s2_offset='no').remarks[0]
+    assert whole(open_scene(source, ('B02',), offset=0))[0][0,5,5] == 1500 and 'left as they are' in open_scene(source, offset=0).remarks[0]
     assert found([root/'MTD_MSIL2A.xml']) == [str(root)]
     assert whole(open_scene(source, ('B02',), scale=.0001))[0][0,5,5] == pytest.approx(.05)
-    one_line(lambda: open_scene(source, s2_offset='maybe'), 'auto, yes or no')
 
 
 def test_baselines_and_offsets(tmp_path):
     def first(root, **kw): return whole(open_scene(str(root), ('B02',), **kw))[0][0,5,5]
     assert first(safe(tmp_path/'a.SAFE', '', '04.00')) == 500 and first(safe(tmp_path/'b.SAFE', '', '03.01')) == 1500
-    assert first(tmp_path/'b.SAFE', s2_offset='yes') == 500
+    assert first(tmp_path/'b.SAFE', offset=-1000) == 500
     assert first(safe(tmp_path/'c.SAFE', '<RADIO_ADD_OFFSET band_id="1">-1000</RADIO_ADD_OFFSET>', '05.10')) == 500
     mixed = safe(tmp_path/'d.SAFE', '<BOA_ADD_OFFSET>-1000</BOA_ADD_OFFSET><BOA_ADD_OFFSET>-900</BOA_ADD_OFFSET>')
     one_line(lambda: first(mixed), 'expected one offset')
@@ -853,9 +866,9 @@ def test_area_in_another_system(tmp_path):
 
 
 def test_area_on_a_turned_scene_and_a_large_one(tmp_path):
-    turned = rasterio.Affine.translation(500000, 5000000)*rasterio.Affine.rotation(30)*rasterio.Affine.scale(10, -10)
+    turned = rasterio.Affine(8.660254, 5, 500000, 5, -8.660254, 5000000)
     path = str(save(tmp_path/'a.tif', numbers(50, 50), transform=turned))
-    square = shapely.Polygon([turned*o for o in ((10,5),(30,5),(30,25),(10,25))])
+    square = shapely.Polygon([at(turned, *o) for o in ((10,5),(30,5),(30,25),(10,25))])
     ok = whole(open_scene(path, aoi=area(tmp_path/'a.gpkg', square, crs='EPSG:32633', to='EPSG:4326')))[1]
     assert ok.sum() == 400 and ok[5:25,10:30].all()
     wide = str(save(tmp_path/'b.tif', numbers(100, 100), size=2000, x=300000, y=6000000)) # 200 km: a parallel is an arc, 500 m high
@@ -877,6 +890,20 @@ def test_areas_that_are_none(tmp_path):
     one_line(lambda: open_scene(bare, aoi=area(tmp_path/'q.geojson', shapely.box(10, 10, 11, 11))), 'without coordinates')
     line = area(tmp_path/'touch.gpkg', shapely.box(499900, 4999900, 500000, 5000000), crs='EPSG:32633') # Only the edge touches
     one_line(lambda: open_scene(path, aoi=line), 'lies elsewhere')
+
+
+def test_an_area_of_several_parts_is_all_of_them(tmp_path):
+    path = str(save(tmp_path/'a.tif', numbers(10, 10)))
+    x,y = 500000,5000000
+    overlap = shapely.MultiPolygon([shapely.box(x, y-60, x+60, y), shapely.box(x+30, y-90, x+90, y-30)])
+    bow = shapely.Polygon([(x, y-100), (x+100, y), (x+100, y-100), (x, y)]) # Crosses itself in the middle
+    for name,geom in dict(overlap=overlap, bow=bow).items():
+        want = shapely.union_all(shapely.make_valid(shapely.get_parts(geom)))
+        ok = whole(open_scene(path, aoi=area(tmp_path/f'{name}.gpkg', geom, crs='EPSG:32633')))[1]
+        centres = shapely.points(x+5+10*np.arange(10)[None], y-5-10*np.arange(10)[:,None])
+        assert (ok == shapely.covers(want, centres))[~shapely.touches(centres, want)].all(), name
+    ok = whole(open_scene(path, aoi=str(tmp_path/'overlap.gpkg')))[1]
+    assert ok[:6,:6].all() and ok[3:9,3:9].all() and ok.sum() == 36+36-9
 
 
 def test_area_across_the_date_line(tmp_path):

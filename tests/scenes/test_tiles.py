@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satseg.core.errors import BadInput
-from satseg.scenes.tiles import Layout, blend_weights, layout_of_tile, overlapping_windows, pad_window, predict_tile, reflect_index, split_axis
+from satseg.scenes.tiles import Layout, _blend_weights, _overlapping_windows, _reflect_index, _split_axis, layout_of_tile, pad_window, predict_tile
 
 whole = st.integers
 quick = settings(max_examples=150, deadline=None)
@@ -23,7 +23,7 @@ def axes(draw):
 @given(axes())
 def test_every_axis_is_split_without_gap_and_with_its_halo(axis):
     n,size,halo,multiple = axis
-    starts,side,blocks = split_axis(*axis)
+    starts,side,blocks = _split_axis(*axis)
     assert blocks[0] == 0 and blocks[-1] == n and len(blocks) == len(starts)+1 and blocks == sorted(set(blocks))
     assert side <= size and side % multiple == 0 and all(o % multiple == 0 for o in starts) and starts[0] == 0
     for start,first,end in zip(starts, blocks, blocks[1:]):
@@ -77,7 +77,7 @@ def test_too_small_for_the_halo():
 @quick
 @given(whole(1, 40), whole(0, 120))
 def test_padding_is_a_mirror(n, more):
-    idx = reflect_index(n, n+more)
+    idx = _reflect_index(n, n+more)
     assert (idx[:n] == np.arange(n)).all() and 0 <= idx.min() and idx.max() < n
     if 0 < more < n: assert (idx[n:] == np.arange(n-2, n-2-more, -1)).all()
     if n == 1: assert not idx.any()
@@ -97,11 +97,11 @@ def test_padding_is_that_of_the_nets():
 @quick
 @given(whole(1, 900), whole(1, 200), st.sampled_from([1, 2, 16, 32]))
 def test_overlapping_windows_reach_both_ends(n, size, multiple):
-    starts,side = overlapping_windows(n, size, multiple)
+    starts,side = _overlapping_windows(n, size, multiple)
     padded = -(-n//multiple)*multiple
     assert starts[0] == 0 and starts[-1]+side == padded and all(o % multiple == 0 for o in starts)
     assert all(0 < b-a <= side for a,b in zip(starts, starts[1:])) and side <= max(-(-size//multiple), 2)*multiple
-    assert (blend_weights(side) > 0).all() and blend_weights(side).max() <= 1
+    assert (_blend_weights(side) > 0).all() and _blend_weights(side).max() <= 1
 
 
 def centred(x): return x-x.mean((2, 3), keepdims=True) # A net with global pooling: less the mean of its window

@@ -7,7 +7,7 @@ from rasterio.transform import Affine
 from scene_samples import GRIDS, at
 
 from satseg.core.errors import BadInput
-from satseg.scenes.areas import pixel_areas
+from satseg.scenes.ground import pixel_areas
 
 
 def true_area(transform, crs, window, n=200):
