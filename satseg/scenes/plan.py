@@ -87,18 +87,16 @@ class MapOptions:
     dry_run:bool=False # Only say tiles, memory and time
     quiet:bool=False # Errors, and what looks wrong, only
 
-    def __post_init__(self):
-        names = self.polygon_classes
-        self.__dict__.update( # It is frozen; as Python has what a command line gives as text
-            scale=_numbers('scale', self.scale),
-            offset=None if self.offset == 'auto' else _numbers('offset', self.offset),
-            memory=None if self.memory is None else bytes_of(self.memory),
-            polygon_classes=names.split(',') if isinstance(names, str) else names)
-        _check(self)
+    def __post_init__(self): _check(self)
 
 # %% ../../nbs/6_scenes/57_plan.ipynb #9137123c
 def _check(o):
-    "Refuse options that cannot be."
+    "Turn texts of a command line into what Python has for them, and refuse options that cannot be."
+    names = o.polygon_classes
+    o.__dict__.update( # It is frozen
+        scale=_numbers('scale', o.scale), memory=None if o.memory is None else bytes_of(o.memory),
+        offset=None if o.offset == 'auto' else _numbers('offset', o.offset),
+        polygon_classes=names.split(',') if isinstance(names, str) else names)
     def expect(name, fine, what):
         if not fine: raise BadInput('', f'--{name.replace("_", "-")}', what, str(getattr(o, name)))
     expect('polygons', o.polygons in (*FORMATS,'none'), f'one of {", ".join(FORMATS)} or none')

@@ -21,48 +21,43 @@ from ..data.calibration import parse_nodata, sentinel2_offset, stored_scale
 from ..data.rasters import CACHE, gdal_errors, gdal_settings, number_bytes, open_raster
 from ..data.grids import ArrayBands, RasterBands, array_bands
 from .sources import SceneSource, find_scenes, stac_bands
-from .aoi import AreaOfInterest
+from .ground import AreaOfInterest
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #9b13f02f
 class Scene:
     "A raster of any size: readings of its bands, window by window; used by one thread at a time."
     def __init__(self,
-        reader, # Open files on one grid, see `data.grids`
-        bands:tuple, # Names
+        reader, bands:tuple, # Open files on one grid, see `data.grids`; names
         spec:dict, # Arguments of `open_scene` that open it again, from any folder
         files:list, # All that decides what is read
         area=None, # Area of interest
         shift:float=0, # Added to readings as stored, which are cut off at 0 then
-        scale=None, # (C,) or None: factors after that
-        offset=None, # (C,) or None: what is added in the end
         remarks:list=(), # Lines for the user
     ):
         self.crs,self.transform,self.height,self.width = reader.grid
-        self.name,self.source,self.bands = spec['name'],spec['source'],bands
-        self.spec,self.remarks = spec,list(remarks)
+        self.name,self.source,self.spec = spec['name'],spec['source'],spec
+        self.bands,self.remarks = bands,list(remarks)
         self.dtype = str(np.result_type(*reader.dtypes)) # As stored
         self.cache_bytes = CACHE # May be raised to what `cache_for` says
-        self._reader,self._area,self._files = reader,area,files
-        self._shift,self._scale,self._offset = shift,scale,offset
+        self._reader,self._area,self._files,self._shift = reader,area,files,shift
 
     def close(self): self._reader.close()
     def __enter__(self): return self
     def __exit__(self, *args): self.close()
 
+    def wanted(self, window)->bool: # False: all of it lies outside the area of interest
+        "Is there anything to do in a window (row, column, height, width)?"
+        return self._area is None or len(self._area.near(window)) > 0
+
 # %% ../../nbs/6_scenes/10_scene.ipynb #8c5d3f6c
+_FACTORS = 'scale','offset'
+
 @patch(as_prop=True)
 def identity(self:Scene)->list: # Path, bytes and time (ns) of each
     "All files that decide what is read."
     paths = sorted(set(map(os.path.abspath, self._files)))
     stats = [(o, os.stat(o)) for o in paths if os.path.exists(o)]
     return [[o, s.st_size, s.st_mtime_ns] for o,s in stats]
-
-@patch
-def wanted(self:Scene,
-    window:tuple, # (row, column, height, width)
-)->bool: # False: all of it lies outside the area of interest
-    "Is there anything to do in a window?"
-    return self._area is None or len(self._area.near(window)) > 0
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #baa5dd14
 @patch
@@ -73,15 +68,15 @@ def read(self:Scene,
     "Readings of a window."
     row,col,h,w = window = tuple(map(int, window))
     if min(row, col) < 0 or min(h, w) < 1 or row+h > self.height or col+w > self.width:
-        raise BadInput(f'{self.source}: expected a window inside {self.height} x {self.width} '
-                       f'pixels, got {window}')
-    x = np.empty((len(self.bands),h,w), np.float32)
+        raise BadInput('', self.source, f'a window inside {self.height} x {self.width} pixels',
+                       str(window))
+    x,(scale,offset) = np.empty((len(self.bands),h,w), np.float32),map(self.spec.get, _FACTORS)
     with gdal_settings(self.cache_bytes), np.errstate(over='ignore', invalid='ignore'):
         ok = self._reader.read(x, window)
         if self._shift: np.maximum(np.add(x, self._shift, out=x), 0, out=x)
-        if self._scale is not None: x *= np.float32(self._scale)[:,None,None]
-        if self._offset is not None: x += np.float32(self._offset)[:,None,None]
-    if self._scale is not None or any(o.kind == 'f' for o in self._reader.dtypes):
+        if scale is not None: x *= np.float32(scale)[:,None,None]
+        if offset is not None: x += np.float32(offset)[:,None,None]
+    if scale is not None or any(o.kind == 'f' for o in self._reader.dtypes):
         ok &= np.isfinite(x).all(0)
     if self._area is not None: ok &= self._area.mask(window)
     if not ok.all(): x[:, ~ok] = 0 if fill is None else np.asarray(fill, np.float32)[:,None]
@@ -95,8 +90,7 @@ def cache_for(self:Scene,
     "What `cache_bytes` must be so that no piece is decoded twice in a row of tiles."
     res = CACHE//4
     for p in self._reader.parts:
-        h,w = p.data.block_shapes[p.indexes[0]-1]
-        r = self._reader.open[p.path]
+        (h,w),r = p.data.block_shapes[p.indexes[0]-1],self._reader.open[p.path]
         n = r.count if r.profile.get('interleave') == 'pixel' else len(p.indexes)
         wide = min(self.width, 2*w) # Tiles of a file are needed by the next tile, strips by the row
         res += min(height//h+2, -(-self.height//h))*h*wide*n*number_bytes(r)
@@ -124,8 +118,7 @@ def _numbers(value, n, what):
     try: a = np.atleast_1d(np.asarray(value, float))
     except (TypeError,ValueError): a = np.empty(0)
     if a.shape in {(1,),(n,)} and np.isfinite(a).all(): return np.broadcast_to(a, n).tolist()
-    many = f' or {n}, one per band' if n > 1 else ''
-    raise BadInput(f'{what}: expected a number{many}, got {str(value)[:60]}')
+    raise BadInput('', what, 'a number'+f' or {n}, one per band'*(n > 1), str(value)[:60])
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #7ab820fb
 def _file_remarks(reader, own, scaled):
@@ -133,60 +126,50 @@ def _file_remarks(reader, own, scaled):
     res = list(getattr(reader, 'remarks', ()))
     for p in reader.parts:
         r,name = reader.open[p.path],Path(p.path).name
-        pairs = {stored_scale(r, reader.bands[i]): i for i in p.places*(not scaled)}
+        pairs = {stored_scale(r, reader.bands[i]) for i in p.places*(not scaled)} - {(1,0)}
         res += [f'{name}: has scale {k:g} and offset {b:g}, not applied: chips are read as stored; '
-                f'--scale {k:g} --offset {b:g} applies them' for k,b in sorted(pairs) if (k,b) != (1,0)]
+                f'--scale {k:g} --offset {b:g} applies them' for k,b in sorted(pairs)]
         if reader.grid.crs is not None and r.crs is None:
             res.append(f'{name}: placed by its name, as a map tile: if it is none, rename it')
-        if not p.places: res.append(f'{name}: what it calls cloud or unusable is no data '
-                                    '(--nodata none takes it)')
+        if not p.places:
+            text = 'what it calls cloud or unusable is no data (--nodata none takes it)'
+            res.append(f'{name}: {text}')
         if reader.grid.crs is None and r.gcps[0]:
             res.append(f'{name}: ground control points are not used: warp it first')
-        finite = own not in (None,'none') and np.isfinite(own)
-        if finite and None in p.nodata and p.data is r:
+        if own not in (None,'none') and np.isfinite(own) and None in p.nodata and p.data is r:
             res.append(f'{name}: nodata {own:g} cannot occur in {r.dtypes[p.indexes[0]-1]}')
     return list(dict.fromkeys(res))
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #92d21ccb
-def _sentinel2(files, item, raw, choice, offset, tags=''):
-    "What is added to the readings; is this a product as delivered; its metadata file; remarks."
-    if choice not in ('auto','yes','no'):
-        raise BadInput(f's2_offset: expected auto, yes or no, got {str(choice)[:20]!r}')
-    shift,why,product = sentinel2_offset(files, item, tags)
-    props = (item or {}).get('properties')
-    props = props if isinstance(props, dict) else {}
-    platform = f'{props.get("platform")} {props.get("constellation")}'
-    parts = ' '.join(part for p in files for part in Path(p).parts) # Folders may be called anything
-    named = re.search(r'(?<![^\W_])S2[A-D]_MSI', parts)
-    named = named or re.search(r'\bsentinel-2', platform, re.I)
-    if choice == 'yes': shift,text = -1000,'as asked for: 1000 subtracted, cut off at 0'
-    elif choice == 'no' or offset is not None:
-        done = '--offset is what is done about it' if np.any(offset) else 'left as they are'
-        text = f'readings are {-shift:g} too high, {done}'
-    elif not raw: text = 'nothing subtracted, these are no readings as delivered'
-    else: text = f'{-shift:g} subtracted, cut off at 0 (--offset 0 leaves it)'
-    remarks = [f's2 {why}: {text}' if choice != 'yes' else f's2 offset {text}']*bool(shift)
-    done = choice == 'yes' or choice == 'auto' and offset is None and raw
-    return shift*done,raw and bool(why or product or named),product,remarks
-
-# %% ../../nbs/6_scenes/10_scene.ipynb #30312cee
-def _correct(reader, source, files, nodata, choice, offset):
+def _correct(reader, source, files, nodata, offset):
     "What is added to readings, metadata file, and remarks; Sentinel-2 has a nodata value then."
-    raw = all(o.kind in 'iu' and o.itemsize > 1 for o in reader.dtypes)
+    raw = all(o.kind in 'iu' and o.itemsize > 1 for o in reader.dtypes) # As delivered
     tags = ' '.join(f'{k}={v}' for r in reader.open.values() for i in (0,*r.indexes)
                     for k,v in r.tags(i).items() if k.endswith(('_ADD_OFFSET','_BASELINE')))
-    shift,known,product,remarks = _sentinel2(files, source.item, raw, choice, offset, tags)
-    if known and isinstance(reader, RasterBands) and nodata is None and not reader.has_nodata:
+    shift,why,product = sentinel2_offset(files, source.item, tags)
+    props = (source.item or {}).get('properties')
+    props = props if isinstance(props, dict) else {}
+    parts = ' '.join(part for p in files for part in Path(p).parts) # Folders may be called anything
+    platform = f'{props.get("platform")} {props.get("constellation")}'
+    known = (why or product or re.search(r'(?<![^\W_])S2[A-D]_MSI', parts)
+             or re.search(r'\bsentinel-2', platform, re.I))
+    if offset is not None:
+        done = '--offset is what is done about it' if np.any(offset) else 'left as they are'
+        text = f'readings are {-shift:g} too high, {done}'
+    elif raw: text = f'{-shift:g} subtracted, cut off at 0 (--offset 0 leaves it)'
+    else: text = 'nothing subtracted, these are no readings as delivered'
+    remarks = [f's2 {why}: {text}']*bool(shift)
+    if raw and known and nodata is None and reader.parts and not reader.has_nodata:
         reader.divide(0)
-        remarks = [*remarks, 's2: 0 is nodata']
-    return shift,product,remarks
+        remarks.append('s2: 0 is nodata')
+    return shift*(raw and offset is None),product,remarks
 
+# %% ../../nbs/6_scenes/10_scene.ipynb #30312cee
 def _find_one(source):
     "The `SceneSource` that is meant."
     found = [source] if isinstance(source, SceneSource) else find_scenes([source])
     if len(found) == 1: return found[0]
-    raise BadInput(f'{source}: expected one scene, found {len(found)}: '
-                   f'{few(list(map(str, found)))}')
+    raise BadInput(f'expected one scene, found {len(found)}: {few(list(map(str, found)))}', source)
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #3620a52e
 def open_scene(
@@ -194,24 +177,23 @@ def open_scene(
     bands=None, # Names wanted, in order: the model's; all bands unless given
     band_map=None, # Name wanted -> number (from 1) or name in the file, where the user says so
     scale=None, # Reading = stored * scale + offset; a number, or one per band
-    offset=None, # See `scale`
+    offset=None, # See `scale`; replaces that of a Sentinel-2 product
     nodata=None, # Stored value that means "no data"; the file's own unless given; 'none': no value
     aoi=None, # Vector file of the area of interest, in any coordinate system
-    s2_offset:str='auto', # 1000 off: 'auto' where a Sentinel-2 product says so, 'yes', 'no'
     name:str=None, # For output files; from the source unless given
 )->Scene:
     "A scene, ready to be read."
     source,nodata = _find_one(source),parse_nodata(nodata)
     have,axis = _contents(source, bands and len(bands))
     chosen,names,remarks = pick_bands(have, bands, band_map, str(source))
-    factors = {k: _numbers(v, len(names), k) for k,v in dict(scale=scale, offset=offset).items()}
-    spec = dict(source=source.absolute(), bands=bands and list(bands), s2_offset=s2_offset,
+    factors = {k: _numbers(v, len(names), k) for k,v in zip(_FACTORS, (scale, offset))}
+    spec = dict(source=source.absolute(), bands=bands and list(bands), name=name or source.name,
                 band_map=band_map and dict(band_map), nodata='nan' if nodata != nodata else nodata,
-                aoi=aoi and os.path.abspath(aoi), name=name or source.name, **factors)
+                aoi=aoi and os.path.abspath(aoi), **factors)
     files = [*source.paths, *(b.path for b in chosen)]
     reader = RasterBands(chosen, nodata) if axis is None else ArrayBands(chosen, axis, nodata)
     try:
-        shift,product,said = _correct(reader, source, files, nodata, s2_offset, offset)
+        shift,product,said = _correct(reader, source, files, nodata, offset)
         area = AreaOfInterest(aoi, reader.grid) if aoi else None
     except BaseException:
         reader.close()
@@ -219,33 +201,26 @@ def open_scene(
     files = [o for o in (*files, *reader.files, product, aoi) if o]
     if aoi: files += [Path(aoi).with_suffix(o) for o in ('.shx','.dbf','.prj','.cpg')]
     remarks += said + _file_remarks(reader, nodata, scale is not None or offset is not None)
-    return Scene(reader, names, spec, files, area, shift, **factors, remarks=remarks)
-
-# %% ../../nbs/6_scenes/10_scene.ipynb #6550b766
-def _places(start, end, k, size):
-    "First pixels of `k` windows spread from `start` to `end`."
-    if end-start <= size: return [start]
-    return sorted({int(o) for o in np.linspace(start, end-size, k+2)[1:-1]})
+    return Scene(reader, names, spec, files, area, shift, remarks)
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #6bb27282
 @patch
 def statistics(self:Scene,
-    n:int=16, # Windows, about
-    size:int=256, # Pixels along their edge
+    n:int=16, size:int=256, # Windows, about; pixels along their edge
 )->tuple: # (C,) mean, (C,) standard deviation (NaN where nothing is valid); share of valid pixels
     "Readings of the scene, from some windows spread evenly: the cost does not grow with it."
     x0,y0,x1,y1 = (0,0,self.width,self.height) if self._area is None else self._area.bounds
     top,left,bottom,right = math.floor(y0),math.floor(x0),math.ceil(y1),math.ceil(x1)
     k = min(max(round(math.sqrt(n*(bottom-top)/(right-left))), 1), n)
+    def places(start, end, k): # First pixels of `k` windows
+        if end-start <= size: return [start]
+        return sorted({int(o) for o in np.linspace(start, end-size, k+2)[1:-1]})
     wins = [(row, col, min(size, bottom-row), min(size, right-col))
-            for row in _places(top, bottom, k, size)
-            for col in _places(left, right, max(round(n/k), 1), size)]
-    seen,count,sums,squares = 0,0,0.,0.
+            for row in places(top, bottom, k) for col in places(left, right, max(round(n/k), 1))]
+    total,seen = np.zeros((3,len(self.bands))),0
     for window in filter(self.wanted, wins):
         x,ok = self.read(window)
-        x = x[:,ok].astype(float)
-        seen,count = seen+ok.size,count+x.shape[1]
-        sums,squares = sums+x.sum(1),squares+(x**2).sum(1)
-    if not count: return *np.full((2,len(self.bands)), np.nan),0.
-    mean = sums/count
-    return mean,np.sqrt(np.maximum(squares/count-mean**2, 0)),count/seen
+        x,seen = x[:,ok].astype(float),seen+ok.size
+        total += x.sum(1),(x**2).sum(1),np.full(len(x), x.shape[1])
+    with np.errstate(invalid='ignore'): mean,square = total[:2]/total[2]
+    return mean,np.sqrt(np.maximum(square-mean**2, 0)),total[2,0]/max(seen, 1)
