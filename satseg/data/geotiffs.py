@@ -89,7 +89,9 @@ def read_outlines(
         found = few(frame.columns.drop('geometry'))
         raise BadInput(f'{path}: expected a column {column}, found {found}')
     classes = [str(o) for o in frame[column]] if column else [None]*len(frame)
-    return shapely.make_valid(geoms), classes, frame.crs
+    for i in np.flatnonzero(~shapely.is_valid(geoms)): # Parts of a row may overlap: all of them count
+        geoms[i] = shapely.union_all(shapely.make_valid(shapely.get_parts(geoms[i])))
+    return geoms, classes, frame.crs
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #6efe18e0
 def _apply(t, x, y):
