@@ -2,7 +2,7 @@
 
     python nbs/benchmarks/onnx_equal.py [--model unet_model.pth] [--repeats 5]
 
-Differences are over several batch sizes and picture sizes (see `satseg.models.export.check_onnx`) and over the built-in sample chips; times are whole
+Differences are over several batch sizes and picture sizes (see `satseg.models.export`) and over the built-in sample chips; times are whole
 processes of `python -m satseg.inference` on one 256x256 chip, in turn, medians.
 """
 import argparse

@@ -23,7 +23,7 @@ from ..data.chips import Chips
 from ..models.unet import UNet, probabilities
 from ..models.statistics import BandStats
 from ..models.model_file import ARCHITECTURES, save_model
-from ..models.model_info import ModelInfo, check_info
+from ..models.model_info import ModelInfo, info_from
 from ..evaluation.metrics import ProbabilityHistogram
 from .augment import Augment
 from .loaders import AugmentBatch, chip_loaders, has_object
@@ -147,7 +147,7 @@ def _model_info(model, dls, threshold, trained_on, task):
     res = ModelInfo(name, model.arguments, list(chips.bands), list(stats.mean), list(stats.std),
                     classes, colours, threshold if binary else None, int(train.shapes[0,-1]),
                     trained_on, task=task)
-    check_info(res)
+    info_from(vars(res))
     return res
 
 # %% ../../nbs/5_learn/70_fit.ipynb #f49ae9ba

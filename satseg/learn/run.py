@@ -25,6 +25,7 @@ from ..core.tables import format_table
 from ..models.model_info import is_presence_classifier
 from ..models.model_file import load_model, save_model
 from ..models.predict import pick_threshold
+from ..models.receptive_field import receptive_radius
 from ..evaluation.metrics import ProbabilityHistogram
 from ..evaluation.plots import read_log
 from ..evaluation.evaluate import Evaluation, evaluate, presence_probabilities
@@ -97,7 +98,7 @@ def _evaluate(recipe, test, out, name, stop):
     model,info = load_model(out/'model.pth')
     presence,bs = is_presence_classifier(info),recipe.training.bs
     small = all(np.prod(test.size(i)) <= _MAX_PIXELS for i in range(len(test)))
-    whole = presence or small and not (recipe.data.size and model.pools_globally)
+    whole = presence or small and not (recipe.data.size and receptive_radius(model) is None)
     chips = test if whole else test.cut(recipe.data.size)
     res = (_evaluate_presence(model, info, chips, bs) if presence else
            evaluate(model, info, chips, bs=bs, on_chip=check))

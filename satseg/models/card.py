@@ -6,14 +6,13 @@
 __all__ = ['ModelCard', 'model_card']
 
 # %% ../../nbs/3_models/55_card.ipynb #0a7e74ce
-import hashlib
 import re
 from pathlib import Path
 
 from ..core.errors import BadInput
 from ..core.display import class_colours
 from .model_info import is_presence_classifier
-from .onnx import read_onnx
+from .onnx import file_hash, read_onnx
 
 # %% ../../nbs/3_models/55_card.ipynb #1accaa60
 def _plain_text(o, most=1000):
@@ -26,58 +25,37 @@ def _plain_text(o, most=1000):
     text = re.sub(r'(?i)(www)\.', r'\1&#46;', text) # No address becomes a link by itself
     return re.sub(':(?=//)', '&#58;', text)
 
-# %% ../../nbs/3_models/55_card.ipynb #7ccf4ec6
-_SCORES = dict(iou='IoU', dice='Dice', precision='precision', recall='recall', f1='F1',
-               accuracy='accuracy')
-
-def _score_rows(scores):
-    "Names with their scores as texts, by data and split, each followed by its trivial answers."
-    def text(v): return f'{v:.3f}' if type(v) in (int,float) and abs(v) < 1e6 else '–'
-    found = [(name, d) for name,d in list(scores.items())[:20] if isinstance(d, dict)]
-    rows = []
-    for name,d in found:
-        trivial = d['trivial'] if isinstance(d.get('trivial'), dict) else {}
-        rows.append((name, d))
-        rows += [(f'{name}: "{k}", without looking', v) for k,v in list(trivial.items())[:5]]
-    return [(name, [text(d.get(k)) for k in _SCORES]) for name,d in rows if isinstance(d, dict)]
-
 # %% ../../nbs/3_models/55_card.ipynb #f711aea9
-def _fill(name, **values):
-    "A template of this folder with values that are escaped, but for those that it calls safe."
-    from jinja2 import Environment, PackageLoader
-    def escaped(o): return o if hasattr(o, '__html__') else _plain_text(o) # `safe` has it
-    env = Environment(loader=PackageLoader('satseg', 'models'), finalize=escaped,
-                      trim_blocks=True, lstrip_blocks=True)
-    return env.get_template(name).render(**values)
-
 class ModelCard(str):
     "The card as Markdown; Jupyter shows it as a page."
     def _repr_markdown_(self): return self.split('---\n', 2)[-1]
 
 # %% ../../nbs/3_models/55_card.ipynb #ac8bf0a0
+_SCORES = dict(iou='IoU', dice='Dice', precision='precision', recall='recall', f1='F1',
+               accuracy='accuracy')
+
 def model_card(
     path:str|Path, # Model file, .pth or .onnx (no torch is needed for the latter)
 )->ModelCard: # Markdown
     "What a model file is, what it is for, how good it is and where it fails."
+    from jinja2 import Environment, PackageLoader
     path = Path(path)
-    if not path.is_file(): raise BadInput(f'{path}: no such model file; give a .pth or .onnx')
     onnx = path.suffix.lower() == '.onnx'
     if onnx:
-        data,info,output,facts,n_weights = read_onnx(path, ('logits','classes','probabilities'))
-        radius = facts.get('radius')
+        _,_,info,output,facts,n = read_onnx(path, ('logits','classes','probabilities'))
+        presence,radius = is_presence_classifier(info),facts.get('radius')
     else:
         from satseg.models.model_file import load_model
         from satseg.models.receptive_field import receptive_radius
-        from satseg.models.unet import n_parameters
-        data,(net,info),output = path.read_bytes(),load_model(path),'logits'
-        n_weights = n_parameters(net)
-        radius = None if is_presence_classifier(info) else receptive_radius(net)
-    presence = is_presence_classifier(info)
+        (net,info),output = load_model(path),'logits'
+        presence,n = is_presence_classifier(info),sum(o.numel() for o in net.parameters())
+        radius = None if presence else receptive_radius(net)
+    def escaped(o): return o if hasattr(o, '__html__') else _plain_text(o) # `safe` has it
+    env = Environment(loader=PackageLoader('satseg', 'models'), finalize=escaped,
+                      trim_blocks=True, lstrip_blocks=True)
     ordinary = re.fullmatch(r'[\w.+-]{1,100}', path.name)
-    return ModelCard(_fill('card.md.jinja', info=info, output=output, n_weights=n_weights,
+    return ModelCard(env.get_template('card.md.jinja').render(
+        info=info, output=output, presence=presence, radius=radius, n_weights=n, names=_SCORES,
         file=path.name if ordinary else 'model.onnx' if onnx else 'model.pth',
-        what='chip' if presence else 'pixel', task='classification' if presence else 'segmentation',
-        radius=radius, rows=_score_rows(info.scores), names=list(_SCORES.values()),
-        compared=any(isinstance(o, dict) and o.get('trivial') for o in info.scores.values()),
-        megabytes=len(data)/1e6, sha256=hashlib.sha256(data).hexdigest(),
+        megabytes=path.stat().st_size/1e6, sha256=file_hash(path),
         colours=[tuple(map(int, o)) for o in info.colours or class_colours(len(info.classes))]))

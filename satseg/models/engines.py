@@ -18,7 +18,7 @@ import numpy as np
 
 from ..core.errors import BadInput, need, reason
 from .model_info import check_consistency, is_presence_classifier
-from .onnx import as_onnx, file_hash, load_onnx, read_onnx
+from .onnx import OnnxNet, as_onnx, file_hash, read_onnx
 from .predict import batch_probabilities, pick_device
 
 # %% ../../nbs/3_models/60_engines.ipynb #20aab08d
@@ -53,26 +53,14 @@ class Engine:
     def free(self): "Let go of memory that the next call will ask for again."
 
 # %% ../../nbs/3_models/60_engines.ipynb #d966f344
-def _read(path):
-    "`read_onnx`, or `BadInput` unless the net gives probabilities and tells how far it looks."
-    file = read_onnx(path)
-    if file.output == 'classes':
-        raise BadInput(f'{path}: expected a net that gives probabilities, this gives class ids: '
-                       'export it without --class-map')
-    if file.facts or is_presence_classifier(file.info): return file
-    raise BadInput(f'{path}: it does not tell how far its net looks; export it again')
-
 class _OnnxRuntime(Engine):
     "onnxruntime on the CPU."
     kind = 'onnxruntime'
-    def run(self, x):
-        return batch_probabilities(self.net, self.info.normalise(x), n_out=self.net.n_out)
+    def run(self, x): return batch_probabilities(self.net, self.info.normalise(x))
 
-def _load_onnxruntime(path, threads, half):
+def _load_onnxruntime(file, threads, half):
     if half: raise BadInput('expected float32 for onnxruntime, got half: leave --half out')
-    _read(path)
-    net,info = load_onnx(path, threads)
-    return _OnnxRuntime(net, info, net.facts, 'onnxruntime')
+    return _OnnxRuntime(OnnxNet(file, threads), file.info, file.facts, 'onnxruntime')
 
 # %% ../../nbs/3_models/60_engines.ipynb #ec36e2c4
 class _OpenVino(Engine):
@@ -106,16 +94,16 @@ def _add_end(model, info):
     ends.output().postprocess().custom(end)
     return ends.build()
 
-def _load_openvino(path, threads, half):
-    ov = need('openvino', 'onnx')
-    file,core = _read(path),ov.Core()
+def _load_openvino(file, threads, half):
+    core = need('openvino', 'onnx').Core()
     if half and 'BF16' not in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
         raise BadInput('this CPU cannot compute in bfloat16 at speed: leave --half out')
     try: model = _add_end(core.read_model(io.BytesIO(file.data)), file.info)
-    except BadInput as e: raise BadInput(f'{path}: expected an ONNX file of satseg: {e}') from None
+    except BadInput as e: raise e.at(file.path) from None
     except RuntimeError as e:
-        raise BadInput(f'{path}: OpenVINO fails ({reason(e)}): try --engine onnxruntime') from None
-    res = _OpenVino((core,model), file.info, file.facts, 'OpenVINO' + ' in bfloat16'*half)
+        hint = 'try --engine onnxruntime'
+        raise BadInput(f'{file.path}: OpenVINO fails ({reason(e)}): {hint}') from None
+    res = _OpenVino((core,model), file.info, file.facts, 'OpenVINO' + ' in bfloat16'*bool(half))
     precision = 'bf16' if half else 'f32'
     res.options = {'INFERENCE_PRECISION_HINT': precision, 'PERFORMANCE_HINT': 'LATENCY'}
     if threads: res.options['INFERENCE_NUM_THREADS'] = threads
@@ -123,52 +111,53 @@ def _load_openvino(path, threads, half):
 
 # %% ../../nbs/3_models/60_engines.ipynb #35ef3769
 class _Torch(Engine):
-    "torch on the CPU or a GPU; `net` is the module, its device, and the type of half precision."
+    "torch on the CPU or a GPU; `net` is the module, its device, and whether in half precision."
     kind,overhead,base = 'torch',1.4,900_000_000
 
     def run(self, x):
         import torch
-        from satseg.models.unet import probabilities
-        model,device,kind = self.net
+        model,device,half = self.net
         x = torch.from_numpy(np.ascontiguousarray(x, np.float32))
         if device.type == 'cuda': x = x.pin_memory()
         x = self.info.normalise(x.to(device, non_blocking=True))
-        x = x.contiguous(memory_format=torch.channels_last)
-        same = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-        half = torch.autocast(device.type, kind, enabled=bool(kind))
-        with same, half, torch.inference_mode(): # The same bytes on every run
-            return probabilities(model(x)).cpu().numpy()
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            return batch_probabilities(model, x, half=half).cpu().numpy() # The same on every run
 
     def free(self):
         import torch
         if self.net[1].type == 'cuda': torch.cuda.empty_cache()
 
-# %% ../../nbs/3_models/60_engines.ipynb #b01e37f9
-def _load_torch(path, threads, half, device=None):
+def _load_torch(model, info, threads, half):
     import torch
-    from satseg.models.model_file import load_model
     from satseg.models.receptive_field import model_geometry
-    device = pick_device(device)
+    device = next(model.parameters()).device
     if threads: torch.set_num_threads(threads)
-    model,info = load_model(path, device)
-    facts = {} if is_presence_classifier(info) else model_geometry(model)
-    gpu = device.type == 'cuda'
-    kind = (torch.float16 if gpu else torch.bfloat16) if (gpu if half is None else half) else None
-    model.to(device, memory_format=torch.channels_last)
-    name = f'torch on {device}' + (f' in {str(kind)[6:]}' if kind else '')
-    return _Torch((model,device,kind), info, facts, name)
+    if half is None: half = device.type == 'cuda'
+    facts = model_geometry(model)
+    model.to(memory_format=torch.channels_last)
+    kind = ' in float16' if device.type == 'cuda' else ' in bfloat16'
+    return _Torch((model,device,half), info, facts, f'torch on {device}' + kind*half)
 
 # %% ../../nbs/3_models/60_engines.ipynb #cb35522b
 ENGINES = 'openvino','onnxruntime','torch' # Fastest first, on a CPU
 
-def _pick_engine(onnx, device):
-    "The fastest engine for a model file on a device; imports torch only if need be."
-    signs = '/proc/driver/nvidia','/dev/kfd','/dev/dxg'
-    may_have_gpu = sys.platform in ('darwin','win32') or any(map(os.path.exists, signs))
-    gpu = may_have_gpu and pick_device().type != 'cpu' if device is None else device != 'cpu'
-    here = [bool(importlib.util.find_spec(o)) for o in ('onnx','onnxruntime','openvino')]
-    if not onnx and (gpu or not all(here[:2])): return 'torch'
-    return 'openvino' if here[2] else 'onnxruntime'
+def _pick_engine(path, engine, device):
+    "The engine asked for, or the fastest; imports torch only if need be."
+    onnx = path.suffix.lower() == '.onnx'
+    if engine is None:
+        signs = '/proc/driver/nvidia','/dev/kfd','/dev/dxg'
+        may_have_gpu = sys.platform in ('darwin','win32') or any(map(os.path.exists, signs))
+        gpu = may_have_gpu and pick_device().type != 'cpu' if device is None else device != 'cpu'
+        here = [bool(importlib.util.find_spec(o)) for o in ('onnx','onnxruntime','openvino')]
+        if not onnx and (gpu or not all(here[:2])): engine = 'torch'
+        else: engine = 'openvino' if here[2] else 'onnxruntime'
+    if engine not in ENGINES:
+        raise BadInput(f'expected an engine out of {", ".join(ENGINES)}, got {engine}')
+    if engine == 'torch' and onnx:
+        raise BadInput(f'{path}: expected a .pth file for torch, got ONNX: leave --engine out')
+    if engine != 'torch' and (device or 'cpu') != 'cpu':
+        raise BadInput(f'expected engine torch for device {device}, got {engine}: leave one out')
+    return engine
 
 # %% ../../nbs/3_models/60_engines.ipynb #7366586d
 def load_engine(
@@ -179,23 +168,25 @@ def load_engine(
     half:bool|None=None, # Half precision; unless given: on a GPU only
 )->Engine:
     "The net of a model file on the engine that suits this machine."
-    onnx = Path(path).suffix.lower() == '.onnx'
-    if engine is None: engine = _pick_engine(onnx, device)
-    if engine not in ENGINES:
-        raise BadInput(f'expected an engine out of {", ".join(ENGINES)}, got {engine}')
-    if engine == 'torch' and onnx:
-        raise BadInput(f'{path}: expected a .pth file for torch, got ONNX: leave --engine out')
-    if engine != 'torch' and (device or 'cpu') != 'cpu':
-        raise BadInput(f'expected engine torch for device {device}, got {engine}: leave one out')
-    if not Path(path).is_file(): raise BadInput(f'{path}: no such model file; give a .pth or .onnx')
-    before = file_hash(path)
-    if engine == 'torch': res = _load_torch(path, threads, half, device)
-    elif engine == 'openvino': res = _load_openvino(as_onnx(path), threads, bool(half))
-    else: res = _load_onnxruntime(as_onnx(path), threads, half)
-    res.hash = file_hash(path)
-    if res.hash != before: raise BadInput(f'{path}: changed while it was read: try again')
-    if not is_presence_classifier(res.info): return res
-    raise BadInput(f'{path}: expected a net that gives a mask, this is a presence classifier')
+    path = Path(path)
+    engine = _pick_engine(path, engine, device)
+    if not path.is_file(): raise BadInput(f'{path}: no such model file; give a .pth or .onnx')
+    before = path.stat().st_mtime_ns
+    if engine == 'torch':
+        from satseg.models.model_file import load_model
+        digest,(net,info) = file_hash(path),load_model(path, pick_device(device))
+    else:
+        found,digest = as_onnx(path)
+        net = read_onnx(found, ('logits',))
+        info = net.info
+    if path.stat().st_mtime_ns != before: raise BadInput(f'{path}: changed while read: try again')
+    if is_presence_classifier(info):
+        raise BadInput(f'{path}: expected a net that gives a mask, this is a presence classifier')
+    if engine == 'torch': res = _load_torch(net, info, threads, half)
+    elif net.facts: res = (_load_openvino if engine == 'openvino' else _load_onnxruntime)(net, threads, half)
+    else: raise BadInput(f'{path}: it does not tell how far its net looks: export it again')
+    res.hash = digest
+    return res
 
 # %% ../../nbs/3_models/60_engines.ipynb #1c930646
 def _bytes_of(engine, weights):

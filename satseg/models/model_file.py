@@ -6,13 +6,12 @@
 __all__ = ['ARCHITECTURES', 'save_model', 'load_model']
 
 # %% ../../nbs/3_models/20_model_file.ipynb #5d7d187c
+import json
 import os
 import warnings
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,17 +19,10 @@ from ..core.errors import BadInput, preview, reason
 from ..core.files import atomic_file
 from .unet import UNet
 from .encoders import Classifier, DeepLabV3, EncoderUNet
-from .model_info import (
-    FORMAT, VERSION, ModelInfo, check_consistency, check_info, info_from)
+from .model_info import FORMAT, VERSION, ModelInfo, check_consistency, info_from
 
 # %% ../../nbs/3_models/20_model_file.ipynb #1cb847e1
 ARCHITECTURES = {o.__name__: o for o in (UNet, EncoderUNet, DeepLabV3, Classifier)}
-
-def _python(o):
-    "`o` with Python's numbers in the place of numpy's, which a reader of plain values refuses."
-    if isinstance(o, dict): return {k: _python(v) for k,v in o.items()}
-    if isinstance(o, (list,tuple)): return type(o)(map(_python, o))
-    return o.item() if isinstance(o, np.generic) else o
 
 def save_model(
     path:str|Path, # Where to, `*.pth`
@@ -40,9 +32,8 @@ def save_model(
     "Write weights and `info` as one file of plain values and tensors."
     path = Path(path)
     if not path.parent.is_dir(): raise BadInput(f'{path.parent}: expected a folder; make it first')
-    about = _python(asdict(info))
-    check_info(ModelInfo(**about))
-    check_consistency(info, getattr(model, 'arguments', info.arguments))
+    about = json.loads(json.dumps(vars(info), default=lambda o: o.item()))
+    check_consistency(info_from(about), getattr(model, 'arguments', info.arguments))
     state = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}
     file = dict(format=FORMAT, version=VERSION, **about, state_dict=state)
     with atomic_file(path) as tmp: torch.save(file, tmp)
@@ -52,20 +43,17 @@ def _read(path):
     "The dict in a model file, or `BadInput`."
     if not Path(path).is_file():
         raise BadInput(f'{path}: no such model file; give the path of a file written by save_model')
+    got = 'a damaged one, or another kind of file'
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            with zipfile.ZipFile(path) as z: promised = sum(o.file_size for o in z.infolist())
-            if promised > os.path.getsize(path): raise ValueError('compressed')
+        with warnings.catch_warnings(action='ignore'), zipfile.ZipFile(path) as z:
+            if sum(o.file_size for o in z.infolist()) > os.path.getsize(path): raise ValueError
             d = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e:
-        got = 'a damaged one, or another kind of file'
-        if 'GLOBAL' in str(e): got = "one with objects inside, and satseg runs no code out of files"
-    else:
         if isinstance(d, dict) and d.get('format') == FORMAT: return d
         got = f'a {type(d).__name__} of another program'
-        bare = isinstance(d, dict) and d and all(isinstance(v, Tensor) for v in d.values())
-        if bare: got = 'a bare state dict, without architecture, bands and threshold'
+        if isinstance(d, dict) and d and all(isinstance(v, Tensor) for v in d.values()):
+            got = 'a bare state dict, without architecture, bands and threshold'
+    except Exception as e:
+        if 'GLOBAL' in str(e): got = "one with objects inside, and satseg runs no code out of files"
     raise BadInput(f'{path}: expected a satseg model file, got {got}; save the net with save_model')
 
 # %% ../../nbs/3_models/20_model_file.ipynb #17228399
@@ -99,7 +87,6 @@ def _build(info, state):
     if any(o.is_meta for o in model.buffers()): # What the net computes; no larger than its file
         model = make(**info.arguments)
         model.load_state_dict(state)
-    model.started_from = 'a model file'
     return model
 
 # %% ../../nbs/3_models/20_model_file.ipynb #88a0570c
@@ -112,8 +99,8 @@ def load_model(
     version,state = d.pop('version', None),d.pop('state_dict', None)
     try:
         if type(version) is not int or version != VERSION:
-            got = f'got {preview(version)}; update satseg'
-            raise BadInput(f'expected model file version {VERSION}, {got}')
+            raise BadInput(f'expected model file version {VERSION}, got {preview(version)}; '
+                           'update satseg')
         info = info_from({k: v for k,v in d.items() if k != 'format'})
         if info.architecture not in ARCHITECTURES:
             got = f'got {preview(info.architecture)}; update satseg, or add yours to ARCHITECTURES'

@@ -94,13 +94,37 @@ def test_window_size(nets):
 def test_the_cache(nets, tmp_path, monkeypatch):
     monkeypatch.setenv('SATSEG_CACHE', str(tmp_path/'c'))
     path = nets[0]/'three.pth'
-    first = as_onnx(path)
+    first,digest = as_onnx(path)
     assert first.parent == tmp_path/'c' and oct(first.parent.stat().st_mode)[-3:] == '700'
-    assert file_hash(path) in first.name
+    assert digest == file_hash(path) and digest in first.name
     stamp = first.stat().st_mtime_ns
     (tmp_path/'other.pth').write_bytes(path.read_bytes())
-    assert as_onnx(tmp_path/'other.pth') == first and first.stat().st_mtime_ns == stamp and [*first.parent.iterdir()] == [first]
-    assert as_onnx(nets[0]/'one.onnx') == nets[0]/'one.onnx'
+    assert as_onnx(tmp_path/'other.pth') == (first, digest) and first.stat().st_mtime_ns == stamp and [*first.parent.iterdir()] == [first]
+    assert as_onnx(nets[0]/'one.onnx') == (nets[0]/'one.onnx', file_hash(nets[0]/'one.onnx'))
+
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_a_model_file_is_hashed_once(nets, engine, monkeypatch):
+    path,seen = nets[0]/'one.pth',[]
+    def count(o):
+        seen.append(o)
+        return file_hash(o)
+    for module in ('engines', 'onnx'): monkeypatch.setattr(f'satseg.models.{module}.file_hash', count)
+    assert load_engine(path, engine, threads=1).hash == file_hash(path) and seen == [path]
+
+
+def test_a_model_file_that_changes_while_it_is_exported_is_not_kept(nets, tmp_path, monkeypatch):
+    import satseg.models.onnx as O
+    monkeypatch.setenv('SATSEG_CACHE', str(tmp_path/'c'))
+    path,run = tmp_path/'net.pth',O.subprocess.run
+    path.write_bytes((nets[0]/'three.pth').read_bytes())
+    def change(*args, **kw):
+        res = run(*args, **kw)
+        path.write_bytes((nets[0]/'one.pth').read_bytes())
+        return res
+    monkeypatch.setattr(O.subprocess, 'run', change)
+    with pytest.raises(BadInput, match='changed while read'): as_onnx(path)
+    assert not [*(tmp_path/'c').iterdir()]
 
 
 BAD = {'no file': ('none.pth', {}, 'no such model file'), 'no such onnx': ('none.onnx', {}, 'none.onnx'),
@@ -132,4 +156,4 @@ def test_class_maps_are_no_probabilities(nets):
     from satseg.models.export import export
     export(*nets[1]['one'], nets[0]/'ids.onnx', class_map=True)
     for engine in ('openvino', 'onnxruntime'):
-        with pytest.raises(BadInput, match='without --class-map'): load_engine(nets[0]/'ids.onnx', engine)
+        with pytest.raises(BadInput, match='leave --class-map out'): load_engine(nets[0]/'ids.onnx', engine)

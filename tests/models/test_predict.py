@@ -2,14 +2,14 @@
 import torch
 from hypothesis import given, strategies as st
 
-from satseg.models.predict import batch_probabilities, dihedral, undo_dihedral
+from satseg.models.predict import _undo_dihedral, batch_probabilities, dihedral
 from satseg.models.unet import UNet
 
 
 @given(k=st.integers(0, 7), h=st.integers(1, 6), w=st.integers(1, 6))
 def test_every_turn_can_be_undone(k, h, w):
     x = torch.arange(2*h*w).reshape(2,h,w)
-    assert torch.equal(undo_dihedral(dihedral(x, k), k), x)
+    assert torch.equal(_undo_dihedral(dihedral(x, k), k), x)
 
 
 def test_half_precision_can_be_declined_and_asked_for():

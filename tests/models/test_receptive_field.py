@@ -5,7 +5,7 @@ from torch import nn
 
 from satseg.models.unet import UNet, probabilities
 from satseg.models.encoders import DeepLabV3
-from satseg.models.receptive_field import _TOLERANCE as TOLERANCE, bytes_per_pixel, enough_halo, model_geometry, receptive_radius
+from satseg.models.receptive_field import _TOLERANCE as TOLERANCE, _bytes_per_pixel, _halo, model_geometry, receptive_radius
 
 
 class Plain(nn.Module):
@@ -62,7 +62,7 @@ def test_nothing_beyond_the_radius_matters(name):
 def test_short_reach_is_kept_exact():
     net = built(NETS['unet'])
     far = receptive_radius(net)
-    assert far <= 128 and enough_halo(net, far) == -(-far//4)*4
+    assert far <= 128 and _halo(net, far) == -(-far//4)*4
 
 
 @pytest.mark.parametrize('far', [200, 420, 500])
@@ -70,7 +70,7 @@ def test_a_halo_is_never_taken_for_enough_by_comparing_it_with_itself(far):
     "All that matters lies exactly `far` pixels away: no smaller margin, and none beyond 384 pixels, may pass for enough."
     torch.manual_seed(0)
     net = Plain(sizes=(3,), dilation=far).eval()
-    assert receptive_radius(net) == far == enough_halo(net, far)
+    assert receptive_radius(net) == far == _halo(net, far)
 
 
 def test_a_halo_short_of_the_radius_is_found():
@@ -79,7 +79,7 @@ def test_a_halo_short_of_the_radius_is_found():
     with torch.no_grad():
         for o in net.net: o.weight.mul_(.02); o.weight[0, 0, 1, 1] = 1
     far = receptive_radius(net)
-    assert far == 144 and 32 <= enough_halo(net, far) < far
+    assert far == 144 and 32 <= _halo(net, far) < far
 
 
 @pytest.mark.parametrize('make', [lambda: UNet(3, 1, (4, 8), norm='group'), lambda: DeepLabV3('mobilenet_v3_large', 3, 2)], ids=['group norm', 'DeepLab'])
@@ -94,6 +94,6 @@ def test_pooling_is_found_even_if_nobody_says_so():
 
 
 def test_memory_is_that_of_the_widest_moment():
-    narrow,wide = (bytes_per_pixel(UNet(3, 1, (o, 2*o)).eval(), 128) for o in (8, 32))
+    narrow,wide = (_bytes_per_pixel(UNet(3, 1, (o, 2*o)).eval(), 128) for o in (8, 32))
     assert 2.5 < wide/narrow < 4.5 and narrow >= 8*4*2
-    assert bytes_per_pixel(UNet(3, 1, (8, 16)).eval(), 64) == pytest.approx(bytes_per_pixel(UNet(3, 1, (8, 16)).eval(), 256), rel=.2)
+    assert _bytes_per_pixel(UNet(3, 1, (8, 16)).eval(), 64) == pytest.approx(_bytes_per_pixel(UNet(3, 1, (8, 16)).eval(), 256), rel=.2)
