@@ -129,7 +129,7 @@ def to_device(
     model.to(device, memory_format=torch.channels_last).eval()
     return device
 
-# %% ../../nbs/3_models/30_predict.ipynb #7390a506
+# %% ../../nbs/3_models/30_predict.ipynb #d5e3d179
 def predict_batch(
     model, # After `to_device`
     info, # Its `ModelInfo`
@@ -165,7 +165,8 @@ def predict(
     if is_presence_classifier(info):
         raise BadInput('expected a net that gives a mask, this is a presence classifier')
     if not len(chips): raise BadInput('expected at least one chip, got none')
-    if not 1 <= bs: raise BadInput(f'expected a batch size of 1 or more, got {bs:g}')
+    if not 1 <= bs < 2**31 or bs != int(bs):
+        raise BadInput(f'expected a batch size of 1 or more, got {bs:g}')
     check_bands(info, chips)
     device = to_device(model, device)
     def run():
