@@ -95,8 +95,12 @@ def _predict(self:Viewer, i):
     "(K,H,W) probabilities of a piece, as the whole picture would have them."
     p,window = self.source.views[i]
     def read(o): return self.source.read(p, o)[0]
-    pools = getattr(self.net, 'pools_globally', False)
-    if not (self.source.is_cut(i) or pools and self.source.kind in ('picture','raster')):
+    def pools(): # Whether each answer depends on the whole picture
+        if hasattr(self.net, 'facts'): return self.net.facts.get('radius', 0) is None
+        from satseg.models.receptive_field import receptive_radius
+        return hasattr(self.net, 'multiple') and receptive_radius(self.net) is None
+    picture = self.source.kind in ('picture','raster')
+    if not (self.source.is_cut(i) or picture and self._once('pools', 0, pools)):
         return predict_batch(self.net, self.info, [Chip(read(window), None, '')], self.device)[0]
     self.reach = getattr(self, 'reach', None) or net_reach(self.net)
     shape = self.source.shapes[p]
