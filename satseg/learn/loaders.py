@@ -6,16 +6,15 @@
 __all__ = ['ChipLoader', 'chip_loaders', 'AugmentBatch', 'has_object', 'ChipTarget']
 
 # %% ../../nbs/5_learn/50_loaders.ipynb #6ac9ea16
-import math
 import warnings
 
 import numpy as np
 import torch
+from IPython.display import display
 
 from ..core.errors import BadInput
-from ..core.display import IGNORE, escape_math, paint, shown_classes
-from ..data.bands import true_colour
-from ..data.chips import Chips
+from ..core.display import IGNORE
+from ..data.chips import Chips, show_chips
 from ..models.statistics import BandStats, normalise
 from .preparation import measure_chips, pooled_stats
 
@@ -24,7 +23,7 @@ with warnings.catch_warnings(): # fastai 2.8 calls torch.jit at import
     from fastai.callback.core import Callback
     from fastai.callback.data import WeightedDL
     from fastai.data.core import DataLoaders, TfmdDL
-    from fastai.torch_core import default_device, show_images
+    from fastai.torch_core import default_device
     from fastcore.basics import patch
 
 # %% ../../nbs/5_learn/50_loaders.ipynb #46b8572c
@@ -40,25 +39,13 @@ class _ChipDataset:
 # %% ../../nbs/5_learn/50_loaders.ipynb #c4d93ec3
 class ChipLoader(TfmdDL):
     "fastai's `TfmdDL` over chips, with pictures."
-    def _show(self, xs, masks, titles, nrows=None, **kwargs):
-        "Draw normalised chips (B,C,H,W), each with a mask (None: no mask) over it."
-        import matplotlib.pyplot as plt
-        from matplotlib.patches import Patch
-        chips,stats = self.dataset.chips,self.dataset.stats
-        std,mean = (np.reshape(o, (-1,1,1)) for o in (stats.std, stats.mean))
-        shown = shown_classes(chips.classes, chips.colours)
-        colours = {i: c for i,(_,c) in shown.items()}
-        rgbs = [true_colour(x*std + mean, chips.bands) for x in xs.cpu().numpy()]
-        rgbs = [o if m is None else paint(o, np.asarray(m), colours) for o,m in zip(rgbs, masks)]
-        kwargs = dict(layout='constrained', titles=titles, **kwargs)
-        show_images(rgbs, nrows or math.isqrt(len(rgbs)), **kwargs)
-        handles = [Patch(color=np.array(c)/255, label=escape_math(o)) for o,c in shown.values()]
-        plt.gcf().legend(handles=handles, loc='outside lower center', ncols=4, frameon=False)
-
-    def _word(self, mask):
-        "Whether a mask has an object, such as 'no ship'."
-        names = escape_math(" or ".join(self.dataset.chips.classes[1:]))
-        return names if ((mask > 0) & (mask != IGNORE)).any() else f'no {names}'
+    def _show(self, xs, ys, preds=None, names=None):
+        "Draw normalised chips (B,C,H,W) with masks (B,H,W) and predictions beside them."
+        o,stats = self.dataset.chips,self.dataset.stats
+        images = list(xs.cpu().numpy().transpose(0,2,3,1)*stats.std + stats.mean)
+        chips = Chips(images, list(ys.cpu().numpy().astype(np.uint8)), o.bands, o.classes, names,
+                      has_ignore=True, colours=o.colours)
+        display(show_chips(chips, preds, n=len(chips)))
 
 class _WeightedLoader(ChipLoader, WeightedDL): "A `ChipLoader` that takes some chips more often."
 
@@ -104,37 +91,25 @@ def chip_loaders(
 def show_batch(self:ChipLoader,
     b=None, # Batch: images (B,C,H,W) and masks (B,H,W); None takes one
     max_n:int=9, # Chips at most
-    unique:bool=False, # One chip, again and again: with `augment`, in all its forms
     augment=None, # An `Augment`: chips as the net meets them; None: as they are
-    **kwargs # For the figure: nrows, ncols, figsize
 ):
-    "Chips of a batch, with their classes drawn over them."
-    if unique: b = self.do_batch([self.do_item(self.get_idxs()[0])]*max_n)
-    xs,ys = augment(*(b or self.one_batch())) if augment else b or self.one_batch()
-    masks = list(ys[:max_n].cpu().numpy())
-    words = len(self.dataset.chips.classes) == 2
-    self._show(xs[:max_n], masks, [self._word(o) if words else '' for o in masks], **kwargs)
+    "Chips of a batch and their masks."
+    xs,ys = (o[:max_n] for o in b or self.one_batch())
+    self._show(*(augment(xs, ys) if augment else (xs, ys)))
 
-# %% ../../nbs/5_learn/50_loaders.ipynb #b7b5dc57
 @patch
 def show_results(self:ChipLoader,
     b, # Batch: images (B,C,H,W) and masks (B,H,W)
-    out, # Logits (B,C,H,W); of a presence classifier (B,1,1,1)
+    out, # Logits (B,C,H,W); of a presence classifier (B,1,1,1), shown as a probability
     max_n:int=9, # Chips at most
     threshold:float=.5, # For one logit
-    nrows:int|None=None, figsize=None, # Of the figure
-    **kwargs # Others of fastai's count for nothing here
 ):
-    "Mask and prediction of each chip side by side."
-    xs,ys,out = b[0][:max_n],b[1][:max_n].cpu(),out[:max_n].float().cpu()
-    ids = out[:,0].sigmoid() >= threshold if out.shape[1] == 1 else out.argmax(1)
-    masks,titles = [],[]
-    for mask,pred,o in zip(ys, ids, out):
-        presence = o.shape == (1,1,1)
-        masks += [mask, None if presence else pred]
-        titles += ([f'mask: {self._word(mask)}', f'{self._word(pred)} ({o.sigmoid().item():.2f})']
-                   if presence else ['mask','prediction'])
-    self._show(xs.repeat_interleave(2, 0), masks, titles, nrows or len(xs), figsize=figsize)
+    "Chips with mask and prediction."
+    (xs,ys),out = (o[:max_n] for o in b),out[:max_n].float().cpu()
+    if out.shape[1:] == (1,1,1):
+        what = ' or '.join(self.dataset.chips.classes[1:])
+        return self._show(xs, ys, names=[f'{what}: {o:.2f}' for o in out.sigmoid().flatten()])
+    self._show(xs, ys, out[:,0].sigmoid() >= threshold if out.shape[1] == 1 else out.argmax(1))
 
 # %% ../../nbs/5_learn/50_loaders.ipynb #70064ed4
 class AugmentBatch(Callback):

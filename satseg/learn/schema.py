@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['Text', 'Seed', 'Rate', 'WEIGHT_ARGUMENTS', 'DIHEDRAL', 'Section', 'Data', 'Split', 'Target', 'Model', 'Loss',
-           'Augmentation', 'Sampling', 'Training', 'Logging', 'Recipe', 'did_you_mean', 'broken_rule']
+           'Augmentation', 'Sampling', 'Training', 'Logging', 'did_you_mean', 'Recipe']
 
 # %% ../../nbs/5_learn/25_schema.ipynb #90b12602
 import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from ..data.datasets import FORMATS, format_options
 from ..models.model_info import TASKS
@@ -113,6 +114,49 @@ class Logging(Section):
     wandb:bool = False # To Weights & Biases, unless WANDB_MODE=offline
     project:Text = 'satseg' # Its name there
 
+# %% ../../nbs/5_learn/25_schema.ipynb #b9e1d9f1
+def did_you_mean(word, words):
+    "': did you mean x?', or ': known are x, y' (the first twelve)."
+    found = difflib.get_close_matches(str(word).lower(), words, 1, .5)
+    return f': did you mean {found[0]}?' if found else f': known are {", ".join(words[:12])}'
+
+def _argument_rules(r):
+    "Arguments that loss, net or reader do not take: as `_rules`."
+    options = list(format_options(r.data.kind) if r.data.kind else r.data.options)
+    models = _MODEL_ARGUMENTS[r.model.architecture]
+    for path,given,known in (('loss.arguments', r.loss.arguments, _LOSS_ARGUMENTS[r.loss.name]),
+                             ('model.arguments', r.model.arguments, models),
+                             ('data.options', r.data.options, options)):
+        for o in given:
+            yield o not in known, f'{path}.{o}', f'unknown argument{did_you_mean(o, known)}'
+
+# %% ../../nbs/5_learn/25_schema.ipynb #b9e1d9f2
+def _rules(r):
+    "Decisions of a recipe that exclude each other: broken, path, advice."
+    yield from _argument_rules(r)
+    t,m,n = r.training,r.model,len(r.data.classes or ())
+    name,arg = r.loss.name,WEIGHT_ARGUMENTS.get(r.loss.name)
+    borders,presence = r.target.kind == 'borders',r.target.kind == 'presence'
+    several = borders or n > 2 and not presence
+    weighted = r.loss.class_weights is not None and name != 'auto'
+    encoder = m.architecture in ('EncoderUNet','DeepLabV3') or m.arguments.get('encoder')
+    low,high = r.augmentation.random_scale or (1,1)
+    for key,on in dict(patience=t.patience, lr_grid=t.lr_grid,
+                       schedule=t.schedule == 'plateau').items():
+        yield on and not r.split.valid, f'training.{key}', 'needs valid chips: set split.valid=0.15'
+    yield borders and n > 2, 'target.kind', 'borders need one class of objects in data.classes'
+    yield (presence != (m.architecture == 'Classifier'), 'target.kind',
+           'presence goes with the architecture Classifier, and only with it')
+    yield r.task and presence != (r.task == 'presence'), 'task', 'is not that of target.kind'
+    yield several and name in ('bce','bce_dice'), 'loss.name', 'is for two classes: take combined'
+    yield several and t.threshold is not None, 'training.threshold', 'is for two classes'
+    yield weighted and not arg, 'loss.class_weights', f'the loss {name} takes none: take combined'
+    yield (weighted and arg in r.loss.arguments, 'loss.class_weights',
+           f'is given as loss.arguments.{arg} as well: keep one of them')
+    yield r.data.overlap >= (r.data.size or 1), 'data.overlap', 'expected less than data.size'
+    yield m.pretrained and not encoder, 'model.pretrained', f'{m.architecture} has none: say false'
+    yield low > high, 'augmentation.random_scale', 'expected the smaller number first'
+
 # %% ../../nbs/5_learn/25_schema.ipynb #ef93db9e
 class Recipe(Section):
     "All decisions of a training run."
@@ -129,47 +173,8 @@ class Recipe(Section):
     training:Training = Training()
     logging:Logging = Logging()
 
-# %% ../../nbs/5_learn/25_schema.ipynb #b9e1d9f1
-def _rules(r):
-    "Decisions of a recipe that exclude each other: broken, path, advice."
-    t,m,n = r.training,r.model,len(r.data.classes or ())
-    name,arg = r.loss.name,WEIGHT_ARGUMENTS.get(r.loss.name)
-    borders,presence = r.target.kind == 'borders',r.target.kind == 'presence'
-    several = borders or n > 2 and not presence
-    weighted = r.loss.class_weights is not None and name != 'auto'
-    encoder = m.architecture in ('EncoderUNet','DeepLabV3') or m.arguments.get('encoder')
-    low,high = r.augmentation.random_scale or (1,1)
-    plateau = t.schedule == 'plateau'
-    for key,on in dict(patience=t.patience, lr_grid=t.lr_grid, schedule=plateau).items():
-        yield on and not r.split.valid, f'training.{key}', 'needs valid chips: set split.valid=0.15'
-    yield borders and n > 2, 'target.kind', 'borders need one class of objects in data.classes'
-    yield (presence != (m.architecture == 'Classifier'), 'target.kind',
-           'presence goes with the architecture Classifier, and only with it')
-    yield r.task and presence != (r.task == 'presence'), 'task', 'is not that of target.kind'
-    yield several and name in ('bce','bce_dice'), 'loss.name', 'is for two classes: take combined'
-    yield several and t.threshold is not None, 'training.threshold', 'is for two classes'
-    yield weighted and not arg, 'loss.class_weights', f'the loss {name} takes none: take combined'
-    yield (weighted and arg in r.loss.arguments, 'loss.class_weights',
-           f'is given as loss.arguments.{arg} as well: keep one of them')
-    yield r.data.overlap >= (r.data.size or 1), 'data.overlap', 'expected less than data.size'
-    yield m.pretrained and not encoder, 'model.pretrained', f'{m.architecture} has none: say false'
-    yield low > high, 'augmentation.random_scale', 'expected the smaller number first'
-
-# %% ../../nbs/5_learn/25_schema.ipynb #93c28792
-def did_you_mean(word, words):
-    "': did you mean x?', or ': known are x, y' (the first twelve)."
-    found = difflib.get_close_matches(str(word).lower(), words, 1, .5)
-    return f': did you mean {found[0]}?' if found else f': known are {", ".join(words[:12])}'
-
-def broken_rule(
-    r:Recipe, # Whose values are right, one by one
-)->tuple|None: # Path and advice
-    "The first decision that does not go with the others."
-    options = list(format_options(r.data.kind) if r.data.kind else r.data.options)
-    for path,given,known in (('loss.arguments', r.loss.arguments, _LOSS_ARGUMENTS[r.loss.name]),
-                             ('model.arguments', r.model.arguments,
-                              _MODEL_ARGUMENTS[r.model.architecture]),
-                             ('data.options', r.data.options, options)):
-        for o in given:
-            if o not in known: return f'{path}.{o}',f'unknown argument{did_you_mean(o, known)}'
-    return next(((path, advice) for broken,path,advice in _rules(r) if broken), None)
+    @model_validator(mode='after')
+    def _check_rules(self):
+        for broken,path,advice in _rules(self):
+            if broken: raise PydanticCustomError('rule', '{advice}', dict(path=path, advice=advice))
+        return self

@@ -1,7 +1,7 @@
 """Image and mask are changed alike."""
 import torch
 
-from satseg.learn.augment import Augment, rescale
+from satseg.learn.augment import Augment, _rescale
 from satseg.core.display import IGNORE
 
 
@@ -16,5 +16,5 @@ def test_image_and_mask_are_always_changed_alike():
 
 def test_zoom_invents_no_class():
     y = torch.randint(0, 2, (4,16,16))*7
-    _,y1 = rescale(torch.rand(4,3,16,16), y, torch.tensor([.6,.9,1.3,2.]), torch.zeros(4,2))
+    _,y1 = _rescale(torch.rand(4,3,16,16), y, torch.tensor([.6,.9,1.3,2.]), torch.zeros(4,2))
     assert set(y1.unique().tolist()) <= {0,7,IGNORE}

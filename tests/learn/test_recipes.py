@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from satseg.core.errors import BadInput
-from satseg.learn.recipes import RENAMED, find_recipe, override, parse_overrides, read_recipe, read_yaml, recipe_from, recipe_text
+from satseg.learn.recipes import _RENAMED, _find_recipe, override, parse_overrides, read_recipe, read_yaml, recipe_from, recipe_text
 from satseg.learn import schema
 from satseg.learn.schema import Recipe, WEIGHT_ARGUMENTS
 
@@ -139,7 +139,7 @@ def test_changes_are_checked_and_leave_the_original_alone():
 
 
 def test_old_keys_name_the_new_ones():
-    for old,new in RENAMED.items():
+    for old,new in _RENAMED.items():
         section = new.split('.')[0]
         with pytest.raises(BadInput, match=f'{section}.{old}: is called {new} now'): recipe_from({section: {old: .2}})
 
@@ -168,6 +168,6 @@ def test_a_bare_name_is_a_file_here_or_a_recipe_that_comes_with_satseg(tmp_path,
     (tmp_path/'ships').mkdir() # Data of that name are no recipe
     for o in ('ships','ships.yaml'): assert read_recipe(o) == read_recipe(ROOT/'nbs'/'recipes'/'ships.yaml')
     for o in ('./nbs/ships.yaml','recipes/ships','ships.csv'):
-        with pytest.raises(BadInput, match='found no such file'): find_recipe(o)
+        with pytest.raises(BadInput, match='found no such file'): _find_recipe(o)
     (tmp_path/'ships.yaml').write_text('name: mine')
-    for o in ('ships','ships.yaml'): assert find_recipe(o) == Path('ships.yaml') and read_recipe(o).name == 'mine'
+    for o in ('ships','ships.yaml'): assert _find_recipe(o) == Path('ships.yaml') and read_recipe(o).name == 'mine'

@@ -179,7 +179,7 @@ def test_stopped_in_an_epoch_keeps_the_best_and_goes_on_to_the_same_end(tab, dat
 def tab_threshold(out, tab):
     "The best threshold of the saved net on the watched chips, computed anew."
     model,info = load_net(out/'model.pth')
-    return evaluate(model, info, tab.trainer.preview.source).total.best('iou')
+    return evaluate(model, info, tab.trainer.preview.source).total.best()
 
 
 def test_stopped_while_being_judged_and_judged_later(tab):
