@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VECTORS', 'mend_polygons', 'read_outlines', 'Outlines']
 
-# %% ../../nbs/2_data/54_outlines.ipynb #2a75f8b3
+# %% ../../nbs/2_data/54_outlines.ipynb #0fcbc956
 import contextlib
 import re
 import sqlite3
@@ -21,7 +21,7 @@ from ..core.errors import BadInput, Remark, few, need, reason
 from ..core.files import MAX_BYTES
 from .polygons import polygons_to_instances
 
-# %% ../../nbs/2_data/54_outlines.ipynb #49668ef8
+# %% ../../nbs/2_data/54_outlines.ipynb #5ef8b69a
 VECTORS = '.geojson','.gpkg','.shp','.fgb','.parquet','.geoparquet' # Files of outlines in a folder
 _STARTS = {'.json': b'{', '.geojson': b'{', '.gpkg': b'SQLite format 3', '.shp': b'\0\0\'\n',
            '.fgb': b'fgb', '.parquet': b'PAR1', '.geoparquet': b'PAR1'}
@@ -42,7 +42,7 @@ def _find_layer(path, layer):
     raise BadInput(f'{path}: expected one layer of polygons, found {few(kinds) or "none"}: '
                    'say which with layer=')
 
-# %% ../../nbs/2_data/54_outlines.ipynb #1f6b5208
+# %% ../../nbs/2_data/54_outlines.ipynb #3a46aba8
 def _read_vectors(path, layer):
     "A GeoDataFrame out of a vector file."
     geopandas = need('geopandas', 'geo')
@@ -66,7 +66,7 @@ def _read_vectors(path, layer):
     except BadInput: raise
     except Exception as e: raise BadInput(f'{path}: damaged, no outlines ({reason(e)})') from None
 
-# %% ../../nbs/2_data/54_outlines.ipynb #3a2382cb
+# %% ../../nbs/2_data/54_outlines.ipynb #fe96806c
 def _class_of(value):
     "A cell as the name of a class, None for an empty one."
     missing = need('pandas', 'geo').isna(value)
@@ -87,7 +87,7 @@ def mend_polygons(
         if res[i].geom_type not in ('Polygon','MultiPolygon'): res[i] = shapely.Polygon()
     return res
 
-# %% ../../nbs/2_data/54_outlines.ipynb #98ebd4fa
+# %% ../../nbs/2_data/54_outlines.ipynb #0af8488d
 def read_outlines(
     path:Path, # Vector file of polygons
     column:str=None, # Property that holds the class
@@ -119,7 +119,7 @@ def read_outlines(
     if words: warnings.warn(f'{path}: {"; ".join(words)}', Remark)
     return geoms[ok],classes,crs
 
-# %% ../../nbs/2_data/54_outlines.ipynb #46b64f8c
+# %% ../../nbs/2_data/54_outlines.ipynb #cc4f2e44
 def _resolve(crs):
     "A pyproj CRS; a local one becomes the one on Earth that has its name."
     pyproj = need('pyproj', 'geo')
@@ -138,7 +138,7 @@ def _edge_length(project, corners):
     bend = np.hypot(*(project((a+b)/2) - (project(a)+project(b))/2).T)
     return (np.hypot(*(b-a).T)*np.sqrt(.05/np.maximum(bend, 1e-9))).min() # Half: bends differ
 
-# %% ../../nbs/2_data/54_outlines.ipynb #4e143b65
+# %% ../../nbs/2_data/54_outlines.ipynb #0f3f8d30
 class Outlines:
     "Polygons of a vector file, for the pixels of any raster."
     def __init__(self,
@@ -149,7 +149,7 @@ class Outlines:
         self.geoms,self.where,self.tree = geoms,where,need('shapely', 'geo').STRtree(geoms)
         self.crs = None if crs is None else _resolve(crs)
 
-# %% ../../nbs/2_data/54_outlines.ipynb #6e943b7b
+# %% ../../nbs/2_data/54_outlines.ipynb #f4003b6a
 @patch
 def _around(self:Outlines, corners, crs):
     "Ground with these corners (4,2) in the outlines' system as a polygon, and the way back."
@@ -169,7 +169,7 @@ def _around(self:Outlines, corners, crs):
         return xy
     return shapely.box(*box),project
 
-# %% ../../nbs/2_data/54_outlines.ipynb #63efb18f
+# %% ../../nbs/2_data/54_outlines.ipynb #21f61f3b
 @patch
 def _cut_out(self:Outlines, shape, transform, crs):
     "Rows and polygons, in pixels, of the outlines that touch a raster."
@@ -188,7 +188,7 @@ def _cut_out(self:Outlines, shape, transform, crs):
     geoms = shapely.intersection(geoms, shapely.box(0, 0, *shape[::-1]))
     return np.concatenate(rows),mend_polygons(geoms)
 
-# %% ../../nbs/2_data/54_outlines.ipynb #7d623672
+# %% ../../nbs/2_data/54_outlines.ipynb #4f617027
 @patch
 def find(self:Outlines,
     shape:tuple, # (H,W) of a raster
@@ -208,7 +208,7 @@ def find(self:Outlines,
     order = some[np.argsort(rows[at[some]], kind='stable')]
     return rows[at[order]],parts[order]
 
-# %% ../../nbs/2_data/54_outlines.ipynb #1ad7ae2c
+# %% ../../nbs/2_data/54_outlines.ipynb #68bb7aa7
 @patch
 def draw(self:Outlines,
     shape:tuple, # As for `find`

@@ -175,9 +175,9 @@ def _open_dataset(path, kind, info, split, options):
     remarks = ['' if path else 'synthetic, not photographed', few, remark,
                'careful: the model may have learned from this part' if learned else '',
                check_distribution_shift(info, chips)]
-    places = chip_places(path, kind, info.bands, options.get('labels'))
+    places = chip_places(path, kind, info.bands, **options)
     places = {p: places[i] for p,i in enumerate(chips.items) if i in places}
-    valid = valid_pixels(path, options.get('labels')) if kind == 'geotiffs' else []
+    valid = valid_pixels(path, **options) if kind == 'geotiffs' else []
     read = _chip_reader(chips, valid)
     return Source(name, kind, chips, shapes, read, remarks, places, split, list(parts))
 

@@ -4,11 +4,12 @@ import json
 import numpy as np
 import pytest
 from data_samples import FIELD, geo, geopandas, one_line, rasterio, save, save_tif
-from shapely import MultiPolygon, Point, Polygon, box
+from shapely import MultiPolygon, Polygon, box
 
 from satseg.core.display import IGNORE
+from satseg.core.errors import Remark
 from satseg.data.datasets import load_dataset
-from satseg.data.geotiffs import load_geotiffs
+from satseg.data.geotiffs import geotiff_grids, load_geotiffs, recognise_geotiffs, valid_pixels
 from satseg.data.splits import class_shares, split_groups
 
 
@@ -70,8 +71,6 @@ def test_map_tiles_know_their_place_by_name(tmp_path):
 def test_bad_outlines(tmp_path):
     geo(tmp_path, [FIELD])
     one_line(lambda: load_geotiffs(tmp_path, labels='x.geojson'), 'no such file')
-    geo(tmp_path, [FIELD, Point(500000,5000000)])
-    one_line(lambda: load_geotiffs(tmp_path), 'o.geojson: rows 1 (Point)')
     for text in ('{', 'hello', '<OGRVRTDataSource><OGRVRTLayer name="o"></OGRVRTLayer></OGRVRTDataSource>', '{"type": "FeatureCollection", "features": []}'):
         (tmp_path/'o.geojson').write_text(text)
         one_line(lambda: load_geotiffs(tmp_path), 'o.geojson')
@@ -114,6 +113,82 @@ def test_outlines_that_hit_nothing_are_told(tmp_path):
     one_line(lambda: load_geotiffs(tmp_path, classes=('background','a','b')), 'column=')
     assert class_shares(load_geotiffs(tmp_path, column='kind', classes=('background','k0','later'))['all'])['k0'] > 0 # Some may be absent
     one_line(lambda: load_geotiffs(geo(tmp_path/'far', [box(0, 0, 9, 9)])), 'o.geojson', 'coordinate system')
+
+
+def spread(root, pictures, outlines, chips=4):
+    "Chips in a row and a field on the left half of each, as files whose names `{}` tells apart."
+    for i in range(chips):
+        save_tif(root/pictures.format(i), np.full((4,4,3), i+1, np.uint8), x=500000+40*i)
+        (root/outlines.format(i)).parent.mkdir(parents=True, exist_ok=True)
+    fields = geopandas.GeoDataFrame(dict(k=range(chips)), geometry=[box(500000+40*i, 4999900, 500020+40*i, 5000000) for i in range(chips)], crs='EPSG:32633')
+    if '{}' not in outlines: fields.to_file(root/outlines)
+    else:
+        for i in range(chips): fields[i:i+1].to_file(root/outlines.format(i))
+    return root
+
+
+@pytest.mark.parametrize('pictures,outlines', [
+    ('PS-RGB/SN2_buildings_train_AOI_2_Vegas_PS-RGB_img{}.tif', 'geojson_buildings/SN2_buildings_train_AOI_2_Vegas_geojson_buildings_img{}.geojson'),
+    ('RGB-PanSharpen/RGB-PanSharpen_AOI_2_Vegas_img1{}.tif', 'geojson/buildings/buildings_AOI_2_Vegas_img1{}.geojson'),
+    ('3band/3band_AOI_1_RIO_img1{}.tif', 'geojson/Geo_AOI_1_RIO_img1{}.geojson'), ('images/global_2018_01_mosaic_L15-0331E_{}.tif', 'labels/global_2018_01_mosaic_L15-0331E_{}_Buildings.geojson'),
+    ('ramp_source/ramp_source_{}/source.tif', 'ramp_labels/ramp_labels_{}/labels.geojson'), ('images/a{}.tif', 'labels/houses.geojson'),
+    ('images/a{}.tif', 'buildings.gpkg'), ('a{}.tif', 'shapes/buildings.shp'), ('a{}.tif', 'A.GeoJSON'), ('a{}.tif', 'a{}.geojson')])
+def test_layouts_of_outlines(tmp_path, pictures, outlines):
+    chips = load_dataset(spread(tmp_path, pictures, outlines))['all']
+    assert len(chips) == 4 and all((o.mask == [1,1,0,0]).all() and o.image[0,0,0]-1 == int(str(o.name)[-1] if str(o.name)[-1].isdigit() else o.name.split('/')[0][-1]) for o in chips)
+    assert len(geotiff_grids(tmp_path)) == len(valid_pixels(tmp_path)) == 4
+
+
+def test_a_chip_or_an_outline_without_partner_is_left_out(tmp_path):
+    spread(tmp_path, 'rgb/a_{}.tif', 'geojson/a_{}.geojson')
+    (tmp_path/'geojson'/'a_2.geojson').rename(tmp_path/'geojson'/'a_9.geojson')
+    with pytest.warns(Remark, match=r'2 files without a partner are left out: a_2.tif, a_9.geojson$'): chips = load_dataset(tmp_path)['all']
+    assert chips.names == ['a_0','a_1','a_3']
+    one_line(lambda: load_dataset(tmp_path, strict=True), 'without a partner', 'strict')
+    (tmp_path/'geojson'/'a_0.geojson').write_text('{"type": "FeatureCollection", "features": []}') # No house there
+    assert not load_geotiffs(tmp_path)['all'][0].mask.any()
+
+
+def test_of_several_the_user_says_which(tmp_path):
+    spread(spread(tmp_path, 'rgb/x_rgb_{}.tif', 'houses/x_houses_{}.geojson'), 'pan/x_pan_{}.tif', 'roads/x_roads_{}.geojson')
+    assert recognise_geotiffs(tmp_path) == 2
+    text = one_line(lambda: load_dataset(tmp_path), 'labels=', 'images=')
+    chips = load_dataset(tmp_path, images='rgb', labels='houses')['all'] # The advice helps
+    assert chips.names == [f'x_rgb_{i}' for i in range(4)] and chips[0].mask.sum() == 8
+    assert load_dataset(tmp_path, images='pan', labels='roads/x_roads_1.geojson')['all'][1].mask.sum() == 8
+
+
+def test_outlines_far_from_the_chips_make_no_dataset_of_masks_another(tmp_path):
+    spread(tmp_path, 'images/a{}.tif', 'meta/area.geojson')
+    assert recognise_geotiffs(tmp_path) == 1
+
+
+def test_one_orthomosaic_is_cut_into_blocks(tmp_path):
+    a = np.random.default_rng(0).integers(1, 255, (300,520,3), np.uint8)
+    save_tif(tmp_path/'ortho.tif', a, size=1)
+    geopandas.GeoDataFrame(geometry=[box(500100, 4999800, 500300, 4999950)], crs='EPSG:32633').to_file(tmp_path/'b.gpkg')
+    chips = load_dataset(tmp_path)['all']
+    assert len(chips) == 28 and len(set(chips.groups)) == 8 and {chips.size(i) for i in range(28)} == {(75,74),(75,75)}
+    whole = load_dataset(tmp_path, tile=0)['all'][0]
+    assert whole.mask.sum() == 200*150 and sum(o.mask.sum() for o in chips) == 200*150
+    for o in chips:
+        y,x = (int(v) for v in o.name.split('@')[1].split(','))
+        h,w = o.mask.shape
+        assert (o.mask == whole.mask[y:y+h,x:x+w]).all() and (o.image == whole.image[:,y:y+h,x:x+w]).all()
+    assert len(geotiff_grids(tmp_path, column=None)) == len(valid_pixels(tmp_path)) == 28
+    for part in split_groups(chips.groups, .25): assert part
+    assert len(load_dataset(tmp_path, tile=150)['all']) == 6
+
+
+def test_empty_cells_are_unknown_and_whole_numbers_stay_whole(tmp_path):
+    geo(tmp_path, [FIELD])
+    frame = geopandas.GeoDataFrame(dict(k=[10,None,2]), geometry=[box(500000+10*i, 4999960, 500010+10*i, 5000000) for i in range(3)], crs='EPSG:32633')
+    for name in ('o.gpkg','o.shp','o.geojson'):
+        for o in tmp_path.glob('o.*'): o.unlink()
+        frame.to_crs('EPSG:4326').to_file(tmp_path/name)
+        with pytest.warns(Remark, match='1 rows with an empty cell in k, of unknown class: 1$'): chips = load_dataset(tmp_path, column='k')['all']
+        assert chips.classes == ('background','2','10') and chips[0].mask[0].tolist() == [2,255,1,0] and chips.instances(0)[0].tolist() == [1,0,2,0]
+    one_line(lambda: load_dataset(tmp_path, column='k', strict=True), 'empty cell', 'strict')
 
 
 def test_real_geotiffs(real_data):
