@@ -122,11 +122,11 @@ def chip_places(
     path:str|Path, # As `load_dataset` reads it
     kind:str, # A key of `FORMATS`
     bands, # Names of the bands that are read
-    labels=None, # See `load_geotiffs`
+    **options, # That it was read with
 )->dict: # Number of a chip -> dict(crs, transform); where none is known, none
     "Where the chips of a dataset lie."
     places = []
-    if kind == 'geotiffs': places = geotiff_grids(path, labels)
+    if kind == 'geotiffs': places = geotiff_grids(path, **options)
     if kind == 'bands':
         places = [(o.transform, o.crs) for o in band_grids(band_scenes(path), bands)]
     return {i: dict(crs=crs, transform=t) for i,(t,crs) in enumerate(places) if crs is not None}
