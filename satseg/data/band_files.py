@@ -17,8 +17,10 @@ from .bands import BAND_FILE, band_places, bands_of_files, other_names
 from .products import Band
 from .arrays import Cache
 from .chips import Chips
-from .pictures import PICTURES, check_size, list_pictures, white_rule
+from .pictures import PICTURES, list_pictures, white_rule
+from .chip_images import read_bands
 from .rasters import gdal_errors, open_raster
+from .calibration import parse_nodata
 from .splits import name_groups
 from .grids import RasterBands
 from .parts import require_folder
@@ -64,19 +66,9 @@ def band_grids(folders, bands)->list:
         with closing(RasterBands(_pick_bands(o, bands), None)) as r: grids.append(r.grid)
     return grids
 
-def _read_scene(bands):
-    "Readings (H,W,C) as stored, and (H,W) bool, where all bands have data."
-    with closing(RasterBands(bands, None)) as r:
-        _,_,h,w = r.grid
-        dtype = np.result_type(*r.dtypes)
-        check_size(Path(bands[0].path).parent, h*w*len(bands)*dtype.itemsize)
-        image = np.empty((len(bands),h,w), dtype)
-        valid = r.read(image, (0,0,h,w))
-    return np.moveaxis(image, 0, -1),valid
-
 # %% ../../nbs/2_data/72_band_files.ipynb #d88e1409
-def _read_label(path, grid):
-    "The mask's ids on a grid, where it has no data, and its nodata value or None."
+def _read_label(path, grid, n=256):
+    "A mask of `n` classes on a grid: ids, where it has no data, its nodata value or None."
     vrt,enums = need('rasterio.vrt', 'geo'),need('rasterio.enums', 'geo')
     crs,transform,h,w = grid
     with gdal_errors(path), open_raster(path) as r:
@@ -85,10 +77,12 @@ def _read_label(path, grid):
         if not placed and (r.height,r.width) != (h,w):
             raise BadInput(f'{path}: {r.height} x {r.width} pixels without coordinates do not fit '
                            f'the scene of {h} x {w}: save a GeoTIFF')
-        if not placed: return r.read(1), r.read_masks(1) == 0, r.nodata
-        kw = dict(crs=crs, transform=transform, width=w, height=h, add_alpha=r.nodata is None)
-        with vrt.WarpedVRT(r, resampling=enums.Resampling.nearest, **kw) as v:
-            return v.read(1), v.dataset_mask() == 0, r.nodata
+        slip = r.nodata is not None and 0 <= r.nodata < n # The value of a class
+        if not placed: return r.read(1), (r.read_masks(1) == 0) & (not slip), r.nodata
+        # Validity by an alpha band: GDAL 3.10 and 3.12 change valid zeros beside a nodata value
+        kw = dict(crs=crs, transform=transform, width=w, height=h, nodata=None, add_alpha=True)
+        with vrt.WarpedVRT(r, src_nodata=None if slip else r.nodata, resampling=enums.Resampling.nearest, **kw) as v:
+            return v.read(1), v.read(2) == 0, r.nodata
 
 # %% ../../nbs/2_data/72_band_files.ipynb #9716f68e
 def _find_scenes(path):
@@ -109,32 +103,32 @@ def load_bands(
     classes=None, # Names in the order of the ids; background and foreground unless given
     has_ignore:bool=False, # 255 surely means unknown; else a mask of 0 and 255 means no and yes
     group=None, # See `name_groups`; the scene unless given
+    nodata=None, # Stored value that means no data; the files' own unless given; 'none': no value
 )->dict[str,Chips]: # `all`, one chip per scene; `chips.cut(256)` makes windows
     "Chips of scenes with one file per band."
     folders,labels,common = _find_scenes(path)
     bands = tuple(bands or common)
     if not bands: raise BadInput(f'{path}: the {len(folders)} scenes have no band in common')
-    names = [o.name for o in folders]
+    names,nodata = [o.name for o in folders],parse_nodata(nodata)
     kw = dict(bands=bands, classes=tuple(classes or ('background','foreground')), names=names,
               source=path, groups=names if group is None else name_groups(names, group))
     grids = band_grids(folders, bands)
     picked = [_pick_bands(o, bands) for o in folders]
-    both = Cache(lambda i: _read_scene(picked[i]), len(folders), 1e9)
-    images = Cache(lambda i: both[i][0], len(folders), 0, lambda i: grids[i][2:])
+    images = Cache(lambda i: read_bands(picked[i], nodata), len(folders), 1e9,
+                   lambda i: grids[i][2:])
     if not labels: return {'all': Chips(images, has_ignore=True, **kw)}
     is_white = white_rule(labels, kw['classes'], has_ignore, path)
-    def mask(i): return _scene_mask(labels[i], grids[i], both[i][1], len(kw['classes']), is_white)
+    def mask(i): return _scene_mask(labels[i], grids[i], len(kw['classes']), is_white)
     masks = Cache(mask, len(folders), 2e8)
     objects = _read_objects(folders, grids)
     return {'all': Chips(images, masks, has_ignore=True, objects=objects, **kw)}
 
 # %% ../../nbs/2_data/72_band_files.ipynb #4958f706
-def _scene_mask(label, grid, valid, n, is_white):
-    "The mask on the scene's grid; 255 where a band has no data, and where the mask says so."
-    ids,empty,nodata = _read_label(label, grid)
+def _scene_mask(label, grid, n, is_white):
+    "The mask on the scene's grid; 255 where it says so."
+    ids,empty,nodata = _read_label(label, grid, n)
     if nodata is None and IGNORE in ids and is_white(): ids = (ids > 127)*1
-    if nodata is None or not 0 <= nodata < n: ids = np.where(empty, IGNORE, ids)
-    return np.where(valid, ids, IGNORE)
+    return np.where(empty, IGNORE, ids)
 
 def _read_objects(folders, grids):
     "Lazy instance maps by the coco.json of each scene; None unless all have one."

@@ -16,7 +16,8 @@ from ..core.files import read_json
 from ..core.display import IGNORE
 from .arrays import Cache
 from .chips import Chips
-from .pictures import lazy_pictures, picture_size
+from .pictures import picture_size
+from .chip_images import lazy_pictures, turn_with
 from .rasters import map_tile
 from .splits import name_groups
 from .rle import coco_rle_decode
@@ -157,7 +158,8 @@ def _read_part(file, part, data, classes, crowd, boxes, **options):
     pictures,bands = lazy_pictures(files, **options)
     def draw(i): # Nothing is drawn at the size that a file promises before its picture has it
         got = pictures[i].shape[:2]
-        if list(got) == sizes[i]: return draw_objects([o[:2] for o in objects[i]], got)
+        if list(got) == sizes[i]:
+            return turn_with(draw_objects([o[:2] for o in objects[i]], got), files[i])
         raise BadInput(f'{file}: {sizes[i]} and its picture {files[i]} {got} differ in size')
     drawn = Cache(draw, len(files), 5e8)
     def mask(i): return np.array([0, *(k for *_,k in objects[i])], np.uint8)[drawn[i]]
@@ -193,18 +195,19 @@ def load_coco(
     crowd:str='ignore', # Rows with iscrowd: 'ignore' (255), or 'object' if all objects have it
     boxes:str='ignore', # Rows with a box alone: 'ignore' (255), or 'object': the box is the outline
     group=None, # See `name_groups`
+    nodata=None, # Stored value of pictures that means no data; the files' own unless given
 )->dict[str,Chips]: # `train`, `val`, `test`, or `all`; with objects
     "Chips of COCO files."
     for k,v in dict(crowd=crowd, boxes=boxes).items():
-        if v not in ('ignore','object'):
-            raise BadInput(f"{k}: expected 'ignore' or 'object', got {v!r}")
+        if v in ('ignore','object'): continue
+        raise BadInput(f"{k}: expected 'ignore' or 'object', got {v!r}")
     files = [(part,f,read_json(f)) for part,v in find_coco(Path(path)).items() for f in v]
     names = _class_names([o[1:] for o in files])
     classes = list(classes or ['background', *names])
     if lack := [o for o in classes[1:] if o not in names]:
         raise BadInput(f'{path}: expected classes out of {few(names)}, got {few(lack)}')
-    parts = [_read_part(f, part, data, classes, crowd, boxes, bands=bands, all_bands=all_bands)
-             for part,f,data in files]
+    kw = dict(bands=bands, all_bands=all_bands, nodata=nodata)
+    parts = [_read_part(f, part, data, classes, crowd, boxes, **kw) for part,f,data in files]
     if not any(fine for _,fine in parts):
         raise BadInput(f'{path}: no annotation has an outline that can be used: draw outlines; '
                        'if it has boxes alone, boxes=object takes them for outlines')

@@ -19,7 +19,8 @@ from ..core.display import IGNORE
 from .arrays import Cache
 from .chips import Chips
 from .pictures import (
-    colours_to_ids, lazy_pictures, picture_size, picture_turn, read_picture, upright, white_rule)
+    colours_to_ids, picture_size, picture_turn, read_picture, upright, white_rule)
+from .chip_images import lazy_pictures, turn_with
 from .rasters import map_tile
 from .splits import name_groups
 from .parts import PARTS
@@ -207,19 +208,20 @@ def load_folders(
     missing:str='error', # A picture without a mask, or the other way round: 'error', or 'skip'
     has_ignore:bool=False, # 255 surely means unknown
     group=None, # See `name_groups`; unless given, also by the folders around
+    nodata=None, # Stored value of images that means no data; the files' own unless given
 )->dict[str,Chips]: # `all`, or the parts that folders or lists name
     "Chips of image and mask folders, paired by name."
     layout,parts = find_pairs(path, masks, missing)
     reader = _Masks(Path(path), layout, classes, colours, ignore, tolerance, ignore_colours,
                     mask_kind, has_ignore)
     all_bands = all_bands or layout and layout.bands
-    return {k: _part_chips(path, pairs, reader, group, bands, all_bands)
+    return {k: _part_chips(path, pairs, reader, group, bands, all_bands, nodata)
             for k,pairs in parts.items()}
 
 # %% ../../nbs/2_data/52_folders.ipynb #ad9e31b8
-def _part_chips(root, pairs, reader, group, bands, all_bands):
+def _part_chips(root, pairs, reader, group, bands, all_bands, nodata):
     "Chips of one part."
-    pictures,bands = lazy_pictures([o.picture for o in pairs], bands, all_bands)
+    pictures,bands = lazy_pictures([o.picture for o in pairs], bands, all_bands, nodata)
     names = [o.name for o in pairs]
     groups = name_groups(names, group)
     if group is None: # One name in two folders: other ground, but for tiles
@@ -236,6 +238,7 @@ def _read_beside(reader, root, picture, path):
     "The mask in `path`, turned as its picture is: tools that know no EXIF label it as stored."
     mask = reader.read(path)
     turn = 1 if isinstance(picture, tuple) else picture_turn(picture)
+    if turn == 1 and not isinstance(picture, tuple): return turn_with(mask, picture, path)
     if turn == 1 or picture_turn(path) != 1: return mask
     h,w = picture_size(picture) or mask.shape
     if turn >= 5 and h != w: return upright(mask, turn) if mask.shape == (w,h) else mask

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'list_pictures', 'check_size', 'picture_turn', 'upright', 'read_picture', 'read_image', 'picture_size',
-           'lazy_pictures', 'colours_to_ids', 'white_rule']
+           'colours_to_ids', 'white_rule']
 
 # %% ../../nbs/2_data/20_pictures.ipynb #30484988
 import re
@@ -17,9 +17,7 @@ import numpy as np
 from ..core.errors import BadInput, MissingPackage, few, need
 from ..core.files import MAX_BYTES
 from ..core.display import IGNORE
-from .bands import all_band_names, band_places
-from .arrays import Cache
-from .rasters import open_raster
+from .rasters import open_raster, stored_backwards
 
 # %% ../../nbs/2_data/20_pictures.ipynb #846c85da
 PICTURES = '.png','.jpg','.jpeg','.tif','.tiff','.bmp'
@@ -72,6 +70,8 @@ def _read_tif(path, n=0):
         except rasterio.errors.RasterioError:
             raise BadInput(f'{path}: damaged, cannot be decoded') from None
         if r.crs is None: a = upright(a, picture_turn(path)) # A photograph
+        up,left = stored_backwards(r)
+        a = a[::-1 if up else 1, ::-1 if left else 1]
         if len(seen) != 1: return a, None
         white = r.tags(ns='IMAGE_STRUCTURE').get('MINISWHITE') == 'YES' and a.dtype == np.uint8
         bits = int(r.tags(1, ns='IMAGE_STRUCTURE').get('NBITS', 8))
@@ -148,30 +148,6 @@ def picture_size(
             with Image.open(path, formats=['PNG','JPEG','BMP']) as im: size,placed = im.size[::-1],0
         return tuple(size) if placed or picture_turn(path) < 5 else tuple(size[::-1])
     except Exception: return None # What is wrong is said by `read_picture`
-
-# %% ../../nbs/2_data/20_pictures.ipynb #fef31dbb
-def lazy_pictures(
-    files, # Paths, or tuples of one per band; the first is read at once, to know its bands
-    bands=None, # Names of the bands wanted; all unless given
-    all_bands=None, # Names of the bands in the files
-)->tuple: # `Cache` of (H,W,C) arrays, names of their bands
-    "Pictures that are decoded when they are taken."
-    def image(o):
-        if not isinstance(o, tuple): return read_image(o, len(all_bands or ()))
-        return np.concatenate([read_image(f) for f in o], 2)
-    first = image(files[0])
-    names = all_band_names(first.shape[2], all_bands, files[0])
-    bands = tuple(bands or names)
-    places = band_places(bands, names, files[0])
-    def read(i):
-        a = image(files[i])
-        # A grey jpg among colour ones
-        if a.shape[2] == 1 and len(names) == 3: a = np.repeat(a, 3, 2)
-        if a.shape[2] != len(names):
-            text = f'expected {len(names)} bands as in {files[0]}, found {a.shape[2]}'
-            raise BadInput(text, files[i])
-        return a[...,places]
-    return Cache(read, len(files), 5e8, lambda i: picture_size(files[i])), bands
 
 # %% ../../nbs/2_data/20_pictures.ipynb #8ed63282
 def colours_to_ids(

@@ -37,7 +37,7 @@ def alpha_band(
     "Which band says where there is data: called alpha, and of one value beside 0, but for edges."
     found = [i for i,o,d in zip(r.indexes, r.colorinterp, r.descriptions)
              if o.name == 'alpha' and (not d or 'alpha' in d.lower())]
-    if not found: return 0
+    if not found or r.driver == 'PNG': return sum(found[:1]) # Always one in a PNG
     window,(h,w) = need('rasterio.windows', 'geo').Window,(min(64, r.height),min(64, r.width))
     try:
         seen = [r.read(found[0], window=window(x, y, w, h))

@@ -14,7 +14,8 @@ import numpy as np
 from ..core.errors import BadInput, few
 from .arrays import Cache
 from .chips import Chips
-from .pictures import lazy_pictures, list_pictures
+from .pictures import list_pictures
+from .chip_images import lazy_pictures
 from .splits import find_overlaps, name_groups, overlap_groups
 from .submissions import read_ship_csv, ship_instances
 from .parts import IMAGE_FOLDERS, check_partners, find_subfolder, require_folder

@@ -26,7 +26,8 @@ def band_stats(
     n = 0
     mean,sq = np.zeros((2, len(chips.bands))) # sq: summed squared distances to the mean
     for chip in chips:
-        x = chip.image.reshape(len(mean), -1).astype(np.float64)
+        x = chip.readings().astype(np.float64)
+        if not x.size: continue # No data at all
         k,m = x.shape[1],x.mean(1)
         sq += ((x-m[:,None])**2).sum(1) + (m-mean)**2 * n*k/(n+k)
         mean += (m-mean) * k/(n+k)

@@ -176,9 +176,9 @@ def test_names_with_dollars_are_no_formulas(tmp_path):
 
 def test_cut_of_pictures_reads_headers_only(tmp_path, monkeypatch):
     from PIL import Image
-    from satseg.data import pictures
+    from satseg.data import chip_images, pictures
     for i in range(3): Image.fromarray(np.full((8, 12, 3), i, np.uint8)).save(tmp_path/f'{i}.png')
-    images, bands = pictures.lazy_pictures([tmp_path/f'{i}.png' for i in range(3)])
+    images, bands = chip_images.lazy_pictures([tmp_path/f'{i}.png' for i in range(3)])
     chips = Chips(images, bands=bands)
-    monkeypatch.setattr(pictures, 'read_picture', lambda *a: pytest.fail('decoded'))
+    monkeypatch.setattr(chip_images, 'read_image', lambda *a: pytest.fail('decoded'))
     for o in (chips, chips.pick('GR'), chips[1:] + chips[:1]): assert len(o.cut(4)) == 18

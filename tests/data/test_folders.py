@@ -169,7 +169,7 @@ def test_sizes_and_bands_of_pictures(tmp_path):
     save(tmp_path/'IMAGES'/'1.png', np.zeros((4,4,4)))
     assert load_folders(tmp_path)['all'][1].image.shape == (3,4,4) # Alpha goes
     assert load_folders(tmp_path, bands=('B02',))['all'].bands == ('B02',)
-    one_line(lambda: load_folders(tmp_path, bands=('B08',)), 'expected a band B08, found R,G,B')
+    one_line(lambda: load_folders(tmp_path, bands=('B08',)), 'expected a band B08, found R, G, B', 'all_bands=')
     assert load_folders(tmp_path, all_bands=('nir','R','G'), bands=('B08',))['all'].bands == ('B08',)
 
 

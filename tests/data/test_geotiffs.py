@@ -46,11 +46,11 @@ def test_classes_of_outlines(tmp_path):
     one_line(lambda: load_geotiffs(tmp_path, column='sort'), 'expected a column sort, found kind')
 
 
-def test_no_data_is_unknown_but_for_outlines(tmp_path):
+def test_no_data_is_unknown_even_below_outlines(tmp_path):
     geo(tmp_path, [FIELD], nodata=0)
     save_tif(tmp_path/'images'/'c0.tif', np.zeros((4,4,3), np.uint8), nodata=0)
     chips = load_geotiffs(tmp_path)['all']
-    assert chips[0].mask[0].tolist() == [255,255,1,1] and chips[1].mask.max() == 1
+    assert (chips[0].mask == IGNORE).all() and not chips[0].valid.any() and chips[1].mask.max() == 1
 
 
 def test_map_tiles_know_their_place_by_name(tmp_path):
