@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.errors import BadInput, few, format_shape, preview, reason
 from ..core.files import atomic_file
-from .arrays import check_image, check_mask, data_mask
+from .arrays import check_image, check_mask, ignore_holes
 from .chips import Chips
 
 # %% ../../nbs/2_data/12_pickles.ipynb #6e37ad17
@@ -260,9 +260,8 @@ def save_pickle(
         data[name] = []
         for i in range(len(chips)):
             image,mask = chips.raw(i)
-            entry,valid = dict(image=np.asarray(image), about=about),data_mask(image)
-            if mask is not None: entry['mask'] = np.asarray(mask)
-            if mask is not None and valid is not None: entry['mask'] = np.where(valid, mask, IGNORE)
+            entry = dict(image=np.asarray(image), about=about)
+            if mask is not None: entry['mask'] = np.asarray(ignore_holes(mask, image))
             if chips.groups != chips.names: entry['group'] = str(chips.groups[i])
             data[name].append(entry)
     data = data['all'] if list(data) == ['all'] else _parts(data)
