@@ -18,10 +18,12 @@ import numpy as np
 from ..core.errors import BadInput, Remark, few
 from ..core.files import MAX_BYTES
 from ..core.display import IGNORE
-from .arrays import Cache
+from .arrays import Cache, data_mask
 from .chips import Chips
-from .pictures import PICTURES, lazy_pictures
+from .pictures import PICTURES
+from .chip_images import lazy_pictures, read_bands
 from .rasters import georeference, open_raster
+from .products import file_bands
 from .splits import name_groups
 from .instances import drop_small
 from .parts import find_subfolder, require_folder
@@ -124,13 +126,6 @@ def _block_groups(chips, block):
     return [f'block {zones.index(str(o.crs))},{row},{col}' for (col,row),o in zip(cells, chips)]
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #7575ee41
-def _empty(path, n):
-    "(H,W) bool, where a raster has no data; None: data everywhere, or alpha is one of `n` bands."
-    with open_raster(path) as r:
-        flags = {f.name for o in r.mask_flag_enums for f in o}
-        if flags == {'all_valid'} or r.count == n and 'alpha' in flags: return None
-        return r.dataset_mask() == 0
-
 def _cut(a, window):
     y,x,h,w = window
     return a[y:y+h, x:x+w]
@@ -141,9 +136,8 @@ def valid_pixels(
 )->list: # One function per chip: () -> (H,W) bool, or None: data everywhere
     "Where the GeoTIFFs of a dataset hold data."
     def valid(chip):
-        empty = _empty(chip.file, 0)
-        empty = empty if empty is None else _cut(empty, chip.window)
-        return None if empty is None or not empty.any() else ~empty
+        with open_raster(chip.file) as r: bands = file_bands(chip.file, r)
+        return data_mask(_cut(read_bands([b for b in bands if b.alpha != b.index]), chip.window))
     return [partial(valid, o) for o in _find_chips(path, **options)]
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #b080e88f
@@ -168,7 +162,7 @@ def _read_labels(chips, column, classes, layer):
     return classes,labels
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #b080e890
-def _read_masks(chips, labels, all_bands):
+def _read_masks(chips, labels):
     "Lazy masks and objects of the chips."
     def find(chip): return labels[chip.outlines][0].find(chip.window[2:], *chip[-2:])[0]
     if not any(len(find(o)) for o in chips):
@@ -178,15 +172,8 @@ def _read_masks(chips, labels, all_bands):
     def draw(i):
         chip = chips[i]
         return labels[chip.outlines][0].draw(chip.window[2:], *chip[-2:])
-    drawn,holes = Cache(draw, len(chips), 5e8),{}
-    def mask(i):
-        res,file = labels[chips[i].outlines][1][drawn[i]],chips[i].file
-        if file not in holes:
-            holes.clear()
-            holes[file] = _empty(file, len(all_bands or ()))
-        if holes[file] is None: return res
-        return np.where(_cut(holes[file], chips[i].window) & (drawn[i] == 0), np.uint8(IGNORE), res)
-    masks = Cache(mask, len(chips), 2e8)
+    drawn = Cache(draw, len(chips), 5e8)
+    masks = Cache(lambda i: labels[chips[i].outlines][1][drawn[i]], len(chips), 2e8)
     def objects(i): return drop_small(np.where(masks[i] == IGNORE, 0, drawn[i]), 1)
     return masks,Cache(objects, len(chips), 0)
 
@@ -203,12 +190,13 @@ def load_geotiffs(
     tile:int=None, # Pixels: side of the tiles that rasters are cut into; see above
     block:int=2, # Chips along the edge of a block that stays on one side of a split
     group=None, # See `name_groups`; blocks unless given
+    nodata=None, # Stored value that means no data; the files' own unless given; 'none': no value
 )->dict[str,Chips]: # `all`, with objects: one per outline
     "Chips of GeoTIFFs with polygons."
     chips = _find_chips(path, labels, images, tile)
     names,files = [o.name for o in chips],list(dict.fromkeys(o.file for o in chips))
     groups = name_groups(names, group) if group else _block_groups(chips, block)
-    whole,bands = lazy_pictures(files, bands, all_bands)
+    whole,bands = lazy_pictures(files, bands, all_bands, nodata)
     if len(files) < len(chips): whole.max_bytes = MAX_BYTES # One at least, for all its tiles
     def image(i): return _cut(whole[files.index(chips[i].file)], chips[i].window)
     pictures = Cache(image, len(chips), 0, lambda i: chips[i].window[2:])
@@ -219,7 +207,7 @@ def load_geotiffs(
         raise BadInput(f'{path}: {len(lost):,} chips have no coordinates: {few(lost)}: '
                        'save GeoTIFFs, or name map tiles x-y-zoom')
     classes,labels = _read_labels(chips, column, classes, layer)
-    masks,objects = _read_masks(chips, labels, all_bands)
+    masks,objects = _read_masks(chips, labels)
     return {'all': Chips(pictures, masks, bands, classes, objects=objects, **kw)}
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #d1821858

@@ -138,7 +138,7 @@ def predict_batch(
     tta:bool=False, # See `batch_probabilities`
 )->np.ndarray: # (B,C,H,W) float32; of a classifier (B,C)
     "From raw readings to probabilities."
-    x = np.stack([o.image for o in batch])
+    x = np.stack([o.filled(info.mean) for o in batch])
     if isinstance(model, OnnxNet): return batch_probabilities(model, info.normalise(x), tta)
     import torch
     try:
