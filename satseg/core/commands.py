@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fastcore.docments import docments
 
-from .errors import exit_status
+from .errors import Remark, exit_status
 
 # %% ../../nbs/1_core/15_commands.ipynb #09270b47
 def number(text): # From the command line
@@ -60,6 +60,7 @@ def run_command(
         print('satseg:', ' '.join(str(message).split()), file=sys.stderr)
     with exit_status(), warnings.catch_warnings():
         warnings.showwarning = warn # In one line, as an error
+        warnings.simplefilter('default', Remark) # Whatever PYTHONWARNINGS says
         function(**args)
         sys.stdout.flush() # A pipe that is gone shows here
 

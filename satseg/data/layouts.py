@@ -50,7 +50,7 @@ LAYOUTS = (
     Layout('ISPRS Vaihingen', r'top/*', r'gts_for_participants/*', _ISPRS),
     *(Layout('IMAGES and MASKS', 'images?|imgs?/*', f'{o}/*') for o in (
         'masks?', 'labels?', 'gt_masks', 'gts?', 'ground_?truths?', 'msks?', 'targets?',
-        'annotations', 'masks_machine')),
+        'annotations', 'segs?|segmentations?', 'masks_machine')),
     Layout('Pascal VOC', 'JPEGImages/*', 'SegmentationClass(?:PNG|Raw)?/*'),
     Layout('MMSegmentation', 'img_dir/*', 'ann_dir/*'),
     Layout('Massachusetts', 'sat/*', 'map/*'),
@@ -63,8 +63,8 @@ LAYOUTS = (
     Layout('NAME and NAME_mask', '*', '*[_-](?:masks?|labels?|gt|msk)'))
 
 # %% ../../nbs/2_data/50_layouts.ipynb #c8eec53a
-_AFFIX = re.compile(r'^(?:masks?|msk|labels?|gt|targets?|img|image)[ _-]+|'
-                    r'[ _-]+(?:masks?|msk|labels?|gt|targets?|image|img|sat|rgb)$', re.I)
+_AFFIX = re.compile(r'^(?:masks?|msk|labels?|gt|targets?|seg|img|image)[ _-]+|'
+                    r'[ _-]+(?:masks?|msk|labels?|gt|targets?|seg|image|img|sat|rgb)$', re.I)
 
 def _pattern(text):
     "FOLDER/NAME of a `Layout` as a regular expression for paths without suffix."
@@ -258,7 +258,8 @@ def warn_of_masks(
     files = [o for o in _walk(root) if o.lower().endswith(PICTURES)]
     read = {os.path.dirname(o) for v in _alone(files).values() for o,_ in v} | {'chips'}
     inner = sorted({os.path.dirname(o) for o in alike(files)} - read)
-    hints = [f'masks in {o}/? say kind=folders masks={o}' for o in inner]
+    hints = [f"masks in {o}/? say kind='folders', masks='{o}' (--kind folders --options "
+             f'masks={o})' for o in inner]
     near = [o for o in sorted(root.resolve().parent.iterdir()) if o.is_dir() and not
             o.samefile(root) and re.search(f'{_MASK}|annot|truth|target|map', o.name, re.I)]
     hints += [f'masks in {o.name}/ beside it? give {o.parent}' for o in near if alike(os.listdir(o))]

@@ -39,7 +39,7 @@ def check_partners(where, missing=None, **names)->list:
     lonely = [f'{o} (no {b})' for o in left if o not in right]
     lonely += [f'{o} (no {a})' for o in right if o not in left]
     text = f'{len(lonely):,} without a partner: {few(lonely)}'
-    hint = "add it, or say missing='skip'" if missing else ''
+    hint = "add it, or say missing='skip' (--options missing=skip)" if missing else ''
     if lonely and missing != 'skip': raise BadInput(text, where, hint=hint)
     if lonely: warnings.warn(f'{where}: left out: {text}', Remark)
     return [o for o in left if o in right]

@@ -38,7 +38,7 @@ def sample_parts(
 def _option(name, text):
     "Text as a YAML scalar; some options are always a list or a text."
     if ',' in text or name in ('all_bands','classes'): return text.split(',')
-    try: return text if name == 'group' else yaml.safe_load(text)
+    try: return text if name == 'group' or text[0] == '#' else yaml.safe_load(text) # A colour
     except yaml.YAMLError: return text
 
 def reader_options(

@@ -72,3 +72,17 @@ def test_tables_escape_and_keep_order(tmp_path):
     with pytest.raises(ValueError): write_csv(tmp_path/'a.csv', broken(), ['x'])
     assert len((tmp_path/'a.csv').read_text().splitlines()) == 3 and [o.name for o in tmp_path.iterdir()] == ['a.csv']
     with pytest.raises(BadInput, match='make it first'): write_csv(tmp_path/'no'/'a.csv', rows)
+
+
+def test_remarks_of_a_command_are_shown_whatever_pythonwarnings_says(capsys):
+    import warnings
+    from satseg.core.commands import run_command
+    from satseg.core.errors import Remark
+    def say():
+        "Say something."
+        warnings.warn('folder: left out: 3 .txt in labels/', Remark)
+        warnings.warn('hidden')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        run_command(say, [])
+    assert capsys.readouterr().err == 'satseg: folder: left out: 3 .txt in labels/\n'

@@ -66,3 +66,25 @@ def test_names_that_count_pixels_make_blocks_too():
     names = [f'a_{y}_{x}' for y in range(0, 2048, 256) for x in range(0, 2048, 256)]
     assert name_groups(names) == name_groups([f'a_{y}_{x}' for y in range(8) for x in range(8)])
     assert len(set(name_groups(names))) == 4 and name_groups(['a_0_0']) == ['a block 0,0']
+
+
+@pytest.mark.parametrize('suffix,pack', [('.zip','zip'), ('.tar','tar'), ('.tar.gz','gztar')])
+def test_archives_are_named_and_following_the_advice_works(tmp_path, suffix, pack):
+    import shutil
+    folders(tmp_path/'data', [np.eye(4)]*2)
+    shutil.make_archive(str(tmp_path/'export'), pack, tmp_path/'data')
+    path = tmp_path/f'export{suffix}'
+    for kind in (None,'coco','folders'): one_line(lambda: load_dataset(path, kind), 'is an archive: unpack it, and give the folder or file in it')
+    (tmp_path/'down').mkdir()
+    path.rename(tmp_path/'down'/path.name)
+    one_line(lambda: load_dataset(tmp_path/'down'), f'no pictures; unpack {path.name}')
+    shutil.unpack_archive(tmp_path/'down'/path.name, tmp_path/'down')
+    assert len(load_dataset(tmp_path/'down')['all']) == 2
+
+
+def test_masks_say_more_than_an_outline_beside_them(tmp_path):
+    for i in range(2):
+        save_tif(tmp_path/'images'/f'{i}.tif', np.zeros((4,4,3), np.uint8), x=500000+40*i)
+        save_tif(tmp_path/'masks'/f'{i}.tif', np.eye(4, dtype=np.uint8)[...,None], x=500000+40*i)
+    (tmp_path/'aoi.geojson').write_text('{"type": "FeatureCollection", "features": []}')
+    assert kind_of(tmp_path) == 'folders'

@@ -259,3 +259,95 @@ def test_real_colour_masks_equal_the_ids(real_data):
         black += unknown.sum()
         assert (a.mask[~unknown] == b.mask[~unknown]).all() and (a.mask[unknown] == 0).all()
     assert black == 1147+2725
+
+
+def turned(root, stored, turn, mask):
+    "A picture stored turned, as EXIF says, and a mask without EXIF."
+    im = Image.fromarray(np.asarray(stored, np.uint8))
+    exif = im.getexif()
+    exif[274] = turn
+    (root/'IMAGES').mkdir(parents=True, exist_ok=True)
+    im.save(root/'IMAGES'/'a.png', exif=exif)
+    save(root/'MASKS'/'a.png', mask)
+    return root
+
+
+def test_masks_fit_pictures_that_are_stored_turned(tmp_path):
+    "Label tools show a photograph upright; scripts that know no EXIF label it as it is stored: 2 x 3 pixels here, 3 x 2 there."
+    seen = np.zeros((3,2,3), np.uint8)
+    seen[0,1] = 200 # Upright: the top right is bright
+    for name,mask in (('upright',seen[...,0] > 0), ('stored',np.rot90(seen[...,0]) > 0)):
+        chip = load_folders(turned(tmp_path/name, np.rot90(seen), 6, mask*1))['all'][0]
+        assert chip.mask.tolist() == (chip.image[0] > 0).tolist() == [[0,1],[0,0],[0,0]]
+
+
+@pytest.mark.parametrize('turn,stored', [(3, lambda a: np.rot90(a, 2)), (6, np.rot90)])
+def test_a_turn_that_shapes_do_not_tell_is_said(tmp_path, turn, stored):
+    seen = np.zeros((2,2,3), np.uint8)
+    seen[0,1] = 200
+    chips = load_folders(turned(tmp_path, stored(seen), turn, (seen[...,0] > 0)*1))['all']
+    with pytest.warns(UserWarning, match='stored turned .EXIF., their masks taken as drawn upright'): chip = chips[0]
+    assert chip.mask.tolist() == (chip.image[0] > 0).tolist() == [[0,1],[0,0]]
+
+
+def smooth(factor, mode='L'):
+    "A mask of a square, drawn small and enlarged, as resizing without 'nearest' leaves it; and the sharp one."
+    sharp = np.zeros((32,32), np.uint8)
+    sharp[8:20,6:26] = 255
+    small = Image.fromarray(sharp).resize((32//factor,32//factor), Image.BOX)
+    return np.asarray(small.resize((32,32), Image.BILINEAR).convert(mode)), sharp > 127
+
+
+@pytest.mark.parametrize('mode', ['L','RGB'])
+@pytest.mark.parametrize('suffix', ['.png','.tif','.jpg'])
+@pytest.mark.parametrize('factor', [2,4])
+def test_smooth_edges_are_cut_at_the_half(tmp_path, factor, suffix, mode):
+    a,want = smooth(factor, mode)
+    root = folders(tmp_path, [a, np.zeros_like(a)], suffix=suffix)
+    chips = load_folders(root)['all']
+    assert (chips[0].mask == want).mean() > .97 and not chips[1].mask.any()
+
+
+def test_what_smooth_edges_mean_is_said_with_the_way_out(tmp_path):
+    "Following it: mask_kind=ids reads ids and names the greys; they name mask_kind=255, which cuts."
+    root = folders(tmp_path, [smooth(2)[0]])
+    with pytest.warns(UserWarning, match='255 in the masks is building, greys are edges, cut at half .mask_kind=ids: ids.'): load_folders(root)['all'][0]
+    one_line(lambda: load_folders(root, mask_kind='ids')['all'][0], 'smooth edges between 0 and 255 are cut at the half with mask_kind=255')
+    assert set(np.unique(load_folders(root, mask_kind='255')['all'][0].mask)) == {0,1}
+    grey = folders(tmp_path/'grey', [np.full((8,8), 140)], suffix='.jpg')
+    one_line(lambda: load_folders(grey)['all'][0], '64 pixels are neither 0 nor 255', 'cut them at the half with mask_kind=255')
+    assert load_folders(grey, mask_kind='255')['all'][0].mask.all()
+
+
+def test_ids_are_no_smooth_edges(tmp_path):
+    for k,ids in enumerate(([0,1,2,5,255], [0,10,40,90,255], [0,2,3,4,4])):
+        chips = load_folders(folders(tmp_path/str(k), [np.resize(ids, (10,10))]))['all']
+        one_line(lambda: chips[0], 'pixels hold', 'label_mapping.json or classes=')
+
+
+def test_advice_about_colours_works(tmp_path):
+    a = painted().astype(int)
+    a[0,1] += 40
+    folders(tmp_path, [a])
+    one_line(lambda: load_folders(tmp_path, colours=TABLE)['all'][0], '#6438C0 (1 pixels): add them to the colour table, or to ignore_colours, or raise tolerance')
+    assert load_folders(tmp_path, colours={**TABLE, 'shed': '#6438C0'})['all'][0].mask[0,1] == 3
+    assert load_folders(tmp_path, colours=TABLE, ignore_colours=['#6438C0'])['all'][0].mask[0,1] == 255
+    assert load_folders(tmp_path, colours=TABLE, tolerance=120)['all'][0].mask[0,1] == 1
+    one_line(lambda: load_folders(tmp_path, mask_kind='ids')['all'][0], 'expected ids, got 3 bands: give colours=')
+
+
+def test_advice_about_ids_works(tmp_path):
+    folders(tmp_path, [np.eye(4)*3])
+    assert load_folders(tmp_path, classes=list('abcd'))['all'][0].mask.max() == 3
+    (tmp_path/'label_mapping.json').write_text('{"0": "a", "3": "d"}')
+    assert load_folders(tmp_path)['all'][0].mask.max() == 1
+
+
+def test_four_bit_and_palette_masks_mean_ids(tmp_path):
+    "What pypng, MATLAB and GDAL write for few classes."
+    folders(tmp_path, [np.zeros((2,4))])
+    import rasterio
+    ids = np.uint8([[0,1,2,3],[3,2,1,0]])
+    for nbits in (2,4):
+        with rasterio.open(tmp_path/'MASKS'/'0.png', 'w', 'PNG', 4, 2, 1, dtype='uint8', nbits=nbits) as r: r.write(ids[None])
+        assert (load_folders(tmp_path, classes=list('abcd'))['all'][0].mask == ids).all()

@@ -179,7 +179,7 @@ def test_labels_beside_what_is_read_are_named(tmp_path):
     "Following the advice gives the masks."
     tree(tmp_path/'mine', all=('images/{i}.png','drawn/{i}.png',range(2),ONE))
     parts,said = warned(lambda: load_dataset(tmp_path/'mine'))
-    assert not parts['all'].has_masks and any('masks in drawn/? say kind=folders masks=drawn' in o for o in said)
+    assert not parts['all'].has_masks and any('masks in drawn/? say kind=\'folders\', masks=\'drawn\' (--kind folders --options masks=drawn)' in o for o in said)
     assert (load_dataset(tmp_path/'mine', kind='folders', masks='drawn')['all'][0].mask == M).all()
     tree(tmp_path/'sat', train=('train/{i}.tif','train_labels/{i}.tif',range(2),ONE))
     parts,said = warned(lambda: load_dataset(tmp_path/'sat/train'))
@@ -209,3 +209,27 @@ def test_hidden_files_and_outputs_are_no_pictures(tmp_path):
     tree(tmp_path, all=('images/{i}.png','masks/{i}.png',range(2),ONE), mac=('__MACOSX/images/._{i}.png',None,range(2),0), b=('images/.ipynb_checkpoints/{i}-checkpoint.png',None,range(2),0))
     parts,said = warned(lambda: load_dataset(tmp_path))
     assert parts['all'].names == ['0','1'] and not said
+
+
+def test_advice_about_options_works_on_the_command_line(tmp_path):
+    from satseg.evaluation.open_dataset import reader_options
+    root = tree(tmp_path/'a', all=('images/{i}.png','masks/{i}.png',range(3),[(0,0,0),(250,0,0)]), more=('images/{i}.png',None,[7],0))
+    (root/'colours.json').write_text('{"background": "#000000", "building": "#FA0000", "water": "#0000FA"}')
+    one_line(lambda: load_dataset(root), "missing='skip' (--options missing=skip)")
+    chips = load_dataset(root, **reader_options('missing=skip ignore=water ignore_colours=#FA0000'))['all']
+    assert chips.classes == ('background','building') and len(chips) == 3
+    root = tree(tmp_path/'b', all=('images/{i}.png','masks/{i}.png',range(2),(0,200)))
+    one_line(lambda: load_dataset(root)['all'][0], 'mask_kind=255')
+    assert (load_dataset(root, **reader_options('mask_kind=255'))['all'][0].mask == M).all()
+
+
+def test_white_of_16_bits_is_white(tmp_path):
+    tree(tmp_path, all=('images/{i}.png',None,range(2),0))
+    (tmp_path/'masks').mkdir()
+    for i in range(2): Image.fromarray(M.astype(np.uint16)*65535).save(tmp_path/f'masks/{i}.png')
+    assert (load_dataset(tmp_path)['all'][1].mask == M).all()
+
+
+def test_masks_named_seg(tmp_path):
+    tree(tmp_path, all=('images/{i}.png','seg/{i}_seg.png',range(2),ONE))
+    assert load_dataset(tmp_path)['all'].has_masks
