@@ -11,9 +11,9 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from fastcore.basics import patch
+from fastcore.basics import listify, patch
 
-from ..core.errors import BadInput, few
+from ..core.errors import BadInput, Remark, few
 from ..core.files import read_json, read_text
 from ..core.display import IGNORE
 from .arrays import Cache
@@ -118,6 +118,7 @@ class _Masks:
     def __init__(self, root, layout, classes=None, colours=None, ignore=(), tolerance=32,
                  ignore_colours=(), kind=None, has_ignore=False):
         stored,table,where = _read_tables(root, layout)
+        ignore,ignore_colours,kind = listify(ignore),listify(ignore_colours),kind and str(kind)
         if colours: table,where = colours,'colours='
         if kind not in (None,'ids','255','colours'):
             raise BadInput(f'mask_kind: expected ids, 255 or colours, got {kind!r}')
@@ -149,6 +150,8 @@ def read(self:_Masks, path):
     try:
         if kind == 'colours': return self.from_colours(a, palette)
         if a.ndim == 3: raise BadInput(f'expected ids, got {a.shape[2]} bands: give colours=')
+        if a.dtype == np.uint16 and a.any() and np.isin(a, (0,65535)).all(): # White of 16 bits
+            return self.from_white((a > 0)*255)
         white = self.kind is None and a.dtype == np.uint8 and (a > 1).any() and self.is_white()
         return self.from_white(a) if white or kind == '255' else self.from_ids(a)
     except BadInput as e: raise e.at(path) from None
@@ -242,5 +245,6 @@ def _read_beside(reader, root, picture, path):
     if turn == 1 or picture_turn(path) != 1: return mask
     h,w = picture_size(picture) or mask.shape
     if turn >= 5 and h != w: return upright(mask, turn) if mask.shape == (w,h) else mask
-    warnings.warn(f'{root}: pictures are stored turned (EXIF), their masks taken as drawn upright')
+    text = 'pictures are stored turned (EXIF), their masks taken as drawn upright'
+    warnings.warn(f'{root}: {text}', Remark)
     return mask

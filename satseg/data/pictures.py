@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import BadInput, MissingPackage, few, need
+from ..core.errors import BadInput, MissingPackage, Remark, few, need
 from ..core.files import MAX_BYTES
 from ..core.display import IGNORE
 from .rasters import open_raster, stored_backwards
@@ -196,6 +196,6 @@ def white_rule(files, classes, has_ignore, where):
         white,meaning = smooth or not greys.any(),'unknown, for some mask holds more than 0 and 255'
         if white: meaning = f'{classes[1]}, for no mask holds a 1 (--ignore: it is unknown)'
         if smooth: meaning = f'{classes[1]}, greys are edges, cut at half (mask_kind=ids: ids)'
-        if counts[255]: warnings.warn(f'{where}: 255 in the masks is {meaning}')
+        if counts[255]: warnings.warn(f'{where}: 255 in the masks is {meaning}', Remark)
         return white
     return is_white
