@@ -36,7 +36,6 @@ def add_counts(
     if probs.ndim == 2: return (total or ProbabilityHistogram()).add(probs, mask)
     return (0 if total is None else total) + confusion(probs.argmax(0), mask, len(probs))
 
-# %% ../../nbs/4_evaluation/50_evaluate.ipynb #50ev0003
 def reference_mask(
     mask:np.ndarray, # (H,W) of a chip
     info, # `ModelInfo`

@@ -122,6 +122,13 @@ def __add__(self:ProbabilityHistogram, other):
     for k in ('positives','negatives','sums'): setattr(res, k, getattr(self, k)+getattr(other, k))
     return res
 
+@patch
+def trivial(self:ProbabilityHistogram)->dict: # Name -> scores, as `at` gives them
+    "Scores of the two answers that need no image."
+    neg,pos = self.negatives.sum(),self.positives.sum()
+    return {'all background': scores([[neg,0],[pos,0]]),
+            'all foreground': scores([[0,neg],[0,pos]])}
+
 # %% ../../nbs/4_evaluation/10_metrics.ipynb #599986c5
 def _step(threshold):
     "The bin that starts at `threshold`."
@@ -157,14 +164,6 @@ def best(self:ProbabilityHistogram)->float: # A multiple of 0.001
     res = self.sweep()
     top = res['threshold'][res['iou'] == res['iou'].max()]
     return float(top[np.abs(top-.5).argmin()])
-
-# %% ../../nbs/4_evaluation/10_metrics.ipynb #8a747675
-@patch
-def trivial(self:ProbabilityHistogram)->dict: # Name -> scores, as `at` gives them
-    "Scores of the two answers that need no image."
-    neg,pos = self.negatives.sum(),self.positives.sum()
-    return {'all background': scores([[neg,0],[pos,0]]),
-            'all foreground': scores([[0,neg],[0,pos]])}
 
 # %% ../../nbs/4_evaluation/10_metrics.ipynb #41c76784
 _KEYS = 'iou','dice','precision','recall','accuracy'

@@ -90,43 +90,14 @@ def _save_figure(folder, name, fig):
         data = buf.getvalue()
     return f'data:image/{"jpeg" if photo else "png"};base64,{base64.b64encode(data).decode()}'
 
-# %% ../../nbs/4_evaluation/60_report.ipynb #4ba96c65
-_WORDS = dict(
-    metrics=('Scores', 'IoU is the score to compare by. '
-             'All tables and figures of this page lie beside it as files.'),
-    objects=('Objects', 'Found and true objects, matched one to one at an IoU of 0.5; '
-             'the last row draws nothing.'),
-    f2=('F2', "f2 is the ship challenge's: the mean over chips and IoU 0.5 to 0.95; "
-        'a correct empty chip scores 1.'),
-    threshold=('Threshold', 'How the scores change with the threshold. '
-               'A flat top forgives a threshold that is a little off.'),
-    precision_recall=('Precision and recall',
-                      'Every compromise between finding all and being right.'),
-    reliability=('Reliability', 'Does a probability of 0.8 come true in 8 of 10 pixels? '
-                 'Below the diagonal the net is too sure of itself.'),
-    confusion=('Confusion', 'Where the pixels of every class went: each row adds up to 1.'),
-    losses=('Training', 'Loss on the training and the validation part, and scores on the latter, '
-            'by epoch.'),
-    worst=('Worst chips', 'The lowest IoU of single chips. Look here first: '
-           'wrong labels show up as well as wrong predictions.'),
-    best=('Best chips', 'The highest IoU among chips that have something to find.'),
-    per_chip=('Chip by chip',
-              'The worst, ten at most; all are in per_chip.csv. Counts are pixels.'))
-
 # %% ../../nbs/4_evaluation/60_report.ipynb #f3e7ddfe
 def _fill(name, **values):
     "A template of this folder; what goes into HTML is escaped."
-    from jinja2 import Environment, PackageLoader
-    env = Environment(loader=PackageLoader('satseg', 'evaluation'), autoescape='html' in name,
-                      trim_blocks=True, keep_trailing_newline=True)
-    return env.get_template(name).render(words=_WORDS, heads=SCORE_NAMES, html_table=html_table,
-                                         markdown_table=markdown_table, **values)
-
-_PAGE = '''<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>satseg report</title></head>
-<body>%s</body></html>
-'''
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    env = Environment(
+        loader=PackageLoader('satseg', 'evaluation'), autoescape='html' in name, trim_blocks=True,
+        keep_trailing_newline=True, undefined=StrictUndefined)
+    return env.get_template(name).render(values)
 
 def _write(folder, res, facts, figures):
     "All files of a report; gives the page's body."
@@ -135,10 +106,12 @@ def _write(folder, res, facts, figures):
     tables = dict(metrics=res.table(), **objects, per_chip=rows)
     for name,rows in tables.items(): write_csv(folder/f'{name}.csv', rows)
     images = {name: _save_figure(folder, name, fig) for name,fig in figures.items()}
-    body = _fill('report.html.jinja', facts=facts, tables=tables, images=images)
-    words = _fill('report.md.jinja', facts=facts, tables=tables)
-    for name,text in {'report.html': _PAGE % body, 'metrics.md': words}.items():
-        (folder/name).write_text(text, encoding='utf-8')
+    table = partial(html_table, heads=SCORE_NAMES)
+    body = _fill('report.html.jinja', facts=facts, tables=tables, images=images, table=table)
+    words = _fill('report.md.jinja', facts=facts, tables=tables, table=markdown_table)
+    page = _fill('page.html.jinja', body=body)
+    (folder/'report.html').write_text(page, encoding='utf-8')
+    (folder/'metrics.md').write_text(words, encoding='utf-8')
     return body
 
 # %% ../../nbs/4_evaluation/60_report.ipynb #56c0780e
