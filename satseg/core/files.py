@@ -93,8 +93,8 @@ _LIST = '.satseg' # The file in a result folder that names all the others
 
 def _files(folder):
     "Paths of all files in `folder`, below it too."
-    return sorted(o.relative_to(folder).as_posix() for o in folder.rglob('*') if o.is_symlink()
-        or not o.is_dir())
+    found = [o for o in folder.rglob('*') if o.is_symlink() or not o.is_dir()]
+    return sorted(o.relative_to(folder).as_posix() for o in found)
 
 def check_free(
     out:str|Path, # The folder about to be written
@@ -102,17 +102,16 @@ def check_free(
 ):
     "Raise `BadInput` if writing `out` would destroy anything but results of our own."
     out = Path(out)
+    def refuse(text, hint='name another folder'): raise BadInput(text, out, hint=hint)
     if not os.path.lexists(out) or out.is_dir() and not any(out.iterdir()): return
-    if not out.is_dir():
-        raise BadInput(f'{out}: expected a folder to write, this is a file; name another folder')
+    if not out.is_dir(): refuse('expected a folder to write, this is a file')
     if not overwrite:
-        hint = 'name another folder, or replace it with --overwrite (overwrite=True)'
-        raise BadInput(f'{out}: exists already; {hint}')
-    refusal = f'{out}: will not be overwritten, because satseg did not write'
-    if not (out/_LIST).is_file(): raise BadInput(f'{refusal} it; name another folder')
+        refuse('exists already', 'name another, or replace it with --overwrite (overwrite=True)')
+    text = 'will not be overwritten, because satseg did not write'
+    if not (out/_LIST).is_file(): refuse(f'{text} it')
     ours = {*(out/_LIST).read_text(encoding='utf-8', errors='replace').splitlines(), _LIST}
     strange = [o for o in _files(out) if o not in ours]
-    if strange: raise BadInput(f'{refusal} {strange[0]} in it; move that, or name another folder')
+    if strange: refuse(f'{text} {strange[0]} in it', 'move that, or name another folder')
 
 # %% ../../nbs/1_core/20_files.ipynb #9c5aa09b
 @contextmanager
