@@ -69,7 +69,11 @@ def split_chips(
     "Deal the chips of a dataset out, without tearing groups apart."
     def deal(chips, share, seed, key):
         try: a,b = split_groups(chips.groups if split.by == 'groups' else chips.names, share, seed)
-        except BadInput as e: raise BadInput(f'split.{key}: {e}; or set split.by=chips') from None
+        except BadInput as e: # Only what would help
+            ways = ['split.by=chips']*(split.by == 'groups' and len(chips) > 1)
+            ways = ' or '.join(ways + ['split.valid=0']*(key == 'valid'))
+            hint = f'set {ways}' if ways else 'cut the pictures into more files'
+            raise BadInput(f'split.{key}: {e}; {hint}') from None
         return chips[a],chips[b]
     learn = split.part or next((o for o in ('train','all') if o in parts), next(iter(parts)))
     judge = split.test or ('val' if 'val' in parts else learn)

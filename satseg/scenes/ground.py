@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import BadInput, need, reason
-from ..data.geotiffs import read_outlines
+from ..core.errors import BadInput, need
+from ..data.outlines import Outlines, known_crs, read_outlines
 
 # %% ../../nbs/6_scenes/08_ground.ipynb #df8b6932
 @lru_cache(8)
 def find_crs(
     crs, # Coordinate reference system as rasterio or pyproj know it, or its text
 ): # `pyproj.CRS`
-    "A coordinate reference system as pyproj knows it."
+    "A coordinate reference system as pyproj knows it; a local one as that of its name."
     pyproj = need('pyproj', 'geo')
-    try: return pyproj.CRS.from_user_input(crs.to_wkt() if hasattr(crs, 'to_wkt') else crs)
+    try: return known_crs(pyproj.CRS(crs.to_wkt() if hasattr(crs, 'to_wkt') else crs))
     except pyproj.exceptions.CRSError as e:
         got = f'{str(crs)[:60]!r} ({str(e):.60})'
         raise BadInput(expected='a coordinate reference system', got=got) from None
@@ -113,47 +113,6 @@ def pixel_areas(
     tick = 2.**(np.ceil(np.log2(about))-26)
     return np.round(area/tick)*tick
 
-# %% ../../nbs/6_scenes/08_ground.ipynb #2cbe0ddd
-def _around(grid, crs):
-    "The scene's ground in another system as a shapely geometry, a tenth larger."
-    shapely,warp = need('shapely', 'geo'),need('rasterio.warp', 'geo')
-    x,y = apply_affine(grid.transform, *np.array([[0,0,1,1],[0,1,0,1]])*[[grid.width],[grid.height]])
-    left,low,right,high = warp.transform_bounds(grid.crs, crs, min(x), min(y), max(x), max(y), 51)
-    dx,dy = ((abs(b-a) or 1)/10 for a,b in ((left,right),(low,high)))
-    if left <= right: return shapely.box(left-dx, low-dy, right+dx, high+dy)
-    west = shapely.box(-180, low-dy, right+1, high+dy) # Across the date line
-    return shapely.box(left-1, low-dy, 180, high+dy) | west
-
-def _turns(geoms):
-    "The same places one turn around the Earth further west and east: 190 degrees is -170."
-    shapely = need('shapely', 'geo')
-    return np.concatenate([shapely.transform(geoms, lambda xy: xy+[o,0]) for o in (-360,0,360)])
-
-# %% ../../nbs/6_scenes/08_ground.ipynb #4feaebad
-def _pixel_polygons(path, grid):
-    "Polygons of a vector file in pixels of the scene."
-    shapely,(geoms,_,crs) = need('shapely', 'geo'),read_outlines(Path(path), None)
-    if grid.crs is None:
-        raise BadInput('cannot be laid on a scene without coordinates', path,
-                       hint='save the scene as GeoTIFF')
-    try:
-        if crs.is_geographic: geoms = _turns(geoms)
-        near = _around(grid, crs.to_wkt())
-        left,low,right,high = near.bounds
-        geoms = shapely.segmentize(shapely.intersection(geoms, near), max(right-left, high-low)/500)
-        frame = need('geopandas', 'geo').GeoSeries(geoms, crs=crs).to_crs(grid.crs.to_wkt())
-        geoms = np.array(frame.array, object)
-        if grid.crs.is_geographic and not crs.is_geographic: geoms = _turns(geoms)
-        to = ~grid.transform
-        geoms = shapely.transform(geoms, lambda xy: np.stack(apply_affine(to, *xy.T), 1))
-        geoms = shapely.intersection(shapely.make_valid(geoms),
-                                     shapely.box(0, 0, grid.width, grid.height))
-    except Exception as e:
-        why = f'cannot be brought into the coordinates of the scene ({reason(e)})'
-        raise BadInput(why, path) from None
-    geoms = shapely.get_parts(shapely.get_parts(geoms)) # Of collections that make_valid gives
-    return geoms[(shapely.get_type_id(geoms) == 3) & (shapely.area(geoms) > 0)]
-
 # %% ../../nbs/6_scenes/08_ground.ipynb #f1e6c242
 class AreaOfInterest:
     "Polygons in pixels of the scene."
@@ -161,7 +120,11 @@ class AreaOfInterest:
         path:str|Path, # Vector file, in any coordinate system
         grid, # `Grid` of the scene
     ):
-        shapely,geoms = need('shapely', 'geo'),_pixel_polygons(path, grid)
+        if grid.crs is None:
+            raise BadInput('cannot be laid on a scene without coordinates', path,
+                           hint='save the scene as GeoTIFF')
+        shapely,(geoms,_,crs) = need('shapely', 'geo'),read_outlines(Path(path))
+        _,geoms = Outlines(geoms, crs, path).find(grid[2:], grid.transform, grid.crs)
         if not len(geoms):
             raise BadInput('expected an area on the scene, it lies elsewhere', path,
                            hint='is its coordinate system right?')

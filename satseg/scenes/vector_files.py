@@ -212,6 +212,10 @@ def write_polygons(
     path,report = Path(path),dict(count=0, dropped_small=0, remarks=[])
     write,known = FORMATS.get(path.suffix.lower()[1:]),', '.join(f'.{o}' for o in FORMATS)
     if not write: raise BadInput('', path.name, f'a name that ends in {known}')
+    if crs and path.suffix.lower() == '.geojson' and find_crs(crs).is_engineering:
+        raise BadInput('', path.name, 'a coordinate system on Earth, for GeoJSON is in degrees',
+                       f'the local system {find_crs(crs).name}', 'write gpkg or parquet, or give '
+                       'the scene its system (gdal_edit.py -a_srs EPSG:CODE)')
     if not crs:
         unit = "the file's own units, areas in pixels"
         if transform.is_identity: unit = 'pixels (x, y from the upper left corner)'

@@ -74,3 +74,11 @@ def test_undersampling_keeps_what_has_foreground():
     kept = _undersample(counts, keep=.2, seed=1)
     assert len(kept) == 8 and kept[:5] == [0,1,2,3,4]
     assert _undersample(counts, keep=.2, seed=1) == kept
+
+
+def test_the_advice_for_too_few_groups_helps():
+    with pytest.raises(BadInput, match='set split.by=chips$'): split_chips(dict(all=pile(4, ['a']*4)), Split(valid=0))
+    assert split_chips(dict(all=pile(4, ['a']*4)), Split(by='chips', valid=0))[2]
+    with pytest.raises(BadInput, match='set split.valid=0$'): split_chips(dict(all=pile(2, ['a','b'])), Split(by='chips', share=.5, valid=.2))
+    assert len(split_chips(dict(all=pile(2, ['a','b'])), Split(by='chips', share=.5, valid=0))[0]) == 1
+    with pytest.raises(BadInput, match='cut the pictures into more files$'): split_chips(dict(all=pile(1, ['a'])), Split(valid=0)) # One cannot be dealt

@@ -923,7 +923,7 @@ def test_area_across_the_date_line_in_degrees(tmp_path):
 def test_packages_of_several_layers_or_computed_ones(tmp_path):
     path,square = str(save(tmp_path/'a.tif', numbers(10, 10))),shapely.box(14, 44, 16, 46)
     for o in 'one','two': geopandas.GeoDataFrame(geometry=[square], crs=4326).to_file(tmp_path/'two.gpkg', layer=o)
-    one_line(lambda: open_scene(path, aoi=str(tmp_path/'two.gpkg')), 'expected one layer, found one, two')
+    one_line(lambda: open_scene(path, aoi=str(tmp_path/'two.gpkg')), 'expected one layer of polygons, found one, two')
     styled = area(tmp_path/'styled.gpkg', square)
     with sqlite3.connect(styled) as db:
         db.execute('CREATE TABLE layer_styles (id INTEGER PRIMARY KEY, styleQML TEXT)')

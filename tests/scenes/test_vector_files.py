@@ -323,3 +323,12 @@ def test_any_file_name_for_a_geopackage(tmp_path, stem):
     report = write_polygons(path, shapes_of(scene(), *UTM), NAMES, *UTM, tags={'a': 'b'})
     frame = geopandas.read_file(path, layer=pyogrio.list_layers(path)[0, 0])
     assert len(frame)==report['count']>0 and 'pixels' in frame and tags_of(path)=={'a': 'b'} and [o.name for o in tmp_path.iterdir()]==[path.name]
+
+
+def test_geojson_has_no_place_for_a_local_system(tmp_path):
+    local = 'LOCAL_CS["{}",UNIT["metre",1,AUTHORITY["EPSG","9001"]],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+    transform, m = Affine(10, 0, 500000, 0, -10, 5000000), scene()
+    def write(name, suffix): return write_polygons(tmp_path/f'map{suffix}', shapes_of(m, transform, local.format(name)), NAMES, transform, local.format(name))
+    with pytest.raises(BadInput, match='map.geojson: expected a coordinate system on Earth.*got the local system mine: write gpkg'): write('mine', '.geojson')
+    assert not [*tmp_path.iterdir()] and write('mine', '.gpkg')['count'] == write('WGS 84 / UTM zone 33N', '.geojson')['count'] > 0
+    assert geopandas.read_file(tmp_path/'map.geojson').to_crs(32633).total_bounds[0] >= 499999
