@@ -25,15 +25,15 @@ def _plain_text(o, most=1000):
     text = re.sub(r'(?i)(www)\.', r'\1&#46;', text) # No address becomes a link by itself
     return re.sub(':(?=//)', '&#58;', text)
 
-# %% ../../nbs/3_models/55_card.ipynb #f711aea9
+# %% ../../nbs/3_models/55_card.ipynb #7f6766aa
+_SCORES = dict(iou='IoU', dice='Dice', precision='precision', recall='recall', f1='F1',
+               accuracy='accuracy')
+
 class ModelCard(str):
     "The card as Markdown; Jupyter shows it as a page."
     def _repr_markdown_(self): return self.split('---\n', 2)[-1]
 
 # %% ../../nbs/3_models/55_card.ipynb #ac8bf0a0
-_SCORES = dict(iou='IoU', dice='Dice', precision='precision', recall='recall', f1='F1',
-               accuracy='accuracy')
-
 def model_card(
     path:str|Path, # Model file, .pth or .onnx (no torch is needed for the latter)
 )->ModelCard: # Markdown

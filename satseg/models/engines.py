@@ -36,10 +36,8 @@ class Engine:
         name:str, # What to say
     ): self.net,self.info,self.facts,self.name = net,info,facts,name
 
-    def __call__(self,
-        x:np.ndarray, # (B,C,H,W) float32 raw readings
-    )->np.ndarray: # (B,1,H,W) or (B,n,H,W) float32, 0 to 1
-        "Probabilities of a batch; `BadInput` where it does not fit into memory."
+    def __call__(self, x:np.ndarray)->np.ndarray:
+        "Raw readings (B,C,H,W) float32 to probabilities (B,1,H,W) or (B,n,H,W) float32."
         try: return self.run(x)
         except BadInput: raise
         except Exception as e: # Every engine has a word of its own for too little memory
@@ -56,17 +54,41 @@ class Engine:
 class _OnnxRuntime(Engine):
     "onnxruntime on the CPU."
     kind = 'onnxruntime'
+    def __init__(self, file, threads, half):
+        if half: raise BadInput('expected float32 for onnxruntime, got half: leave --half out')
+        super().__init__(OnnxNet(file, threads), file.info, file.facts, 'onnxruntime')
+
     def run(self, x): return batch_probabilities(self.net, self.info.normalise(x))
 
-def _load_onnxruntime(file, threads, half):
-    if half: raise BadInput('expected float32 for onnxruntime, got half: leave --half out')
-    return _OnnxRuntime(OnnxNet(file, threads), file.info, file.facts, 'onnxruntime')
-
 # %% ../../nbs/3_models/60_engines.ipynb #ec36e2c4
+def _with_end(model, info):
+    "An OpenVINO model that fits its description, with sigmoid or softmax behind it."
+    import openvino as ov
+    n_in,n_out = (o.partial_shape[1].get_length() for o in (model.input(), model.output()))
+    check_consistency(info, dict(n_in=n_in, n_out=n_out))
+    ends,ops = ov.preprocess.PrePostProcessor(model),ov.opset13
+    def end(out): return (ops.sigmoid(out) if n_out == 1 else ops.softmax(out, 1)).output(0)
+    ends.output().postprocess().custom(end)
+    return ends.build()
+
+# %% ../../nbs/3_models/60_engines.ipynb #f7e8c3a7
 class _OpenVino(Engine):
     "OpenVINO on the CPU; `net` is its core and its model."
-    kind,overhead,base = 'openvino',.68,320_000_000
-    options,shape = {},None
+    kind,overhead,base,shape = 'openvino',.68,320_000_000,None
+    def __init__(self, file, threads, half):
+        core = need('openvino', 'onnx').Core()
+        if half and 'BF16' not in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
+            raise BadInput('this CPU cannot compute in bfloat16 at speed: leave --half out')
+        try: model = _with_end(core.read_model(io.BytesIO(file.data)), file.info)
+        except BadInput as e: raise e.at(file.path) from None
+        except RuntimeError as e:
+            hint = 'try --engine onnxruntime'
+            raise BadInput(f'OpenVINO fails ({reason(e)})', file.path, hint=hint) from None
+        name = 'OpenVINO in bfloat16' if half else 'OpenVINO'
+        super().__init__((core,model), file.info, file.facts, name)
+        self.options = dict(INFERENCE_PRECISION_HINT='bf16' if half else 'f32',
+                            PERFORMANCE_HINT='LATENCY')
+        if threads: self.options['INFERENCE_NUM_THREADS'] = threads
 
     def free(self): self.request = self.shape = None
 
@@ -81,38 +103,20 @@ class _OpenVino(Engine):
         x = np.ascontiguousarray(self.info.normalise(x))
         return self.request.infer([x], share_inputs=True)[0]
 
-# %% ../../nbs/3_models/60_engines.ipynb #f7e8c3a7
-def _add_end(model, info):
-    "Put sigmoid or softmax behind an OpenVINO model that fits its description."
-    import openvino as ov
-    out = model.output(0).partial_shape
-    single = len(model.inputs) == len(model.outputs) == 1
-    n = out[1].get_length() if single and out.rank.get_length() == 4 else 0
-    check_consistency(info, dict(n_in=model.input(0).partial_shape[1].get_length(), n_out=n))
-    ends,ops = ov.preprocess.PrePostProcessor(model),ov.opset13
-    def end(out): return (ops.sigmoid(out) if n == 1 else ops.softmax(out, 1)).output(0)
-    ends.output().postprocess().custom(end)
-    return ends.build()
-
-def _load_openvino(file, threads, half):
-    core = need('openvino', 'onnx').Core()
-    if half and 'BF16' not in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
-        raise BadInput('this CPU cannot compute in bfloat16 at speed: leave --half out')
-    try: model = _add_end(core.read_model(io.BytesIO(file.data)), file.info)
-    except BadInput as e: raise e.at(file.path) from None
-    except RuntimeError as e:
-        hint = 'try --engine onnxruntime'
-        raise BadInput(f'{file.path}: OpenVINO fails ({reason(e)}): {hint}') from None
-    res = _OpenVino((core,model), file.info, file.facts, 'OpenVINO' + ' in bfloat16'*bool(half))
-    precision = 'bf16' if half else 'f32'
-    res.options = {'INFERENCE_PRECISION_HINT': precision, 'PERFORMANCE_HINT': 'LATENCY'}
-    if threads: res.options['INFERENCE_NUM_THREADS'] = threads
-    return res
-
 # %% ../../nbs/3_models/60_engines.ipynb #35ef3769
 class _Torch(Engine):
     "torch on the CPU or a GPU; `net` is the module, its device, and whether in half precision."
     kind,overhead,base = 'torch',1.4,900_000_000
+    def __init__(self, model, info, threads, half):
+        import torch
+        from satseg.models.receptive_field import model_geometry
+        device = next(model.parameters()).device
+        gpu = device.type == 'cuda'
+        if threads: torch.set_num_threads(threads)
+        if half is None: half = gpu
+        name = f'torch on {device}' + (' in float16' if gpu else ' in bfloat16')*half
+        super().__init__((model,device,half), info, model_geometry(model), name)
+        model.to(memory_format=torch.channels_last)
 
     def run(self, x):
         import torch
@@ -126,17 +130,6 @@ class _Torch(Engine):
     def free(self):
         import torch
         if self.net[1].type == 'cuda': torch.cuda.empty_cache()
-
-def _load_torch(model, info, threads, half):
-    import torch
-    from satseg.models.receptive_field import model_geometry
-    device = next(model.parameters()).device
-    if threads: torch.set_num_threads(threads)
-    if half is None: half = device.type == 'cuda'
-    facts = model_geometry(model)
-    model.to(memory_format=torch.channels_last)
-    kind = ' in float16' if device.type == 'cuda' else ' in bfloat16'
-    return _Torch((model,device,half), info, facts, f'torch on {device}' + kind*half)
 
 # %% ../../nbs/3_models/60_engines.ipynb #cb35522b
 ENGINES = 'openvino','onnxruntime','torch' # Fastest first, on a CPU
@@ -182,9 +175,9 @@ def load_engine(
     if path.stat().st_mtime_ns != before: raise BadInput(f'{path}: changed while read: try again')
     if is_presence_classifier(info):
         raise BadInput(f'{path}: expected a net that gives a mask, this is a presence classifier')
-    if engine == 'torch': res = _load_torch(net, info, threads, half)
-    elif net.facts: res = (_load_openvino if engine == 'openvino' else _load_onnxruntime)(net, threads, half)
-    else: raise BadInput(f'{path}: it does not tell how far its net looks: export it again')
+    if engine == 'torch': res = _Torch(net, info, threads, half)
+    elif net.facts: res = (_OpenVino if engine == 'openvino' else _OnnxRuntime)(net, threads, half)
+    else: raise BadInput(f'{path}: it does not tell how far its net looks; export it again')
     res.hash = digest
     return res
 
@@ -220,10 +213,9 @@ def batch_size(
     memory:float, # Likewise
     size:int, # What `window_size` gives for it
     weights:int=0, # Likewise
-    most:int=8, # Windows: more gain nothing
-)->int: # 1 for a net with a halo, whose one window takes all memory
+)->int: # At most 8, more gain nothing; 1 for a net with a halo, whose one window takes all memory
     "How many windows may go through the net at once."
     if engine.facts['halo'] is not None: return 1
     fixed,inside,around,side = _bytes_of(engine, weights)
     room = memory - fixed - around*size**2
-    return max(min(most, int(room/((inside+around)*side**2))), 1)
+    return max(min(8, int(room/((inside+around)*side**2))), 1)

@@ -132,7 +132,6 @@ def _deepness_tiles(about, chip_size=256):
                 fits.append((max(side/(side-overlap), 1.25), side, percent))
     return min(fits)[1:] if fits else (_LARGEST_TILE//cell*cell, 50)
 
-# %% ../../nbs/3_models/40_export.ipynb #cde19b82
 def _deepness_metadata(info, facts, resolution):
     "What Deepness reads beside the graph; `resolution`: metres a pixel."
     n,(side,overlap) = len(info.bands),_deepness_tiles(facts, info.chip_size)

@@ -65,9 +65,8 @@ def _check_weights(state, model):
     for name,w in want.items():
         v = state[name]
         plain = type(v) is Tensor and v.layout == torch.strided and v.device.type == 'cpu'
-        if not plain or not v.is_contiguous(): raise BadInput(f'{name} is no plain tensor')
-        if (v.shape,v.dtype) != (w.shape,w.dtype):
-            got = f'{v.dtype} {tuple(v.shape)}'
+        if not plain or not v.is_contiguous() or (v.shape,v.dtype) != (w.shape,w.dtype):
+            got = f'{v.dtype} {tuple(v.shape)}' if plain else preview(v)
             raise BadInput(f'{name}: expected {w.dtype} {tuple(w.shape)}, got {got}')
         if not v.isfinite().all(): raise BadInput(f'{name} holds values that are NaN or infinite')
 

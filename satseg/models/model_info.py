@@ -105,7 +105,6 @@ def output_classes(info:ModelInfo)->list:
     "The classes of the masks that a model is judged by and writes: those without the border."
     return list(info.classes[:2] if has_border_class(info) else info.classes)
 
-# %% ../../nbs/3_models/17_model_info.ipynb #5e12839b
 def model_task(info:ModelInfo)->str:
     "What a model is for, one of `TASKS`; older files leave it to their classes."
     if info.task: return info.task

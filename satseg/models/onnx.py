@@ -126,11 +126,11 @@ class OnnxNet:
         try:
             self.session = _session(file.data, threads)
             ins,outs = self.session.get_inputs(),self.session.get_outputs()
-            got = [(o.type, len(o.shape)) for o in (*ins, *outs)]
-            ids = self.output == 'classes'
-            given = ('tensor(uint8)', (1,3)) if ids else ('tensor(float)', (2,4))
-            want = [[('tensor(float)', 4), (given[0], n)] for n in given[1]]
-            if len(ins) != 1 or got not in want:
+            ids,ports = self.output == 'classes',[*ins, *outs]
+            kind,sides = ('tensor(uint8)', (1,3)) if ids else ('tensor(float)', (2,4))
+            fits = [(o.type, len(o.shape)) for o in ports] in [
+                [('tensor(float)', 4), (kind, n)] for n in sides]
+            if len(ins) != 1 or not fits or {type(o.shape[1]) for o in ports[:2-ids]} != {int}:
                 raise BadInput(f'expected one input (B,C,H,W) float32, one output, {file.output}')
             self.name,self.n_in = ins[0].name,ins[0].shape[1]
             self.n_out = file.info.arguments.get('n_out', 1) if ids else outs[0].shape[1]
@@ -140,10 +140,8 @@ class OnnxNet:
             why = f'onnxruntime cannot run it ({reason(e)})'
             raise BadInput(f'{file.path}: expected an ONNX file of satseg: {why}') from None
 
-    def __call__(self,
-        x:np.ndarray, # (B,n_in,H,W), normalised
-    )->np.ndarray: # Logits (B,n_out,H,W) float32, or ids (B,H,W) uint8; of a classifier without H,W
-        "Run the net."
+    def __call__(self, x:np.ndarray)->np.ndarray:
+        "Normalised (B,n_in,H,W) to logits (B,n_out,H,W) or ids (B,H,W); a classifier has no H,W."
         if x.ndim != 4 or x.shape[1] != self.n_in:
             raise BadInput(f'expected {self.n_in} bands as (B,{self.n_in},H,W), got {x.shape}')
         return self.session.run(None, {self.name: np.ascontiguousarray(x, np.float32)})[0]
@@ -163,6 +161,8 @@ def _cache_folder():
     path = Path(os.environ.get('SATSEG_CACHE') or Path(home)/'satseg')
     if str(path)[:1] == '~': raise BadInput('expected a home folder or SATSEG_CACHE, got none')
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.name == 'posix' and (path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o022):
+        raise BadInput(f'{path}: expected a folder where only you may write; set SATSEG_CACHE')
     return path
 
 def file_hash(path:str|Path)->str:

@@ -223,6 +223,7 @@ def sparse(proto):
     proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, ids, [4]))
 def second_input(proto): proto.graph.input.append(helper.make_tensor_value_info('more', TensorProto.FLOAT, [1]))
 def second_output(proto): proto.graph.output.append(proto.graph.input[0])
+def strange_side(proto): proto.graph.input[0].type.tensor_type.shape.dim[1].dim_param = 'c\x1b[2J'
 def other_type(proto): proto.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
 def no_such(proto): proto.graph.node[-1].op_type = 'Nonsense\x1b[2J'
 def says(key, value):
@@ -237,7 +238,7 @@ def says(key, value):
 @pytest.mark.parametrize('change, words', [
     (lambda p: setattr(p.graph.node[0], 'domain', 'com.microsoft'), "uses the operation 'com.microsoft"), (lambda p: setattr(p.graph.node[0], 'domain', 'evil\x1b[2J'), 'no part of ONNX'),
     (lambda p: external(p.graph.initializer[0]), 'weights in another file'), (constant, 'weights in another file'), (branch, 'a loop or a branch'), (function, 'functions'),
-    (sparse, 'sparse'), (second_input, 'one input'), (second_output, 'one output'), (other_type, 'cannot run it|float32'), (no_such, 'cannot run it'), (lambda p: p.ClearField('graph'), 'holds no net'),
+    (sparse, 'sparse'), (second_input, 'one input'), (second_output, 'one output'), (strange_side, 'one input'), (other_type, 'cannot run it|float32'), (no_such, 'cannot run it'), (lambda p: p.ClearField('graph'), 'holds no net'),
     (says('format', 'x'), 'says nothing of bands'), (says('format', None), 'says nothing of bands'), (says('version', '2'), "version 1, got '2'"), (says('output', 'x'), 'logits or classes'),
     (says('output', 'classes'), 'one output, classes'), (says('info', '{'), 'no JSON'), (says('info', None), 'no JSON'), (says('info', '[1]'), 'a dict as info, got a list'), (says('info', '{}'), 'lacks architecture'),
     (says('info', '['*10**5), 'no JSON'), (says('info', '{"a":NaN}'), 'lacks architecture'), (says('info', '1'*10**5), 'no JSON'), (says('info', ' '*2*10**6), 'too much of itself')])
