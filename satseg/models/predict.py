@@ -26,7 +26,6 @@ def dihedral(
     if not isinstance(x, np.ndarray): import torch as lib
     return lib.rot90(lib.flip(x, (-1,)) if k >= 4 else x, k % 4, (-2,-1))
 
-# %% ../../nbs/3_models/30_predict.ipynb #dbe16d36
 def _undo_dihedral(x, k): return dihedral(x, k if k >= 4 else -k % 4)
 
 # %% ../../nbs/3_models/30_predict.ipynb #dee4e0a3
@@ -44,7 +43,6 @@ def pick_device(
                        'take cpu') from None
     return torch.device(device)
 
-# %% ../../nbs/3_models/30_predict.ipynb #7e647ff7
 def load_net(
     path:str|Path, # .pth or .onnx
     device=None, # See `pick_device`; an .onnx file knows only the cpu
@@ -117,7 +115,6 @@ def check_bands(
         raise BadInput(f'expected {len(want)} bands ({",".join(want)}) as the model was trained on,'
                        f' got {len(got)} ({",".join(got)}): pick the chips\' bands by name')
 
-# %% ../../nbs/3_models/30_predict.ipynb #2db88fa8
 def to_device(
     model, # A torch module, or an `OnnxNet`
     device=None, # See `pick_device`
@@ -185,7 +182,6 @@ def class_ids(
     "The class of every pixel."
     return (probs.argmax(0) if probs.ndim == 3 else probs >= np.float32(threshold)).astype(np.uint8)
 
-# %% ../../nbs/3_models/30_predict.ipynb #ba6eb26d
 def pixel_probabilities(
     probs:np.ndarray, # (H,W) or (C,H,W), from `predict`
     info, # `ModelInfo`
