@@ -55,10 +55,8 @@ LAYOUTS = (
     Layout('MMSegmentation', 'img_dir/*', 'ann_dir/*'),
     Layout('Massachusetts', 'sat/*', 'map/*'),
     Layout('Massachusetts', '<part>/*', '<part>_?(?:labels?|masks?|gt|annot|annotations)/*'),
-    Layout('IMAGES and MASKS', '<part>_(?:images?|imgs?)/*',
-           '<part>_(?:masks?|labels?|gt)/*'),
-    Layout('IMAGES and MASKS', '(?:images?|imgs?)_<part>/*',
-           '(?:masks?|labels?|gt)_<part>/*'),
+    Layout('IMAGES and MASKS', '<part>_(?:images?|imgs?)/*', '<part>_(?:masks?|labels?|gt)/*'),
+    Layout('IMAGES and MASKS', '(?:images?|imgs?)_<part>/*', '(?:masks?|labels?|gt)_<part>/*'),
     Layout('DeepGlobe', '*_sat', '*_mask'),
     Layout('NAME and NAME_mask', '*', '*[_-](?:masks?|labels?|gt|msk)'))
 
@@ -73,8 +71,8 @@ def _pattern(text):
     folder = f'(?:{folder})(?P<b>(?:/.*)?)/' if folder else ''
     return re.compile(f'(?P<a>(?:.*/)?){folder}{name.replace("*", "(?P<n>[^/]+)")}', re.I)
 
-def _match(pattern, files, plain=False):
-    "(part, name) -> pairs: file, its folders without the pattern's; `plain`: without affixes."
+def _match(pattern, files, plain=0):
+    "(part, name) -> pairs: file, folders; `plain`: names without 1: affixes, 2: and folders."
     res = {}
     for o in files:
         m = pattern.fullmatch(unicodedata.normalize('NFC', os.path.splitext(o)[0])) # macOS
@@ -84,7 +82,7 @@ def _match(pattern, files, plain=False):
         parts = [PARTS[f.lower()] for f in folders if f.lower() in PARTS]
         rest = [f for f in folders if f.lower() not in (*PARTS,'png','tif','tiff','jpg')]
         name = found.get('n', '')
-        key = '/'.join(filter(None, [*rest, plain and _AFFIX.sub('', name) or name]))
+        key = '/'.join([*rest*(plain < 2), *[plain and _AFFIX.sub('', name) or name]*bool(name)])
         res.setdefault((parts[-1] if parts else 'all', key), []).append((o,'/'.join(folders)))
     return res
 
@@ -125,7 +123,7 @@ def _best_layout(files):
     for layout in LAYOUTS:
         patterns = _pattern(layout.pictures),_pattern(layout.masks)
         if not all(any(map(p.fullmatch, some)) for p in patterns): continue
-        for plain in (False,True):
+        for plain in range(3):
             masks = _match(patterns[1], files, plain)
             taken = {o for v in masks.values() for o,_ in v}
             images = _match(patterns[0], [o for o in files if o not in taken], plain)
@@ -219,13 +217,12 @@ def find_pairs(
     root = require_folder(path)
     files = _walk(root)
     layout,images,found = _chosen(root, [o for o in files if o.lower().endswith(PICTURES)], masks)
-    if not images:
-        raise BadInput(where=root, expected=WANTED, got=list_contents(root))
+    if not images: raise BadInput(where=root, expected=WANTED, got=list_contents(root))
     odd = [k for k,v in images.items() if k not in found and _MASK_NAME.search(Path(v[0][0]).stem)]
     if len(odd) == len(images):
         text = f'{len(odd):,} are named like masks ({few(k for _,k in odd)}) and go with no picture'
         raise BadInput(text, root, hint=f'expected {WANTED}')
-    images = {k: v for k,v in images.items() if k not in odd}
+    for k in odd: del images[k]
     images,found = (_single(root, o) for o in _by_lists(root, images, found))
     res = {}
     for part in 'all','train','val','test':
@@ -262,5 +259,6 @@ def warn_of_masks(
              f'masks={o})' for o in inner]
     near = [o for o in sorted(root.resolve().parent.iterdir()) if o.is_dir() and not
             o.samefile(root) and re.search(f'{_MASK}|annot|truth|target|map', o.name, re.I)]
-    hints += [f'masks in {o.name}/ beside it? give {o.parent}' for o in near if alike(os.listdir(o))]
+    hints += [f'masks in {o.name}/ beside it? give {o.parent}' for o in near
+              if alike(os.listdir(o))]
     if hints: warnings.warn(f'{root}: read without masks; {hints[0]}', Remark)

@@ -36,13 +36,14 @@ def check_partners(where, missing=None, **names)->list:
     if missing not in (None,'error','skip'):
         raise BadInput(f"missing: expected 'error' or 'skip', got {missing!r}")
     (a,left),(b,right) = names.items()
-    lonely = [f'{o} (no {b})' for o in left if o not in right]
-    lonely += [f'{o} (no {a})' for o in right if o not in left]
+    both = set(left) & set(right)
+    lonely = [f'{o} (no {what})' for names,what in ((left,b),(right,a)) for o in names
+              if o not in both]
     text = f'{len(lonely):,} without a partner: {few(lonely)}'
     hint = "add it, or say missing='skip' (--options missing=skip)" if missing else ''
     if lonely and missing != 'skip': raise BadInput(text, where, hint=hint)
     if lonely: warnings.warn(f'{where}: left out: {text}', Remark)
-    return [o for o in left if o in right]
+    return [o for o in left if o in both]
 
 # %% ../../nbs/2_data/48_parts.ipynb #4d24d0d3
 def _read_lists(path):

@@ -157,27 +157,22 @@ def colours_to_ids(
     ignore_colours=(), # (r,g,b) whose pixels become 255
 )->np.ndarray: # (H,W) uint8
     "Class ids of a colour-coded mask."
+    from pandas import factorize
     table = np.array([*colours,*ignore_colours], int).reshape(-1,3)
     ids = np.array([*range(len(colours))] + [IGNORE]*len(ignore_colours), np.uint8)
-    pack = lambda a: a[...,:3].astype(np.uint32) @ np.uint32([65536,256,1])
-    packed,res,left = pack(rgb),np.zeros(rgb.shape[:2], np.uint8),np.ones(rgb.shape[:2], bool)
-    for code,i in zip(pack(table)[::-1], ids[::-1]): # Exact colours first: they are nearly all
-        hit = packed == code
-        res[hit],left[hit] = i,False
-    if not left.any(): return res
-    # The few that are bent
-    values,places,counts = np.unique(packed[left], return_inverse=True, return_counts=True)
+    packed = rgb[...,:3].astype(np.uint32) @ np.uint32([65536,256,1])
+    places,values = factorize(packed.ravel())
     seen = np.stack([values>>16 & 255, values>>8 & 255, values & 255], 1).astype(int)
     apart = np.sqrt(((seen[:,None] - table)**2).sum(-1))
     if (far := apart.min(1) > tolerance).any():
+        counts = np.bincount(places)
         worst = sorted(zip(counts[far].tolist(), values[far].tolist()), reverse=True)
         them = few(f'#{v:06X} ({n:,} pixels)' for n,v in worst)
         n = counts[far].sum()
         text = f'{n:,} pixels have colours farther than {tolerance:g} from every class: {them}'
         hint = 'add them to the colour table, or to ignore_colours, or raise tolerance'
         raise BadInput(text, hint=hint)
-    res[left] = ids[apart.argmin(1)][places.reshape(-1)]
-    return res
+    return ids[apart.argmin(1)][places].reshape(rgb.shape[:2])
 
 # %% ../../nbs/2_data/20_pictures.ipynb #637cc85c
 def white_rule(files, classes, has_ignore, where):

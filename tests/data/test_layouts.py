@@ -233,3 +233,22 @@ def test_white_of_16_bits_is_white(tmp_path):
 def test_masks_named_seg(tmp_path):
     tree(tmp_path, all=('images/{i}.png','seg/{i}_seg.png',range(2),ONE))
     assert load_dataset(tmp_path)['all'].has_masks
+
+
+def test_masks_in_deeper_folders_than_their_pictures(tmp_path):
+    "FLAIR as published: pictures and masks under two tops; Oxford pets: masks a folder deeper."
+    tree(tmp_path/'flair', all=('flair_aerial_train/D004/Z1/img/IMG_{i}.tif','flair_labels_train/D004/Z1/msk/MSK_{i}.tif',range(3),ONE))
+    tree(tmp_path/'pets', all=('images/{i}.jpg','annotations/trimaps/{i}.png',range(3),ONE))
+    for o in ('flair','pets'):
+        chips = load_dataset(tmp_path/o)['all']
+        assert len(chips) == 3 and all((o.mask == M).all() for o in chips)
+
+
+def test_a_large_tree_is_looked_through_in_seconds(tmp_path):
+    import time
+    for part in ('images','masks'):
+        for k in range(10):
+            (tmp_path/part/str(k)).mkdir(parents=True)
+            for i in range(500): (tmp_path/part/str(k)/f'{k}_{i}.png').touch()
+    start = time.time()
+    assert len(find_pairs(tmp_path)[1]['all']) == 5_000 and time.time()-start < 10
