@@ -245,6 +245,7 @@ def array_bands(path, n):
 class ArrayBands:
     "Bands of an array in a file."
     def __init__(self, bands, axis, nodata):
+        self.has_nodata = nodata not in (None,'none')
         self.axis,self.path,self.indexes = axis,bands[0].path,[b.index-1 for b in bands]
         self.files,self.open,self.parts,a = [self.path],{},(),self._array()
         self.grid,self.dtypes = Grid(None, need('affine', 'geo').Affine.identity(),

@@ -33,7 +33,7 @@ class _ChipDataset:
     def __len__(self): return len(self.chips)
     def __getitem__(self, i):
         chip = self.chips[i]
-        image = torch.from_numpy(normalise(chip.image, self.stats)).float()
+        image = torch.from_numpy(normalise(chip.filled(self.stats.mean), self.stats)).float()
         return image,torch.from_numpy(chip.mask.astype(np.int64))
 
 # %% ../../nbs/5_learn/50_loaders.ipynb #c4d93ec3

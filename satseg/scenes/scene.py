@@ -16,6 +16,7 @@ from fastcore.basics import patch
 
 from ..core.errors import BadInput, few
 from ..data.bands import aliases
+from ..data.arrays import FillCount
 from ..data.products import file_bands, pick_bands
 from ..data.calibration import parse_nodata, sentinel2_offset, stored_scale
 from ..data.rasters import CACHE, gdal_errors, gdal_settings, number_bytes, open_raster
@@ -61,6 +62,15 @@ def identity(self:Scene)->list: # Path, bytes and time (ns) of each
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #baa5dd14
 @patch
+def _correct(self:Scene, x):
+    "Bring readings (C,h,w) as stored into the units that are wanted, in place."
+    scale,offset = map(self.spec.get, _FACTORS)
+    if self._shift: np.maximum(np.add(x, self._shift, out=x), 0, out=x)
+    if scale is not None: x *= np.float32(scale)[:,None,None]
+    if offset is not None: x += np.float32(offset)[:,None,None]
+    return x
+
+@patch
 def read(self:Scene,
     window:tuple, # (row, column, height, width) inside the scene
     fill=None, # (C,) readings where nothing is valid; 0 unless given
@@ -70,13 +80,11 @@ def read(self:Scene,
     if min(row, col) < 0 or min(h, w) < 1 or row+h > self.height or col+w > self.width:
         raise BadInput('', self.source, f'a window inside {self.height} x {self.width} pixels',
                        str(window))
-    x,(scale,offset) = np.empty((len(self.bands),h,w), np.float32),map(self.spec.get, _FACTORS)
+    x = np.empty((len(self.bands),h,w), np.float32)
     with gdal_settings(self.cache_bytes), np.errstate(over='ignore', invalid='ignore'):
         ok = self._reader.read(x, window)
-        if self._shift: np.maximum(np.add(x, self._shift, out=x), 0, out=x)
-        if scale is not None: x *= np.float32(scale)[:,None,None]
-        if offset is not None: x += np.float32(offset)[:,None,None]
-    if scale is not None or any(o.kind == 'f' for o in self._reader.dtypes):
+        self._correct(x)
+    if self.spec['scale'] is not None or any(o.kind == 'f' for o in self._reader.dtypes):
         ok &= np.isfinite(x).all(0)
     if self._area is not None: ok &= self._area.mask(window)
     if not ok.all(): x[:, ~ok] = 0 if fill is None else np.asarray(fill, np.float32)[:,None]
@@ -218,9 +226,16 @@ def statistics(self:Scene,
     wins = [(row, col, min(size, bottom-row), min(size, right-col))
             for row in places(top, bottom, k) for col in places(left, right, max(round(n/k), 1))]
     total,seen = np.zeros((3,len(self.bands))),0
+    fills = FillCount(self.dtype, lambda v: self._correct(np.tile(v, (len(self.bands),1,1)))[:,0].T)
     for window in filter(self.wanted, wins):
         x,ok = self.read(window)
         x,seen = x[:,ok].astype(float),seen+ok.size
+        if self.spec['nodata'] is None and not self._shift: x = fills.take(x)
+        else: fills.n += x.shape[1]
         total += x.sum(1),(x**2).sum(1),np.full(len(x), x.shape[1])
+    for n,value in fills.readings(): total += n*value,n*value**2,np.full(len(value), n)
     with np.errstate(invalid='ignore'): mean,square = total[:2]/total[2]
-    return mean,np.sqrt(np.maximum(square-mean**2, 0)),total[2,0]/max(seen, 1)
+    option = ('write it into the file as nodata, instead of the other' if self._reader.has_nodata
+              else '--nodata {} says so')
+    self.remarks += {fills.remark('the scene', option)} - {'',*self.remarks}
+    return mean,np.sqrt(np.maximum(square-mean**2, 0)),fills.n/max(seen, 1)
