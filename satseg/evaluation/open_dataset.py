@@ -120,10 +120,10 @@ def check_distribution_shift(
     "What is odd about the readings of `chips`."
     seen = []
     for i in np.linspace(0, len(chips)-1, min(8, len(chips))).astype(int):
-        image = chips[int(i)].image
-        k = -(-max(image.shape[1:])//512)
-        seen.append(image[:,::k,::k].reshape(len(image), -1))
+        x = chips[int(i)].readings()
+        seen.append(x[:,::-(-x.shape[1]//2**18) or 1])
     x = np.concatenate(seen, axis=1)
+    if not x.size: return 'careful: the chips hold no data'
     return compare_statistics(
         info.bands, x.mean(1), x.std(1), info.mean, info.std, dtype=str(chips.raw(0)[0].dtype),
         hint='mend the dataset, or map its rasters one by one with satseg-scene, which has '

@@ -8,6 +8,7 @@ __all__ = ['cached', 'training_windows', 'split_chips', 'Stopped', 'measure_chip
 
 # %% ../../nbs/5_learn/40_preparation.ipynb #7202b80a
 import random
+import warnings
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, Remark
 from ..core.display import IGNORE
-from ..data.arrays import Cache
+from ..data.arrays import Cache, FillCount
 from ..data.chips import Chips
 from ..data.splits import split_groups
 from ..data.instances import border_mask
@@ -32,7 +33,7 @@ def cached(
     max_bytes:float=2e9, # Room
 )->Chips: # The same
     "`chips` that keep what they have read, as far as there is room."
-    def pair(i): return tuple(o if o is None else np.ascontiguousarray(o) for o in chips.raw(i))
+    def pair(i): return tuple(o if o is None else np.asanyarray(o, order='C') for o in chips.raw(i))
     both,res = Cache(pair, len(chips), max_bytes),chips[:]
     res.images = Cache(lambda i: both[i][0], len(chips), 0)
     res.masks = Cache(lambda i: both[i][1], len(chips), 0) if chips.has_masks else None
@@ -92,17 +93,22 @@ class Stopped(Exception): "Work ended because `stop()` was true."
 def measure_chips(
     chips:Chips, # With masks
     stop=None, # Function without arguments: once it is true, `Stopped` is raised
-)->np.recarray: # (N,) counts: labelled pixels by class; shapes: C, H, W; means, variances: by band
+)->np.recarray: # (N,) labelled pixels by class; C, H, W; pixels with data; their moments by band
     "Counts, shapes, means and variances (raw units) of `chips`, each of them read once."
     if not (len(chips) and chips.has_masks): raise BadInput('expected chips with masks, got none')
     n,bands = len(chips.classes),(len(chips.bands),)
-    res = np.recarray(len(chips), [('counts',int,(n,)), ('shapes',int,(3,)),
+    res = np.recarray(len(chips), [('counts',int,(n,)), ('shapes',int,(3,)), ('pixels',int),
                                    ('means',float,bands), ('variances',float,bands)])
+    fills = FillCount(str(chips.raw(0)[0].dtype))
     for i,chip in enumerate(chips):
         if stop and stop(): raise Stopped
-        x = chip.image.reshape(*bands, -1).astype(np.float64)
+        x = chip.readings().astype(np.float64)
+        fills.take(x)
+        pixels,x = x.shape[1],x if x.size else np.zeros((*bands,1)) # Nothing has no weight
         counts = np.bincount(chip.mask[chip.mask != IGNORE], minlength=n)
-        res[i] = counts,chip.image.shape,x.mean(1),x.var(1)
+        res[i] = counts,chip.image.shape,pixels,x.mean(1),x.var(1)
+    if text := fills.remark('the chips', 'nodata={}, an option of their reader, mends it'):
+        warnings.warn(text, Remark)
     return res
 
 # %% ../../nbs/5_learn/40_preparation.ipynb #7e759e0e
@@ -111,8 +117,7 @@ def pooled_stats(
     bands, # Names
 )->BandStats:
     "Normalisation over all chips."
-    pixels = measured.shapes[:,1:].prod(1)
-    share = (pixels/pixels.sum())[:,None]
+    share = (measured.pixels/max(measured.pixels.sum(), 1))[:,None]
     mean = (share*measured.means).sum(0)
     std = np.sqrt((share*(measured.variances + (measured.means-mean)**2)).sum(0))
     return BandStats(list(bands), mean.tolist(), std.tolist())
