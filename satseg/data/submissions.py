@@ -61,19 +61,19 @@ def _csv_rows(path):
     return rows,bad
 
 def _entries(path, kind=None):
-    "Kind of a file, its (row, name, text), problems as (row, words); the header is row 1."
+    "Kind of a file, name of an image -> its (row, text), problems as (row, words)."
     lines,bad = _csv_rows(path)
     head = tuple(lines[0]) if lines else ()
     kind = kind or {v: k for k,v in _COLUMNS.items()}.get(head)
     if kind is None or head != _COLUMNS[kind]:
         want = ' or '.join(','.join(_COLUMNS[o]) for o in ([kind] if kind else _COLUMNS))
-        return kind,[],[(1, f'expected the header {want}, got {",".join(head)!r:.60}')]
-    rows = []
-    for row,fields in enumerate(lines[1:], 2):
+        return kind,{},[(1, f'expected the header {want}, got {",".join(head)!r:.60}')]
+    images = {}
+    for row,fields in enumerate(lines[1:], 2): # The header is row 1
         if len(fields) > 1 and not fields[0].strip(): bad.append((row, f'has no {head[0]}'))
-        elif len(fields) == 2: rows.append((row, *fields))
+        elif len(fields) == 2: images.setdefault(fields[0], []).append((row, fields[1]))
         elif fields: bad.append((row, f'expected 2 columns, got {len(fields)}: quote the second'))
-    return kind,rows,bad
+    return kind,images,bad
 
 def _refuse(path, bad):
     "Raise `BadInput` with the first problem."
@@ -86,12 +86,9 @@ def read_ship_csv(
     path:str|Path, # Ship file: training masks or a submission
 )->dict: # Image name -> list of (row, "start length ..."), empty where there is no ship
     "The rows of a ship file by image; their run lengths are checked when they are decoded."
-    _,rows,bad = _entries(path, 'ships')
+    _,images,bad = _entries(path, 'ships')
     _refuse(path, bad)
-    res = {name: [] for _,name,_ in rows}
-    for row,name,runs in rows:
-        if runs.strip(): res[name].append((row, runs))
-    return res
+    return {name: [o for o in ships if o[1].strip()] for name,ships in images.items()}
 
 # %% ../../nbs/2_data/44_submissions.ipynb #ccd53d0f
 def _draw_ships(ships, shape, overlap=False):
@@ -103,9 +100,9 @@ def _draw_ships(ships, shape, overlap=False):
         except BadInput as e:
             bad.append((row, str(e)))
             continue
-        for k in () if overlap else np.unique(flat[pixels]):
-            words = f'overlaps row {ships[k-1][0]}: every pixel belongs to one ship at most'
-            if k: bad.append((row, words))
+        hit = () if overlap else np.unique(flat[pixels])
+        bad += [(row, f'overlaps row {ships[k-1][0]}: every pixel belongs to one ship at most')
+                for k in hit if k]
         flat[pixels] = i
     return np.ascontiguousarray(flat.reshape(shape, order='F')),bad
 
@@ -174,43 +171,39 @@ def _polygon(points, shape):
     return poly
 
 # %% ../../nbs/2_data/44_submissions.ipynb #e8542c3c
-def _read_buildings(rows, shape):
+def _repeated(name, rows): return f'image {name!r:.60} has a row already (row {rows[0][0]})'
+
+def _read_buildings(images, shape):
     "Polygons by image, and problems as (row, words)."
-    images,first,bad = {},{},[]
-    for row,name,text in rows:
-        if name in images:
-            bad.append((row, f'image {name!r:.60} has a row already (row {first[name]})'))
-        first.setdefault(name, row)
-        images.setdefault(name, [])
-        try: lists = _lists(text)
-        except BadInput as e:
-            bad.append((row, str(e)))
-            continue
-        for i,o in enumerate(lists, 1):
-            try: images[name].append(_polygon(o, shape))
-            except BadInput as e: bad.append((row, str(e.at(f'polygon {i}'))))
-    return images,bad
+    res,bad = {name: [] for name in images},[]
+    for name,rows in images.items():
+        bad += [(row, _repeated(name, rows)) for row,_ in rows[1:]]
+        for row,text in rows:
+            try: lists = _lists(text)
+            except BadInput as e: lists,bad = [],[*bad, (row, str(e))]
+            for i,o in enumerate(lists, 1):
+                try: res[name].append(_polygon(o, shape))
+                except BadInput as e: bad.append((row, str(e.at(f'polygon {i}'))))
+    return res,bad
 
 def read_building_csv(
     path:str|Path, # Building file
 )->dict: # Image id (str) -> list of shapely Polygons
     "The polygons of a building file."
-    _,rows,bad = _entries(path, 'buildings')
-    images,more = _read_buildings(rows, None)
+    _,images,bad = _entries(path, 'buildings')
+    res,more = _read_buildings(images, None)
     _refuse(path, bad+more)
-    return images
+    return res
 
 # %% ../../nbs/2_data/44_submissions.ipynb #15fc408f
-def _check_ships(rows, shape):
-    "Runs by image, and problems as (row, words)."
-    images,bad = {},[]
-    for row,name,runs in rows: images.setdefault(name, []).append((row, runs))
+def _check_ships(images, shape):
+    "Problems of the rows of ships by image, as (row, words)."
+    bad = []
     for name,ships in images.items():
         if len(ships) > 1 and not all(runs.strip() for _,runs in ships):
-            bad.append((ships[1][0], f'image {name!r:.60} has a row already (row {ships[0][0]}), '
-                                     'and one of them has no ship'))
+            bad.append((ships[1][0], f'{_repeated(name, ships)}, and one of them has no ship'))
         bad += _draw_ships(ships, shape or (768,768))[1]
-    return images,bad
+    return bad
 
 # %% ../../nbs/2_data/44_submissions.ipynb #a70a8059
 def validate(
@@ -223,13 +216,12 @@ def validate(
     if kind not in (None,*_COLUMNS):
         raise BadInput(where='kind', expected='ships or buildings', got=f'{kind!r:.60}')
     asked = None if ids is None else {o[0] for o in _csv_rows(ids)[0][1:] if o}
-    kind,rows,unread = _entries(path, kind)
-    images,bad = (_check_ships if kind == 'ships' else _read_buildings)(rows, shape)
+    kind,images,unread = _entries(path, kind)
+    bad = _check_ships(images, shape) if kind == 'ships' else _read_buildings(images, shape)[1]
     missing = []
     if asked is not None and not unread:
-        first = {name: row for row,name,_ in reversed(rows)}
-        bad += [(row, f'image {name!r:.60} was not asked for')
-                for name,row in first.items() if name not in asked]
+        bad += [(rows[0][0], f'image {name!r:.60} was not asked for')
+                for name,rows in images.items() if name not in asked]
         missing = [f'image {name!r:.60} is missing: without objects it needs a row too'
                    for name in sorted(asked-set(images))]
     bad = sorted(unread+bad, key=lambda o: o[0])
