@@ -21,6 +21,7 @@ from ..data.products import file_bands, pick_bands
 from ..data.calibration import parse_nodata, sentinel2_offset, stored_scale
 from ..data.rasters import CACHE, gdal_errors, gdal_settings, number_bytes, open_raster
 from ..data.grids import ArrayBands, RasterBands, array_bands
+from ..data.pictures import picture_turn
 from .sources import SceneSource, find_scenes, stac_bands
 from .ground import AreaOfInterest
 
@@ -139,6 +140,8 @@ def _file_remarks(reader, own, scaled):
                 f'--scale {k:g} --offset {b:g} applies them' for k,b in sorted(pairs)]
         if reader.grid.crs is not None and r.crs is None:
             res.append(f'{name}: placed by its name, as a map tile: if it is none, rename it')
+        if r.crs is None and picture_turn(p.path) != 1:
+            res.append(f'{name}: is stored turned (EXIF), and mapped so: save it upright first')
         if not p.places:
             text = 'what it calls cloud or unusable is no data (--nodata none takes it)'
             res.append(f'{name}: {text}')
