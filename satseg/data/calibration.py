@@ -96,7 +96,7 @@ def stored_scale(
     m = re.fullmatch(r'(L[COTEM]0\d_\w+?)_(?:S[RT]_)?B(\d+)(?:_VCID_\d)?', path.stem)
     mtl = m and path.with_name(f'{m[1]}_MTL.txt')
     if not mtl or not mtl.is_file(): return 1,0
-    found = [re.search(rf'(?:REFLECTANCE|TEMPERATURE)_{o}_BAND_(?:ST_B)?{m[2]} = ([-+.\dE]+)',
+    found = [re.search(rf'(?:REFLECTANCE|TEMPERATURE)_{o}_BAND_(?:ST_B)?{m[2]} = ([-+.\dEe]+)',
                        read_text(mtl)) for o in ('MULT','ADD')]
     return tuple(float(o[1]) for o in found) if all(found) else (1,0)
 
