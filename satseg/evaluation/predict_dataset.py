@@ -124,8 +124,8 @@ def _presence_facts(res, path, threshold):
 def _metrics(res, facts, presence):
     "What metrics.json holds."
     known = res.metrics() if res.n_pixels else dict(threshold=res.threshold)
-    least = int(res.info.min_area if res.min_area is None else res.min_area)
-    known |= dict(min_area=least) if 'objects' in known else {}
+    if 'objects' in known:
+        known['min_area'] = int(res.info.min_area if res.min_area is None else res.min_area)
     return dict(facts, n=res.n, tta=res.tta, presence=presence, **known)
 
 # %% ../../nbs/4_evaluation/70_predict_dataset.ipynb #70pd0035
@@ -206,8 +206,8 @@ def predict_dataset(
     kind = _check_arguments(path, dataset, kind, presence, out, overwrite, bs=bs, min_area=min_area)
     options = reader_options(options)
     net,info,classifier = _load_nets(path, presence, device, threshold)
+    _,rule = pick_threshold(info, threshold)
     chips,split,remarks = open_chips(dataset, kind, split, info, ignore, options)
-    rule = pick_threshold(info, threshold)[1]
     said = [f'{model}: {info.architecture} for {",".join(info.bands)}, {rule}', *remarks]
     if not quiet: print('\n'.join(said))
     facts = dict(model=model, dataset=dataset and str(dataset), kind=kind, split=split)
