@@ -51,7 +51,7 @@ setup(
         'Operating System :: OS Independent', 'Programming Language :: Python :: 3', 'Programming Language :: Python :: 3 :: Only', *(f'Programming Language :: Python :: 3.{n}' for n in (11,12,13)),
         'Topic :: Scientific/Engineering :: Artificial Intelligence', 'Topic :: Scientific/Engineering :: GIS',
         'Topic :: Scientific/Engineering :: Image Processing', 'Typing :: Typed'],
-    packages=find_packages(include=['satseg','satseg.*']), package_data={'satseg': ['py.typed'], 'satseg.models': ['*.jinja'], 'satseg.evaluation': ['*.jinja'], 'satseg.page': ['*.js','*.css']}, include_package_data=False, zip_safe=False, cmdclass={'build_py': BuildPy},
+    packages=find_packages(include=['satseg','satseg.*']), package_data={'satseg': ['py.typed'], 'satseg.models': ['*.jinja'], 'satseg.evaluation': ['*.jinja'], 'satseg.page': ['*.js','*.css','*.jinja']}, include_package_data=False, zip_safe=False, cmdclass={'build_py': BuildPy},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(), extras_require={**extras, 'all': all_extras, 'dev': cfg['dev_requirements'].split() + all_extras},
     entry_points={'console_scripts': [f'satseg-{name} = satseg.{module}:main' for name,module in scripts.items()]})

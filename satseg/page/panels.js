@@ -99,27 +99,23 @@ const draw = (model, panels, root) => {
 }
 
 // A colour with a key is a class that can be switched off: `hidden` in Python follows its tick box.
-const colour = o => {
-  const box = make('span', 'colour')
-  box.style.background = `rgb(${o.colour})`
-  return box
-}
-const entry = (model, o) => {
-  if (o.key === null) return make('span', 'entry', colour(o), o.word)
+const entry = (model, word, rgb, key) => {
+  const colour = make('span', 'colour')
+  colour.style.background = `rgb(${rgb})`
+  if (key === null) return make('span', 'entry', colour, word)
   const tick = make('input', 'tick')
-  Object.assign(tick, {type: 'checkbox', checked: !model.get('hidden').includes(o.key)})
+  Object.assign(tick, {type: 'checkbox', checked: !model.get('hidden').includes(key)})
   tick.onchange = () => {
-    const others = model.get('hidden').filter(k => k !== o.key)
-    model.set('hidden', tick.checked ? others : [...others, o.key])
+    const others = model.get('hidden').filter(k => k !== key)
+    model.set('hidden', tick.checked ? others : [...others, key])
     model.save_changes()
   }
-  const title = 'Show or hide ' + o.word
-  return Object.assign(make('label', 'entry', tick, colour(o), o.word), {title})
+  return Object.assign(make('label', 'entry', tick, colour, word), {title: 'Show or hide ' + word})
 }
 const fillLegend = (model, root) => {
   const groups = new Map()
-  for (const o of model.get('legend'))
-    groups.set(o.group, [...(groups.get(o.group) || []), entry(model, o)])
+  for (const [group, ...o] of model.get('legend'))
+    groups.set(group, [...(groups.get(group) || []), entry(model, ...o)])
   const group = ([name, items]) => make('span', 'group', make('b', 'head', name), ...items)
   root.replaceChildren(...[...groups].map(group))
 }
@@ -161,7 +157,6 @@ const sender = (model, tell) => {
   })
   const send = async file => {
     const about = {name: file.name, size: file.size}
-    if (file.size > model.get('limit')) return model.send({kind: 'large', ...about})
     let good = await said({kind: 'start', ...about})
     for (let i = 0; good && i < file.size; i += PIECE) {
       tell(`${Math.floor(i/file.size*100)} %`)

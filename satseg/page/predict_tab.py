@@ -15,113 +15,90 @@ import ipywidgets as w
 from fastcore.basics import patch
 
 from ..core.tables import html_table
+from ..evaluation.plots import SCORE_NAMES
 from .widgets import Downloads, Panels, Upload, size_text
 from .status import Status, complaint
 from .sources import open_model, open_source
 from .viewer import Viewer
+from .outputs import download, lacking, legend, pictures, whole_command, words
 
 # %% ../../nbs/7_page/60_predict_tab.ipynb #5bfcee06
-def row_of(
-    *kids, # Widgets
-    name:str, # For the style sheet
-)->w.HBox:
-    "Widgets side by side."
+def row_of(*kids, name:str)->w.HBox: # Widgets; for the style sheet
+    "Widgets in a row, or as the style sheet says."
     box = w.HBox(kids)
     box.add_class(f'satseg-{name}')
     return box
 
-# %% ../../nbs/7_page/60_predict_tab.ipynb #059d1754
+# %% ../../nbs/7_page/60_predict_tab.ipynb #92fec6fa
 class Chooser:
     "A list of things to open, a field for a path, and a button to upload."
-    quiet = False # Whether a change of the list is ours
-    since = -9. # When something was opened last
+    quiet,since = False,-9. # Whether a change of the list is ours; when something was opened last
 
-    def __init__(self,
-        title:str, # Before the list
-        first:tuple, # Words and value to begin with
-        on_choice, # Called with a value, mostly a path
-        hint:str, # In the empty field
-        status, # `Status`
-        accept, # Suffixes for the upload
-        limit:int, # Bytes for the upload
-    ):
-        self.value,self.on_choice = first[1],on_choice
-        self.list = w.Dropdown(options=[first], layout=dict(width='150px'))
-        self.path = w.Text(placeholder=hint, continuous_update=False,
-                           layout=dict(flex='1 1 80px', min_width='80px'))
-        self.open = w.Button(description='Open', layout=dict(width='60px'))
-        self.upload = Upload(on_choice, lambda o: status.say(o, 'problem'), accept, limit,
+    def __init__(self, title, first, hint, on_choice, say, accept, limit):
+        self.value,self.items = first[0],dict([first]) # What is open; value -> words in the list
+        self.list = w.Dropdown(options=[first[::-1]])
+        self.path = w.Text(placeholder=hint, continuous_update=False)
+        self.upload = Upload(on_choice, lambda o: say(o, 'problem'), accept, limit,
                              f'Upload \u2264 {size_text(limit)}')
-        self.box = row_of(w.Label(title, layout=dict(width='42px')), self.list, self.path,
-                          self.open, self.upload, name='chooser')
-        self._listen(lambda: status.say(f'{title}: type the {hint} into the field before Open, '
-                                        'or choose from the list', 'problem'))
-
-# %% ../../nbs/7_page/60_predict_tab.ipynb #3263ef0d
-@patch
-def _listen(self:Chooser, complain):
-    def typed(pressed):
-        path = os.path.expanduser(self.path.value.strip())
-        if path and not self.quiet: self.on_choice(path)
-        elif pressed and time.monotonic()-self.since > 1: complain() # Else the field did it already
-    self.list.observe(lambda o: self.quiet or self.on_choice(o['new']), 'value')
-    self.path.observe(lambda _: typed(False), 'value')
-    self.open.on_click(lambda _: typed(True))
-
-@patch
-def _set(self:Chooser, items, value):
-    "Change the list, opening nothing."
-    self.quiet = True
-    self.list.options = items
-    self.list.value = self.value = value
-    self.quiet = False
+        def typed(pressed):
+            path = os.path.expanduser(self.path.value.strip())
+            if path: on_choice(path)
+            elif pressed and time.monotonic()-self.since > 1: # Else the field did it already
+                say(f'{title}: type the {hint} into the field before Open, or choose from the list',
+                    'problem')
+        self.list.observe(lambda o: self.quiet or on_choice(o['new']), 'value')
+        self.path.observe(lambda _: typed(False), 'value')
+        button = w.Button(description='Open')
+        button.on_click(lambda _: typed(True))
+        self.box = row_of(w.Label(title), self.list, self.path, button, self.upload, name='chooser')
 
 # %% ../../nbs/7_page/60_predict_tab.ipynb #458a7331
 @patch
-def settle(self:Chooser,
-    value, # What is open now
-):
-    "Show in the list what is open; uploads that are not are removed."
-    self.upload.keep(value)
-    gone = self.upload.folder.name if self.upload.folder else '\0'
-    items = [o for o in self.list.options if o[1] == value or not str(o[1]).startswith(gone)]
-    if value not in [o for _,o in items]: items.append((Path(value).name, value))
-    self.since = time.monotonic()
-    self._set(items, value)
-    self.path.value = '' # Which opens nothing
+def offer(self:Chooser, value, words:str): # A path; words in the list
+    "Add something to the list, opening nothing."
+    self.items.setdefault(value, words)
+    self.quiet = True
+    self.list.options = [(o,k) for k,o in self.items.items()]
+    self.list.value = self.value
+    self.quiet = False
 
 @patch
-def back(self:Chooser,
-    wanted=None, # A path that somebody has chosen since
-):
-    "Show again what is open: the last choice failed, and goes if it was uploaded."
+def settle(self:Chooser, value=None, wanted=None):
+    "Show what is open, `value` from now on; uploads that are not go, but for `wanted`, the next."
+    if value is not None: self.value,self.path.value,self.since = value,'',time.monotonic()
     self.upload.keep(self.value, wanted)
-    self._set(self.list.options, self.value)
+    gone = self.upload.folder.name if self.upload.folder else '\0'
+    self.items = {k: o for k,o in self.items.items() if not str(k).startswith(gone)}
+    self.offer(self.value, Path(self.value).name)
 
-@patch
-def offer(self:Chooser,
-    value, # A path
-    words:str, # In the list
-):
-    "Add something to the list."
-    if value not in [o for _,o in self.list.options]:
-        self._set([*self.list.options, (words, value)], self.value)
-
-# %% ../../nbs/7_page/60_predict_tab.ipynb #9786869a
-_HEADS = dict(iou='IoU', dice='Dice')
-_DATA = '.pickle','.pkl','.png','.jpg','.jpeg','.npy','.tif','.tiff'
+# %% ../../nbs/7_page/60_predict_tab.ipynb #fde5eacd
 _FILES = dict(mask=('Mask (PNG)', 'Class of every pixel of this chip'),
     overlay=('Overlay (PNG)', 'This chip with its mask painted over it'),
     polygons=('Polygons (GeoJSON)', 'Outlines of the objects, with coordinates where known'),
     submission=('Submission (CSV)', 'All chips in the form that the challenge wants'),
     report=('Report (ZIP)', 'Tables, curves, best and worst chips of all chips'))
 
+def _file_buttons(viewer):
+    "What `Downloads` offers."
+    why,whole = lacking(viewer),whole_command(viewer)
+    piece = f'; only the piece shown, {whole} writes the whole' if whole else ''
+    return [(k, text, why.get(k, tip + piece*(k not in ('submission','report'))), k not in why)
+            for k,(text,tip) in _FILES.items()]
+
+def _score_tables(viewer, i):
+    "HTML: the scores of chip `i`, and of all together."
+    n = len(viewer)
+    rows = {'This chip': viewer.table(i), f'All {n} chips': viewer.table() if n > 1 else []}
+    return ''.join(f'<div class="satseg-scores"><b>{k}</b>{html_table(o, SCORE_NAMES, 3)}</div>'
+                   for k,o in rows.items() if o)
+
 # %% ../../nbs/7_page/60_predict_tab.ipynb #eaf11080
+_DATA = '.pickle','.pkl','.png','.jpg','.jpeg','.npy','.tif','.tiff'
+
 class PredictTab:
-    "Pictures, threshold, numbers and files of a source of chips and a model."
+    "Pictures, threshold, numbers and files of a source and a model."
     net = viewer = asked = None # (path, what `open_model` gives); `Viewer`; what is on its way
-    order = () # Of the chips
-    quiet = False # Whether changes of controls are ours
+    order,quiet = (),False # Of the chips; whether changes of controls are ours
 
     def __init__(self,
         data='sample', # See `open_source`
@@ -129,36 +106,40 @@ class PredictTab:
         max_upload:int=200_000_000, # Bytes
     ):
         self.status = Status()
-        self.data = Chooser('Data', ('built-in sample', 'sample'), lambda o: self.load(data=o),
-                            'path of a file or folder', self.status, _DATA, max_upload)
-        self.model = Chooser('Model', ('shipped model', ''), lambda o: self.load(model=o),
-                             'path of a model file', self.status, ('.pth','.onnx'), max_upload)
+        say = self.status.say
+        self.data = Chooser('Data', ('sample','built-in sample'), 'path of a file or folder',
+                            lambda o: self.load(data=o), say, _DATA, max_upload)
+        self.model = Chooser('Model', ('','shipped model'), 'path of a model file',
+                             lambda o: self.load(model=o), say, ('.pth','.onnx'), max_upload)
         self._make_controls()
         self._arrange()
-        self._connect()
         self.load(data=data, model=model)
 
 # %% ../../nbs/7_page/60_predict_tab.ipynb #2d9043be
 @patch
 def _make_controls(self:PredictTab):
-    def button(text, tip): return w.Button(description=text, tooltip=tip, layout=dict(width='36px'))
-    def choice(width, **kw): return w.Dropdown(layout=dict(width=f'{width}px'), **kw)
-    self.part = choice(110, tooltip='train is learned from, valid chooses epoch and threshold, '
-                                    'test judges')
-    self.by = choice(110, options=[('worst first', 'worst'), ('as given', 'given')],
+    def on(act, o, name='value'):
+        def changed(_):
+            with self.status.lock: self.quiet or act()
+        o.observe(changed, name)
+        return o
+    def choice(act, width, **kw): return on(act, w.Dropdown(layout=dict(width=f'{width}px'), **kw))
+    def step(text, tip, by):
+        res = w.Button(description=text, tooltip=tip, layout=dict(width='36px'))
+        res.on_click(lambda _: self._step(by))
+        return res
+    self.part = choice(lambda: self.load(part=self.part.value), 110, tooltip='train is learned '
+                       'from, valid chooses epoch and threshold, test judges')
+    self.by = choice(lambda: self._sort(), 130, options=['worst'],
                      tooltip='Order of the chips; it stays when the threshold moves')
-    self.chip = choice(190)
-    self.back = button('\u25c0', 'Previous chip')
-    self.next = button('\u25b6', 'Next chip')
-    self.threshold = w.FloatSlider(max=1, step=.001, readout_format='.3f',
-                                   layout=dict(width='300px'))
-    self.area = w.BoundedIntText(max=10**6, description='Smallest object, pixels',
-        style=dict(description_width='initial'), layout=dict(width='238px'),
-        tooltip='Acts on objects, polygons and submission; mask and scores keep smaller ones')
-    self.panels = Panels()
-    self.words = w.HTML()
-    self.scores = w.HTML()
-    self.files = Downloads(self._make)
+    draw = lambda: self.draw()
+    self.chip = choice(draw, 190)
+    self.back,self.next = step('\u25c0', 'Previous chip', -1),step('\u25b6', 'Next chip', 1)
+    self.threshold = on(draw, w.FloatSlider(max=1, step=.001, readout_format='.3f'))
+    self.area = on(draw, w.BoundedIntText(max=10**6, description='Smallest object, pixels',
+        tooltip='Acts on objects, polygons and submission; mask and scores keep smaller ones'))
+    self.panels,self.words,self.scores = on(draw, Panels(), 'hidden'),w.HTML(),w.HTML()
+    self.files = Downloads(lambda kind,give: self._make(kind, give))
 
 # %% ../../nbs/7_page/60_predict_tab.ipynb #ea161460
 @patch
@@ -166,38 +147,19 @@ def _arrange(self:PredictTab):
     self.chips = row_of(self.back, self.chip, self.next, self.by, name='chips')
     self.cut = row_of(w.Label('Threshold'), self.threshold, name='pairs')
     self.parts = row_of(w.Label('Part'), self.part, name='pairs')
-    area = row_of(self.area, name='pairs')
-    controls = row_of(self.parts, self.chips, self.cut, area, name='controls')
-    facts = w.VBox([self.words, self.files])
-    facts.add_class('satseg-facts')
+    controls = row_of(self.parts, self.chips, self.cut, row_of(self.area, name='pairs'),
+                      name='controls')
+    facts = row_of(self.words, self.files, name='facts')
     self.main = w.VBox([controls, self.panels, row_of(self.scores, facts, name='belows')])
     self.main.layout.visibility = 'hidden'
     self.main.add_class('satseg-main')
     choosers = row_of(self.data.box, self.model.box, name='choices')
     self.box = w.VBox([choosers, self.status.box, self.main])
 
-@patch
-def _connect(self:PredictTab):
-    "Say what follows from what."
-    def on(o, act, name='value'):
-        def changed(_):
-            with self.status.lock: self.quiet or act()
-        o.observe(changed, name)
-    on(self.part, lambda: self.load(part=self.part.value))
-    on(self.by, self._sort)
-    for o in (self.threshold, self.area, self.chip): on(o, self.draw)
-    on(self.panels, self.draw, 'hidden')
-    self.back.on_click(lambda _: self._step(-1))
-    self.next.on_click(lambda _: self._step(1))
-
 # %% ../../nbs/7_page/60_predict_tab.ipynb #05fc0455
 @patch
-def load(self:PredictTab,
-    data=None, # What to look at; as before unless given
-    model=None, # Path of a model file, '': the one that comes with satseg; as before unless given
-    part=None, # Part of the data, such as 'test'; its own choice unless given
-):
-    "Open data or a model, and run the net, in a thread."
+def load(self:PredictTab, data=None, model=None, part=None):
+    "Open data or a model (as before unless given), and run the net, in a thread."
     last = self.asked or (self.data.value,self.model.value) # On its way, or else open
     asked = data or last[0], last[1] if model is None else model, part
     if asked == self.asked: return # Enter and a click on Open are one wish
@@ -208,73 +170,38 @@ def load(self:PredictTab,
 # %% ../../nbs/7_page/60_predict_tab.ipynb #0364779f
 @patch
 def _open(self:PredictTab, asked, known):
-    "Do what was asked; `known`: the net and its facts, if they are there."
-    data,model,part = asked
-    old,chosen,made = self.viewer,model or self.model.value,[] # '': nobody chose a model
-    def over():
-        if self.asked == asked: self.asked = None
+    (data,model,part),old,made = asked,self.viewer,[known]*bool(known)
+    chosen = bool(model or self.model.value) # Else nobody chose a model
     def job(progress):
-        made.append(known or open_model(model or None))
+        if not made: made.append(open_model(model or None))
         viewer = Viewer(*made[0], open_source(data, made[0][1], part))
         n = len(viewer)
         self.status.say(f'The net runs once over {n} chip{"s"*(n > 1)}', 'work')
         return viewer.compute(progress)
+    def over(data=None):
+        if self.asked == asked: self.asked = None
+        if made: self.net = model,made[0]
+        later = self.asked or (None,None)
+        self.model.settle(model if made else None, later[1])
+        self.data.settle(data, later[0])
     def then(viewer):
-        over()
-        self.data.settle(data)
-        self._take(model, made[0])
+        over(data)
         if known and old: viewer.threshold,viewer.min_area = old.threshold,old.min_area
         self.show(viewer)
     def fail():
         over()
-        self.data.back((self.asked or [None])[0])
-        if known or not made: return self.model.back((self.asked or [None, None])[1])
-        self._take(model, made[0])
+        if known or not made: return
         self.viewer,self.main.layout.visibility = None,'hidden' # Of another model
-        return 'The model is open: choose data that it can read' if chosen else ''
-    text = f'Opening {Path(data).name}' if known else 'Loading the model'
-    self.status.run(text, job, then, fail)
-
-# %% ../../nbs/7_page/60_predict_tab.ipynb #c321f0dc
-@patch
-def _take(self:PredictTab, model, made):
-    "Remember a model that is open."
-    self.net = model,made
-    self.model.settle(model)
-
-# %% ../../nbs/7_page/60_predict_tab.ipynb #fde5eacd
-@patch
-def show(self:PredictTab,
-    viewer, # `Viewer` after `compute`
-):
-    "Put a computed viewer on the page."
-    source,lacking = viewer.source,viewer.lacking()
-    self.viewer = viewer
-    self.quiet = True
-    for box,seen in ((self.cut, viewer.adjustable), (self.parts, len(source.splits) > 1),
-                     (self.chips, len(viewer) > 1)): box.layout.display = None if seen else 'none'
-    worst = 'worst first' if source.chips.has_masks else 'most unsure first'
-    self.by.options = [(worst, 'worst'), ('as given', 'given')]
-    self.part.options = source.splits
-    self.part.value = source.split if source.splits else None
-    if viewer.adjustable: self.threshold.value = viewer.threshold
-    self.area.value = viewer.min_area
-    self.panels.hidden = []
-    piece = f'; only the piece shown, {o} writes the whole' if (o := viewer.whole_command()) else ''
-    self.files.kinds = [[k, words, lacking.get(k, tip + piece*(k not in ('submission','report'))),
-                         k not in lacking] for k,(words,tip) in _FILES.items()]
-    self.quiet = False
-    self._sort()
-    self.main.layout.visibility = 'visible'
-    self.status.say(source.words, 'careful' if 'careful' in source.words else 'note')
+        return 'The model is open: choose data that it can read'*chosen
+    self.status.run('Opening' if known else 'Loading the model', job, then, fail)
 
 # %% ../../nbs/7_page/60_predict_tab.ipynb #8d3e29db
 @patch
 def _sort(self:PredictTab):
     "List the chips anew; the first one is shown."
-    self.order = self.viewer.order(self.by.value)
-    self.quiet = True
-    self.chip.options = [(f'{n}. {self.viewer.names[i]}', i) for n,i in enumerate(self.order, 1)]
+    self.order,self.quiet = self.viewer.order(self.by.value),True
+    names = self.viewer.source.names
+    self.chip.options = [(f'{n}. {names[i]}', i) for n,i in enumerate(self.order, 1)]
     self.chip.value = self.order[0]
     self.quiet = False
     self.draw()
@@ -286,39 +213,56 @@ def _step(self:PredictTab, by):
         place = self.order.index(self.chip.value)+by
         if 0 <= place < len(self.order): self.chip.value = self.order[place]
 
-# %% ../../nbs/7_page/60_predict_tab.ipynb #425a99fe
 @patch
 def draw(self:PredictTab):
     "Draw the chip at the threshold, smallest area and classes that are set."
     try:
-        with self.status.lock: self._draw()
+        with self.status.lock:
+            if self.viewer and self.chip.value is not None: self._draw(self.viewer, self.chip.value)
     except Exception as e: self.status.say(complaint(e), 'problem')
 
+# %% ../../nbs/7_page/60_predict_tab.ipynb #43fee764
 @patch
-def _draw(self:PredictTab):
-    v,i = self.viewer,self.chip.value
-    if v is None or i is None: return
+def show(self:PredictTab, viewer:Viewer): # After `compute`
+    "Put a viewer on the page."
+    source,self.viewer,self.quiet = viewer.source,viewer,True
+    for box,seen in ((self.cut, viewer.adjustable), (self.parts, len(source.splits) > 1),
+                     (self.chips, len(viewer) > 1)): box.layout.display = None if seen else 'none'
+    worst = 'worst first' if source.chips.has_masks else 'most unsure first'
+    self.by.options = [(worst, 'worst'), ('as given', 'given')]
+    self.part.options = source.splits
+    self.part.value = source.split if source.splits else None
+    if viewer.adjustable: self.threshold.value = viewer.threshold
+    self.area.value,self.panels.hidden = viewer.min_area,[]
+    self.files.kinds = _file_buttons(viewer)
+    self.quiet = False
+    self._sort()
+    self.main.layout.visibility = 'visible'
+    self.status.say(source.words, 'careful' if 'careful' in source.words else 'note')
+
+# %% ../../nbs/7_page/60_predict_tab.ipynb #425a99fe
+@patch
+def _draw(self:PredictTab, v, i):
+    "The pictures, words and tables of a chip."
     if v.adjustable: v.threshold = round(self.threshold.value, 3)
     v.min_area = self.area.value
     v.visible = {k for k in v.shown if str(k) not in self.panels.hidden}
-    keys = [('classes', *o, str(k)) for k,o in v.shown.items()] # Also of classes switched off
-    self.panels.show(v.pictures(i), keys + [o for o in v.legend(i) if o[0] != 'classes'])
-    name,words = html.escape(v.names[i]),html.escape(v.words(i))
-    self.words.value = f'<div class="satseg-words"><b>{name}</b><br>{words}</div>'
-    place = self.order.index(i)
-    self.back.disabled = place == 0
-    self.next.disabled = place == len(self.order)-1
-    tables = {'This chip': v.table(i), f'All {len(v)} chips': v.table() if len(v) > 1 else []}
-    self.scores.value = ''.join(f'<div class="satseg-scores"><b>{k}</b>{html_table(o, _HEADS, 3)}'
-                                '</div>' for k,o in tables.items() if o)
+    self.panels.show(pictures(v, i), legend(v, i))
+    name,text = html.escape(v.source.names[i]),html.escape(words(v, i))
+    self.words.value = f'<div class="satseg-words"><b>{name}</b><br>{text}</div>'
+    self.back.disabled,self.next.disabled = i == self.order[0],i == self.order[-1]
+    self.scores.value = _score_tables(v, i)
     self.scores.layout.display = None if self.scores.value else 'none'
 
-# %% ../../nbs/7_page/60_predict_tab.ipynb #c1e2f381
 @patch
 def _make(self:PredictTab, kind, give):
     "Make a file in a thread."
     v,i = self.viewer.copy(),self.chip.value # The slider may move meanwhile
+    def job(progress):
+        res = download(v, kind, i)
+        progress(1, 1) # Nobody has pressed Stop
+        return res
     def then(res):
         give(*res)
         self.status.say(f'{res[0]}, {size_text(len(res[2]))}, is in your downloads.')
-    self.status.run(f'Making {_FILES[kind][0]}', lambda progress: v.download(kind, i), then, give)
+    self.status.run(f'Making {_FILES[kind][0]}', job, then, give)

@@ -20,11 +20,10 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.errors import BadInput, need
-from ..evaluation.plots import plot_log, read_log
-from ..evaluation.report import figure_png
+from ..evaluation.plots import read_log
 from .widgets import Upload
 from .status import Status
-from .trainer import new_figure
+from .preview import log_png
 from .predict_tab import PredictTab, row_of
 from .train_tab import TrainTab
 
@@ -36,20 +35,16 @@ def run_curves(
     path = Path(path)
     path = path/'log.csv' if path.is_dir() else path
     log = read_log(path)
-    fig,axs = new_figure(9, 3.2, 1, 2)
-    plot_log(path, axs)
     n,ious,words = len(log['epoch']),np.array(log['iou']),''
     if np.isfinite(ious).any():
         best = int(np.nanargmax(ious))
         words = f'; best IoU {ious[best]:.4f}, after epoch {log["epoch"][best]:g}'
-    return figure_png(fig), f'{n} epoch{"s"*(n != 1)}{words}'
+    return log_png(path, 9, 3.2, 1, 2), f'{n} epoch{"s"*(n != 1)}{words}'
 
 # %% ../../nbs/7_page/80_server.ipynb #65f3c98f
 class CurvesTab:
     "Training curves of a run folder."
-    def __init__(self,
-        max_upload:int=200_000_000, # Bytes
-    ):
+    def __init__(self, max_upload:int=200_000_000): # Bytes
         self.status = Status()
         self.image = w.Image(format='png', layout=dict(max_width='100%', display='none'))
         self.path = w.Text(placeholder='path of a run folder, then Enter', continuous_update=False,
@@ -60,9 +55,7 @@ class CurvesTab:
         self.box = w.VBox([row, self.status.box, self.image])
         self.path.observe(lambda o: o['new'].strip() and self.load(o['new'].strip()), 'value')
 
-    def load(self,
-        path, # A run folder, or the log.csv in one
-    ):
+    def load(self, path): # A run folder, or the log.csv in one
         "Draw the curves."
         self.upload.keep(path)
         def then(res):
@@ -102,9 +95,7 @@ def open_training(self:App):
     self.tabs.children = (self.predict.box, self.train.box, self.curves.box)
 
 @patch
-def offer(self:App,
-    path, # A model file that training has just written
-)->str: # For the page
+def offer(self:App, path)->str: # A model file that training has just written; words
     "Let the tab that predicts offer a new model."
     path,tab = str(path),self.predict
     with tab.status.lock:

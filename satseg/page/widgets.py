@@ -22,9 +22,8 @@ from ..core.files import file_names
 # %% ../../nbs/7_page/10_widgets.ipynb #99a7c068
 class _Widget(need('anywidget', 'app').AnyWidget):
     "One of the widgets of panels.js; in a notebook a module has no `__file__`."
-    _folder = Path(find_spec('satseg').origin).parent/'page'
-    _esm = _folder/'panels.js'
-    _css = _folder/'panels.css'
+    _esm = Path(find_spec('satseg').origin).parent/'page'/'panels.js'
+    _css = _esm.with_suffix('.css')
     widget = t.Unicode().tag(sync=True) # Its name there
 
 class Panels(_Widget):
@@ -33,7 +32,7 @@ class Panels(_Widget):
     names = t.List(t.Unicode()).tag(sync=True) # Titles, left to right
     rgb0,rgb1,rgb2,rgb3 = (t.Bytes().tag(sync=True) for _ in range(4)) # 3 bytes a pixel
     shape = t.List([1, 1]).tag(sync=True) # Height and width of all
-    legend = t.List().tag(sync=True) # dict(group, word, colour, key); key None: always there
+    legend = t.List().tag(sync=True) # [group, word, (r,g,b), key]; key None: always there
     hidden = t.List(t.Unicode()).tag(sync=True) # Keys that are switched off
     height = t.Unicode('44vh').tag(sync=True) # CSS length: no picture is higher
 
@@ -44,17 +43,13 @@ def show(self:Panels,
     legend=(), # (group, word, (r,g,b)); a fourth value: key of a class that can be switched off
 )->Panels: # Itself
     "Show other pictures; the zoom stays."
-    arrays = list(pictures.values())
-    good = [o.dtype == np.uint8 and o.shape == (*arrays[0].shape[:2],3) for o in arrays]
-    if len(arrays) > 4 or not all(good):
-        got = ', '.join(f'{o.dtype} {o.shape}' for o in arrays)
-        raise BadInput(f'expected at most four pictures (H,W,3) uint8 of one size, got {got}')
+    shapes = {o.shape for o in pictures.values()}
+    if len(pictures) > 4 or len(shapes) > 1:
+        raise BadInput(expected='at most four pictures of one size', got=shapes)
     with self.hold_sync():
-        for i,rgb in enumerate(arrays): setattr(self, f'rgb{i}', rgb.tobytes())
-        if arrays: self.shape = list(arrays[0].shape[:2])
-        self.names = list(pictures)
-        self.legend = [dict(group=g, word=w, colour=[int(v) for v in c], key=k[0] if k else None)
-                       for g,w,c,*k in legend]
+        for i,rgb in enumerate(pictures.values()): setattr(self, f'rgb{i}', rgb.tobytes())
+        self.names,self.shape = list(pictures),list(*shapes)[:2]
+        self.legend = [(g, word, [int(v) for v in c], *(key or [None])) for g,word,c,*key in legend]
     return self
 
 # %% ../../nbs/7_page/10_widgets.ipynb #b2e9a837
@@ -69,42 +64,18 @@ def size_text(
 class Upload(_Widget):
     "A button that brings files from the browser into a private folder."
     widget = t.Unicode('upload').tag(sync=True)
-    label = t.Unicode().tag(sync=True) # On the button
-    hint = t.Unicode().tag(sync=True) # Over it
+    label,hint = t.Unicode().tag(sync=True),t.Unicode().tag(sync=True) # On the button; over it
     accept = t.List(t.Unicode()).tag(sync=True) # Suffixes such as '.png', in small letters
     limit = t.Int().tag(sync=True) # Bytes of one file
     folder = path = None # Of all files; the file that is on its way
     left = 0 # Bytes that it lacks
 
-    def __init__(self,
-        on_file, # Called with the path of a file that has arrived
-        on_problem, # Called with one line that says what is wrong
-        accept, # See above
-        limit:int=200_000_000, # See above
-        label:str='Upload', # See above
-    ):
+    def __init__(self, on_file, on_problem, accept, limit:int=200_000_000, label:str='Upload'):
+        "`on_file` gets the path of a file that has arrived, `on_problem` a line about one."
         hint = f'Upload a file ({", ".join(accept)}) of at most {size_text(limit)}'
         super().__init__(accept=list(accept), limit=limit, label=label, hint=hint)
-        self.on_file = on_file
-        self.on_problem = on_problem
+        self.on_file,self.on_problem = on_file,on_problem
         self.on_msg(lambda _,content,buffers: self.hear(content, buffers))
-
-# %% ../../nbs/7_page/10_widgets.ipynb #cf512c02
-@patch
-def keep(self:Upload,
-    *paths, # Files that are still wanted
-):
-    "Remove all uploaded files but these, and the one on its way."
-    wanted = {Path(o).parent for o in (*paths, self.path) if o}
-    for o in Path(self.folder.name).iterdir() if self.folder else ():
-        if o not in wanted: shutil.rmtree(o, ignore_errors=True)
-
-@patch
-def _refuse(self:Upload, text):
-    if self.path: shutil.rmtree(self.path.parent, ignore_errors=True)
-    self.path = None
-    self.send(dict(kind='stop'))
-    self.on_problem(text)
 
 # %% ../../nbs/7_page/10_widgets.ipynb #951b28a5
 @patch
@@ -112,50 +83,56 @@ def _start(self:Upload, name, size):
     "Check what is to come, and make room for it."
     suffix = Path(name).suffix.lower()
     if suffix not in self.accept:
-        wanted = ', '.join(self.accept)
-        return self._refuse(f'{name}: expected a file {wanted}, got {suffix or "no suffix"}')
+        raise BadInput(where=name, expected=f'a file {", ".join(self.accept)}',
+                       got=suffix or 'no suffix')
     if size > self.limit:
-        most = f'{name}: expected at most {size_text(self.limit)} for an upload'
-        return self._refuse(f'{most}, got {size_text(size)}: give the path of the file instead, '
-                            'or start the page with a larger --max-upload')
-    if size < 1: return self._refuse(f'{name}: the file is empty')
+        raise BadInput(where=name, expected=f'at most {size_text(self.limit)} for an upload',
+                       got=size_text(size), hint='give the path of the file instead, or start the '
+                                                 'page with a larger --max-upload')
+    if size < 1: raise BadInput('the file is empty', name)
     self.folder = self.folder or tempfile.TemporaryDirectory(prefix='satseg-upload-')
     own = Path(tempfile.mkdtemp(dir=self.folder.name))
-    self.path = own/(file_names([Path(name).stem])[0]+suffix)
-    self.left = size
-    self.send(dict(kind='next'))
+    self.path,self.left = own/(file_names([Path(name).stem])[0]+suffix),size
 
 # %% ../../nbs/7_page/10_widgets.ipynb #74fca538
 @patch
-def _piece(self:Upload, data):
+def _add(self:Upload, data):
     "Add some bytes; the last ones complete the file."
     if self.path is None or not 0 < len(data) <= self.left:
-        return self._refuse('the upload broke off: try it again')
+        raise BadInput('the upload broke off', hint='try it again')
     with self.path.open('ab') as f: f.write(data)
     self.left -= len(data)
-    done = not self.left
+    if self.left: return
     with self.path.open('rb') as f: head = f.read(4096)
-    if done and b'<vrtdataset' in head.lower():
-        return self._refuse(f'{self.path.name}: expected a picture, this is a VRT, which names '
-                            'other files: upload the picture itself')
-    self.send(dict(kind='next'))
-    if not done: return
+    if b'<vrtdataset' in head.lower():
+        raise BadInput(where=self.path.name, expected='a picture', hint='upload the picture itself',
+                       got='a VRT, which names other files')
     self.on_file(self.path)
     self.path = None
 
 # %% ../../nbs/7_page/10_widgets.ipynb #8c6ad9a8
 @patch
 def hear(self:Upload,
-    content, # What the browser says
-    buffers=(), # And sends
+    content, # What the browser says: `kind` start (with `name` and `size`), piece or broken
+    buffers=(), # And sends: the bytes of a piece
 ):
     "Answer a message from the browser."
-    content = content if isinstance(content, dict) else {}
-    kind,name,size = (content.get(o) for o in ('kind','name','size'))
-    if kind == 'piece' and len(buffers) == 1: self._piece(buffers[0])
-    elif kind in ('start','large') and isinstance(name, str) and type(size) is int:
-        self._start(name, size)
-    else: self._refuse(f'{name or "the file"}: the browser cannot read it: try it again')
+    try:
+        if content['kind'] == 'start': self._start(content['name'], content['size'])
+        else: self._add(b''.join(buffers))
+        self.send(dict(kind='next'))
+    except BadInput as e:
+        if self.path: shutil.rmtree(self.path.parent, ignore_errors=True)
+        self.path = None
+        self.send(dict(kind='stop'))
+        self.on_problem(str(e))
+
+@patch
+def keep(self:Upload, *paths):
+    "Remove all uploaded files but these, and the one on its way."
+    wanted = {Path(o).parent for o in (*paths, self.path) if o}
+    for o in Path(self.folder.name).iterdir() if self.folder else ():
+        if o not in wanted: shutil.rmtree(o, ignore_errors=True)
 
 # %% ../../nbs/7_page/10_widgets.ipynb #749b24e3
 class Downloads(_Widget):
@@ -163,17 +140,13 @@ class Downloads(_Widget):
     widget = t.Unicode('downloads').tag(sync=True)
     kinds = t.List().tag(sync=True) # [kind, words on the button, words over it, can be pressed]
 
-    def __init__(self,
-        make, # Called with a kind and `give`; calls give(name, MIME type, bytes) or give()
-        kinds=(), # See `kinds`
-    ):
+    def __init__(self, make, kinds=()):
+        "`make` gets a kind and `give`; it calls give(name, MIME type, bytes), or give()."
         super().__init__(kinds=[list(o) for o in kinds])
         self.make = make
         self.on_msg(lambda _,content,buffers: self.hear(content))
 
-    def hear(self,
-        content, # What the browser says: kind of file, and which view asks
-    ):
+    def hear(self, content): # What the browser says: kind of file, and which view asks
         "Have a file made and sent."
         def give(name='', mime='', data=None):
             about = dict(view=content.get('view'), name=name, mime=mime)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import satseg.page.sources as S
-import satseg.page.viewer as V
+import satseg.page.outputs as V
 from satseg.core.errors import BadInput
 from satseg.core.display import IGNORE, outlines
 from satseg.data.chips import Chip, Chips
@@ -14,6 +14,7 @@ from satseg.data.pickles import load_pickle, save_pickle
 from satseg.models.model_info import ModelInfo
 from satseg.data.synthetic import sample_chips, sample_scene
 from satseg.page.sources import Source, open_model, open_source
+from satseg.page.outputs import base_pictures, download, lacking, legend, pictures, words
 from satseg.page.viewer import Viewer
 
 torch = pytest.importorskip('torch')
@@ -63,7 +64,7 @@ def geotiff(path, image, nodata=None, **kw):
 
 def test_imports_are_light():
     "Neither torch nor GDAL, fastai or matplotlib before they are needed."
-    code = 'import satseg.page.viewer, sys; print([o for o in ("torch","fastai","rasterio","matplotlib","ipywidgets","skimage") if o in sys.modules])'
+    code = 'import satseg.page.outputs, sys; print([o for o in ("torch","fastai","rasterio","matplotlib","ipywidgets","skimage") if o in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
 
 
@@ -89,7 +90,7 @@ def test_every_threshold_decides_as_the_net_would(tiny, model):
             for view.min_area in (0,9):
                 assert np.array_equal(view.objects(i), find_objects(probs, info, view.threshold, min_area=view.min_area))
     for view.threshold in (-.1,1.1,.12345,float('nan'),'high'):
-        with pytest.raises(BadInput): view.pictures(0)
+        with pytest.raises(BadInput): pictures(view, 0)
 
 
 def test_the_net_runs_once(model, tiny):
@@ -108,7 +109,7 @@ def test_the_net_runs_once(model, tiny):
         seen = []
         view.compute(lambda *o: seen.append(o))
         assert seen[-1] == (3,3) and len(calls) == 3
-        for view.threshold in (.2,.7): view.pictures(0), view.table(), view.order(), view.words(1)
+        for view.threshold in (.2,.7): pictures(view, 0), view.table(), view.order(), words(view, 1)
         assert len(calls) == 3
     finally: hook.remove()
 
@@ -119,25 +120,25 @@ def test_pixels_that_nobody_knows_are_no_errors():
     prob[:4] = .9
     mask[:, :2],mask[0,4] = IGNORE,1
     view = Viewer(Fixed(), info, chips_of([prob], [mask], info))
-    pictures = view.pictures(0)
-    grey = view._base[0][1]
-    assert np.array_equal(pictures['difference'][:, :2], grey[:, :2]) # Neither hit nor miss nor false alarm
-    assert not np.array_equal(pictures['difference'][:4, 2:], grey[:4, 2:])
+    seen = pictures(view, 0)
+    grey = base_pictures(view, 0)[1]
+    assert np.array_equal(seen['difference'][:, :2], grey[:, :2]) # Neither hit nor miss nor false alarm
+    assert not np.array_equal(seen['difference'][:4, 2:], grey[:4, 2:])
     assert view.table(0)[0]['precision'] == pytest.approx(1/(4*6))
-    assert ('mask','unknown, not counted',V.UNKNOWN) in view.legend(0)
+    assert ('mask','unknown, not counted',V.UNKNOWN) in legend(view, 0)
     view = Viewer(Fixed(), info, chips_of([prob], [np.full((8,8), IGNORE, np.uint8)], info))
     assert view.table(0) == view.table() == [] and view.order() == [0] # Nothing to score, and no crash
-    with pytest.raises(BadInput, match='pixels with a label'): view.download('report', 0)
+    with pytest.raises(BadInput, match='pixels with a label'): download(view, 'report', 0)
 
 
 def test_colours_of_right_and_wrong():
     info = info_of(min_area=0)
     prob,mask = np.float64([[.9,.9,.1,.1]]*2),np.uint8([[1,0,1,0]]*2)
     view = Viewer(Fixed(), info, chips_of([prob], [mask], info))
-    row,base = view.pictures(0)['difference'][0].astype(int),view._base[0][1][0]
+    row,base = pictures(view, 0)['difference'][0].astype(int),base_pictures(view, 0)[1][0]
     for x,c in zip(row[:3], (V.ERROR_COLOURS[o] for o in ('hit','false alarm','miss'))): assert np.abs(x-.85*np.array(c)).max() < 40
     assert (row[3] == base[3]).all()
-    assert [o[1] for o in view.legend(0)] == ['building','hit','miss','false alarm']
+    assert [o[1] for o in legend(view, 0)] == ['building','hit','miss','false alarm']
 
 
 def test_worst_first_follows_the_threshold():
@@ -152,8 +153,75 @@ def test_worst_first_follows_the_threshold():
     assert view.order() == [1,0]
     blind = Viewer(Fixed(), info, chips_of([low,np.full((10,10), .5)], None, info))
     assert blind.order() == [1,0] and blind.table() == [] and blind.table(0) == []
-    assert list(blind.pictures(0)) == ['image','prediction']
+    assert list(pictures(blind, 0)) == ['image','prediction']
     with pytest.raises(BadInput, match='worst or given'): view.order('best')
+
+
+@pytest.fixture
+def named(tmp_path):
+    "Function: names of classes, of which the second marks buildings unless `flip` -> a pickle, and what a perfect net of one band says about it."
+    pytest.importorskip('anywidget')
+    from satseg.page.predict_tab import PredictTab
+    info = info_of(min_area=0)
+    info.chip_size = 32
+    def make(classes, flip=False):
+        there = np.zeros((2,32,32), bool)
+        there[:, 4:20, 6:25] = True
+        ids = (~there if flip else there).astype(np.uint8)
+        chips = Chips([np.where(o, 9, -9)[..., None].astype(np.float32) for o in there], list(ids), info.bands, classes)
+        save_pickle(tmp_path/'named.pickle', dict(train=chips, val=chips))
+        tab = PredictTab(data='nothing.tif')
+        tab.status.wait()
+        tab.show(Viewer(Fixed(), info, open_source(tmp_path/'named.pickle', info)).compute())
+        return tab
+    return make
+
+
+def test_classes_in_another_order_are_matched_by_name(named):
+    "A perfect net scores 1, whatever the order of the names in the dataset."
+    for classes,flip in ((['background','building'], False), (['building','background'], True)):
+        tab = named(classes, flip)
+        assert [tab.viewer.table(i)[0]['iou'] for i in (None,0,1)] == [1]*3
+        assert '<td>1.000</td>' in tab.scores.value and tab.viewer.evaluation().metrics()['iou'] == 1
+        assert ('classes matched by name' in tab.status.line.value) == flip
+
+
+def test_classes_of_other_names_are_said_on_the_page(named):
+    tab = named(['background','house'])
+    assert tab.viewer.table()[0]['iou'] == 1 and 'house of the masks is compared with building of the model' in tab.status.line.value
+    with pytest.raises(BadInput, match='expected masks of background,building as in the model, got background,road,water'): named(['background','road','water'])
+
+
+def test_single_pictures_need_no_rasterio(tmp_path):
+    "The extra app without geo: a PNG or JPEG opens, a GeoTIFF says what is missing."
+    pytest.importorskip('anywidget')
+    rgb = np.random.default_rng(0).integers(0, 255, (50,70,3)).astype(np.uint8)
+    for o in ('a.png','b.jpg','c.tif'): Image.fromarray(rgb).save(tmp_path/o)
+    code = """
+import sys
+for o in ('rasterio','pyproj','shapely','skimage','pyogrio'): sys.modules[o] = None
+from satseg.page.predict_tab import PredictTab
+tab = PredictTab(data='nothing.tif')
+for path in sys.argv[1:]:
+    tab.status.wait()
+    tab.load(data=path)
+    tab.status.wait()
+    print(tab.status.line.value, [k for k,*_,can in tab.files.kinds if can], *tab.panels.shape)
+"""
+    done = subprocess.run([sys.executable, '-c', code, *(str(tmp_path/o) for o in ('a.png','b.jpg','c.tif'))], capture_output=True, text=True)
+    png,jpg,tif = done.stdout.splitlines()
+    for o in (png,jpg): assert '1 picture of 50 x 70 pixels' in o and "['mask', 'overlay'] 50 70" in o, done.stderr
+    assert 'expected the package rasterio' in tif and '[geo]' in tif
+
+
+def test_no_sentence_is_cut_off(model, tmp_path):
+    "A remark with an option of a command is said whole, and whose option it is."
+    path = geotiff(tmp_path/'town.tif', (sample_scene(96, 5)[0]/10_000).astype(np.float32))
+    assert open_source(path, model[1]).words.endswith('reflectance where the model knows readings: --scale 10000 (an option of satseg-scene)')
+    pytest.importorskip('ipywidgets')
+    from satseg.page.status import complaint
+    assert complaint(BadInput('a -- b', 'c.tif', hint='mend it')) == 'c.tif: a -- b: mend it'
+    assert complaint(BadInput(expected='x'*900)).endswith('x'*900)
 
 
 def test_several_classes_show_what_is_visible():
@@ -161,19 +229,19 @@ def test_several_classes_show_what_is_visible():
     ids,mask = np.repeat([[0,1,2,1]], 4, 0),np.repeat([[0,1,1,2]], 4, 0).astype(np.uint8)
     view = Viewer(Fixed(), info, chips_of([np.eye(3)[ids].transpose(2,0,1)*.8+.1], [mask], info))
     assert np.array_equal(view.pixel_classes(0), ids) and view.threshold is None and not view.adjustable and list(view.shown) == [1,2]
-    assert view.table(0)[-1]['class'] == 'all cloud' and 'clear 25.0%' in view.words(0)
-    both,rgb = view.pictures(0),view._base[0][0]
+    assert view.table(0)[-1]['class'] == 'all cloud' and 'clear 25.0%' in words(view, 0)
+    both,rgb = pictures(view, 0),base_pictures(view, 0)[0]
     view.visible = {2}
-    one = view.pictures(0)
+    one = pictures(view, 0)
     assert not np.array_equal(both['prediction'], one['prediction'])
     assert np.array_equal(one['prediction'][:, :2], rgb[:, :2]) and not np.array_equal(one['prediction'][:, 2], rgb[:, 2])
-    assert [o[1] for o in view.legend(0)][:2] == ['shadow','hit']
-    mask = np.asarray(Image.open(io.BytesIO(view.download('mask', 0)[2])))
+    assert [o[1] for o in legend(view, 0)][:3] == ['cloud','shadow','hit']
+    mask = np.asarray(Image.open(io.BytesIO(download(view, 'mask', 0)[2])))
     assert np.array_equal(mask, ids) # All classes, whatever is visible
     view.visible = set()
-    assert np.array_equal(view.pictures(0)['difference'], view._base[0][1])
+    assert np.array_equal(pictures(view, 0)['difference'], base_pictures(view, 0)[1])
     view.visible = {1,99} # A class that there is not
-    view.pictures(0)
+    pictures(view, 0)
 
 
 def test_models_that_find_instances():
@@ -189,15 +257,15 @@ def test_models_that_find_instances():
     source = chips_of([probs], [(true > 0).astype(np.uint8)], info, objects=[true])
     view = Viewer(Fixed(), info, source)
     assert view.two and view.adjustable and view.objects(0).max() == 2 and view.table(0)[-3]['iou'] == 1
-    rows = {o['objects']: o for o in view._evaluation().objects.rows()}
+    rows = {o['objects']: o for o in view.evaluation().objects.rows()}
     assert rows['instances']['f1'] == 1 and rows['connected components']['found'] == 1 and 'all empty' in rows
     for key,objects in (('prediction',view.objects(0)),('mask',true)): # Each house has its outline
-        assert (view.pictures(0)[key][outlines(objects)] == 255).all()
-    assert ('objects','outline',V.OUTLINE) in view.legend(0)
+        assert (pictures(view, 0)[key][outlines(objects)] == 255).all()
+    assert ('objects','outline',V.OUTLINE) in legend(view, 0)
     view.min_area = 200
-    assert view.objects(0).max() == 0 and '0 objects' in view.words(0)
+    assert view.objects(0).max() == 0 and '0 objects' in words(view, 0)
     view.min_area = 4
-    if 'polygons' not in view.lacking(): assert len(json.loads(view.download('polygons', 0)[2])['features']) == 2
+    if 'polygons' not in lacking(view): assert len(json.loads(download(view, 'polygons', 0)[2])['features']) == 2
 
 
 def test_pieces_are_those_of_the_whole(model, tmp_path, monkeypatch):
@@ -213,11 +281,11 @@ def test_pieces_are_those_of_the_whole(model, tmp_path, monkeypatch):
         assert np.abs(cut.answer(i).probs-whole.answer(0).probs[r:r+h, c:c+w]).max() <= 1e-3
         x,y = cut.source.place(i)['transform']*(0,0)
         assert (x,y) == (500_000+10*c, 5_100_000-10*r)
-        picture = np.abs(cut.pictures(i)['image'].astype(int)-whole.pictures(0)['image'][r:r+h, c:c+w])
+        picture = np.abs(pictures(cut, i)['image'].astype(int)-pictures(whole, 0)['image'][r:r+h, c:c+w])
         assert (picture > 1).mean() < .2 # Stretched alike; only stripes may differ
-    assert '% no data' in cut.words(0) and cut.pixel_classes(0)[0,0] == IGNORE
-    assert 'no data, not counted' in [o[1] for o in cut.legend(0)]
-    assert cut.download('submission', 0)[2] == whole.download('submission', 0)[2] # Put together again
+    assert '% no data' in words(cut, 0) and cut.pixel_classes(0)[0,0] == IGNORE
+    assert 'no data, not counted' in [o[1] for o in legend(cut, 0)]
+    assert download(cut, 'submission', 0)[2] == download(whole, 'submission', 0)[2] # Put together again
     known = sum((cut.pixel_classes(i) != IGNORE).sum() for i in range(6))
     assert known == 150*210-40*50
 
@@ -274,41 +342,41 @@ def test_downloads(tiny, tmp_path):
     view,_ = tiny
     view = view.copy()
     view.threshold,view.net = .6,None # Whoever asks the net again will fail
-    name,mime,data = view.download('mask', 1)
+    name,mime,data = download(view, 'mask', 1)
     assert (name,mime) == ('val_1.png','image/png') and np.array_equal(np.asarray(Image.open(io.BytesIO(data))), view.pixel_classes(1)*255)
-    name,mime,data = view.download('overlay', 1)
+    name,mime,data = download(view, 'overlay', 1)
     from satseg.inference import main
     from satseg.core.files import bundled_file
     main(str(bundled_file('unet_model.pth')), str(tiny[1]), out=str(tmp_path/'out'), threshold=.6, quiet=True)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(Image.open(tmp_path/'out'/'overlays'/'val_1.png'))) # As the command line
-    name,mime,data = view.download('report', 0)
+    name,mime,data = download(view, 'report', 0)
     files = zipfile.ZipFile(io.BytesIO(data))
     assert (name,mime) == ('report.zip','application/zip') and {'report/report.html','report/metrics.csv','report/per_chip.csv'} <= set(files.namelist())
     assert '0.6' in files.read('report/report.html').decode() and f'{view.table()[1]["iou"]:.4f}'[:4] in files.read('report/metrics.csv').decode()
-    assert 'submission' in view.lacking() # A pickle is no challenge
+    assert 'submission' in lacking(view) # A pickle is no challenge
     for kind in ('submission','passwords','_iou'):
-        with pytest.raises(BadInput, match='expected a download out of'): view.download(kind, 0)
-    if 'polygons' not in view.lacking():
-        drawn = json.loads(view.download('polygons', 1)[2])
+        with pytest.raises(BadInput, match='expected a download out of'): download(view, kind, 0)
+    if 'polygons' not in lacking(view):
+        drawn = json.loads(download(view, 'polygons', 1)[2])
         assert len(drawn['features']) == view.objects(1).max()
         assert sum(o['properties']['pixels'] for o in drawn['features']) == (view.objects(1) > 0).sum()
         view.threshold = 1
-        assert json.loads(view.download('polygons', 1)[2])['features'] == []
+        assert json.loads(download(view, 'polygons', 1)[2])['features'] == []
 
 
 def test_polygons_lie_where_they_are(model, tmp_path):
     net,info = model
     path = geotiff(tmp_path/'town.tif', sample_scene((96,96), 5)[0])
     view = Viewer(net, info, open_source(path, info))
-    if 'polygons' in view.lacking(): pytest.skip(view.lacking()['polygons'])
+    if 'polygons' in lacking(view): pytest.skip(lacking(view)['polygons'])
     from satseg.data.submissions import validate
-    feature = json.loads(view.download('polygons', 0)[2])['features'][0]
+    feature = json.loads(download(view, 'polygons', 0)[2])['features'][0]
     lon,lat = np.array(feature['geometry']['coordinates'][0]).T
     assert (abs(lon-15.006) < .01).all() and (abs(lat-46.05) < .02).all() # EPSG:32633 at (500 km, 5,100 km), in degrees
     assert feature['properties']['area_m2'] == pytest.approx(100*feature['properties']['pixels'], rel=.002)
-    (tmp_path/'s.csv').write_bytes(view.download('submission', 0)[2])
+    (tmp_path/'s.csv').write_bytes(download(view, 'submission', 0)[2])
     assert validate(tmp_path/'s.csv', 'buildings', (96,96)) == []
-    assert f'{int((view.pixel_classes(0) == 1).sum()):,} pixels' in view.words(0) and 'm2' in view.words(0)
+    assert f'{int((view.pixel_classes(0) == 1).sum()):,} pixels' in words(view, 0) and 'm2' in words(view, 0)
 
 
 def test_hostile_and_broken_files(model, tmp_path):
@@ -355,8 +423,8 @@ def test_a_folder_may_be_called_a_dot(model, tmp_path, monkeypatch):
 
 def test_names_with_dollars_give_a_report(model):
     view = Viewer(*model, open_source('sample', model[1]))
-    view.names[:] = [rf'{i}$\frac$b' for i in range(len(view))]
-    assert view.download('report', 0)[2][:2] == b'PK'
+    view.source.names[:] = [rf'{i}$\frac$b' for i in range(len(view))]
+    assert download(view, 'report', 0)[2][:2] == b'PK'
 
 
 def test_a_folder_of_bands_is_a_raster_unless_it_has_a_mask(model, tmp_path):
@@ -370,7 +438,7 @@ def test_a_folder_of_bands_is_a_raster_unless_it_has_a_mask(model, tmp_path):
     geotiff(scene/'label.tif', (cls == 3).astype(np.uint8)[..., None])
     source = open_source(scene, info)
     assert source.kind == 'bands' and source.chips.has_masks and source.place(0)['transform']*(0,0) == (500_000,5_100_000)
-    assert 'm2' in Viewer(net, info, source).words(0)
+    assert 'm2' in words(Viewer(net, info, source), 0)
 
 
 def test_a_png_that_is_called_tif_is_what_it_is(model, tmp_path):
@@ -392,12 +460,12 @@ def test_no_more_pixels_than_can_be_held(model, tmp_path, monkeypatch):
 
 def test_threads_do_not_disturb_each_other(tiny):
     view,wrong = tiny[0],[]
-    want = {t: view.pictures(0)['prediction'] for view.threshold in [.2,.8] for t in [view.threshold]}
+    want = {t: pictures(view, 0)['prediction'] for view.threshold in [.2,.8] for t in [view.threshold]}
     def work(t):
         mine = view.copy()
         mine.threshold = t
         for _ in range(20):
-            if not np.array_equal(mine.pictures(0)['prediction'], want[t]): wrong.append(t)
+            if not np.array_equal(pictures(mine, 0)['prediction'], want[t]): wrong.append(t)
     threads = [threading.Thread(target=work, args=(t,)) for t in want]
     for o in threads: o.start()
     for o in threads: o.join()
@@ -413,11 +481,11 @@ def test_a_move_of_the_slider_is_quick(side, most):
     mask = sample_chips(1, size=side, seed=3)[0].mask
     noise = np.random.default_rng(0).normal(0, .1, mask.shape)
     view = Viewer(Fixed(), info, chips_of([np.clip(.2+.6*mask+noise, 0, 1)], [mask], info))
-    view.pictures(0)
+    pictures(view, 0)
     took = []
     for view.threshold in (.3,.4,.5,.6,.7):
         start = time.process_time()
-        view.pictures(0), view.words(0), view.legend(0), view.table(0), view.table()
+        pictures(view, 0), words(view, 0), legend(view, 0), view.table(0), view.table()
         took.append(time.process_time()-start)
     print(f'{side}: {min(took)*1000:.0f} ms')
     assert min(took) < 3*most

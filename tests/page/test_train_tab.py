@@ -13,7 +13,7 @@ from satseg.learn.recipes import override, read_recipe, recipe_from, recipe_text
 from satseg.evaluation.report import report
 from satseg.data.synthetic import sample_chips, write_sample
 from satseg.page.status import complaint
-from satseg.page.trainer import Trainer, diverse_chips
+from satseg.page.preview import Preview, diverse_chips
 from satseg.page.train_tab import TrainTab
 
 TINY = recipe_from(dict(name='tiny', about='A tiny net.', split=dict(valid=.35), model=dict(arguments=dict(widths=[8,16])),
@@ -47,8 +47,8 @@ def no_report(request, monkeypatch):
 
 def press(tab, button='train_button'):
     getattr(tab, button).click()
-    tab.trainer.wait(300)
-    assert not tab.trainer.running
+    tab.status.wait()
+    assert not tab.running
     return tab.status.line.value
 
 
@@ -57,13 +57,21 @@ def controls(tab): return tab.controls
 
 
 def stop_when(tab, event, after=0):
-    "Press Stop when `event` has come so often."
-    seen,inner = [],tab.trainer.changed
-    def changed(o):
+    "Press Stop when `event` has come so often; 'start': before anything."
+    seen,hear,train = [],tab._hear,tab._train
+    def heard(o, learn=None):
+        if learn: hear(o, learn)
         seen.append(o)
-        inner(o)
         if o == event and seen.count(o) == after+1: tab.status.button.click()
-    tab.trainer.changed = changed
+    def started(*args):
+        heard('start')
+        return train(*args)
+    tab._hear,tab._train = heard,started
+
+
+def let_be(tab):
+    "Nobody presses Stop any more."
+    del tab._hear,tab._train
 
 
 def test_importing_needs_no_fastai_and_no_torch():
@@ -77,16 +85,16 @@ def test_a_training_from_press_to_model(tab, tmp_path):
     tab.train_button.click()
     assert all(o.disabled for o in controls(tab)) and tab.status.button.layout.display is None
     tab.train_button.click() # Nothing starts twice
-    assert tab.trainer.running and 'running already' in tab.status.line.value or 'epochs done' in tab.status.line.value
-    tab.trainer.wait(300)
+    assert tab.running and 'running already' in tab.status.line.value or 'epochs done' in tab.status.line.value
+    tab.status.wait()
     assert 'done: IoU' in tab.status.line.value and not any(o.disabled for o in controls(tab)) and tab.status.button.layout.display == 'none'
     assert tab.models == [out/'model.pth'] and len(log(out)) == 2 and tab.status.bar.value == 1
     assert (out/'metrics.json').exists() and (out/'report').is_dir()
-    assert sorted(tab.trainer.pictures) == [0,1,2] and tab.after.max == tab.after.value == 2
-    for box in (tab.losses, tab.chips): assert bytes(box.image.value).startswith(b'\x89PNG') and box.children == (box.image,)
-    assert bytes(tab.chips.image.value) == tab.trainer.pictures[2]
-    tab.after.value = 0
-    assert bytes(tab.chips.image.value) == tab.trainer.pictures[0] != tab.trainer.pictures[2]
+    assert sorted(tab.chips.pictures) == [0,1,2] and tab.chips.after.max == tab.chips.after.value == 2
+    for box in (tab.losses, tab.chips.box): assert bytes(box.image.value).startswith(b'\x89PNG') and box.children == (box.image,)
+    assert bytes(tab.chips.box.image.value) == tab.chips.pictures[2]
+    tab.chips.after.value = 0
+    assert bytes(tab.chips.box.image.value) == tab.chips.pictures[0] != tab.chips.pictures[2]
     assert Path(tab.out.value) == out.with_name('tiny-2')
 
 
@@ -94,15 +102,15 @@ def test_looking_on_changes_no_weight(tab, data, tmp_path):
     from satseg.learn.run import run_recipe
     press(tab)
     res = run_recipe(TINY, data, tmp_path/'plain', quiet=True)
-    assert {**res, 'seconds':0} == {**tab.trainer.result, 'seconds':0}
+    assert {**res, 'seconds':0} == {**tab.result, 'seconds':0}
 
 
 def test_the_same_three_chips_each_epoch(tab):
     seen = []
-    def changed(event, inner=tab.trainer.changed):
-        if event in ('begin','epoch'): seen.append([o.name for o in tab.trainer.preview.chips])
-        inner(event)
-    tab.trainer.changed = changed
+    def heard(event, learn, inner=tab._hear):
+        inner(event, learn)
+        if event in ('begin','epoch'): seen.append([o.name for o in tab.preview.chips])
+    tab._hear = heard
     press(tab)
     assert len(seen) == 3 and seen[0] == seen[1] == seen[2] and len(set(seen[0])) == 3
 
@@ -110,7 +118,7 @@ def test_the_same_three_chips_each_epoch(tab):
 def test_the_suggested_rate_is_shown_and_taken_and_can_be_changed(tab):
     assert 'lr_find suggests' in press(tab, 'find_button') and not Path(tab.out.value).exists()
     shown = float(tab.lr.value)
-    assert shown == float(f'{tab.trainer.curve["lr"]:.2g}') and bytes(tab.rate.image.value).startswith(b'\x89PNG')
+    assert shown == float(f'{tab.curve["lr"]:.2g}') and bytes(tab.rate.image.value).startswith(b'\x89PNG')
     before,out = bytes(tab.rate.image.value),Path(tab.out.value)
     press(tab)
     assert read_recipe(out/'recipe.yaml').training.lr == shown
@@ -127,7 +135,7 @@ def test_the_rate_find_is_the_one_that_a_recipe_finds(tab, data, tmp_path):
     press(tab)
     run_recipe(override(TINY, lr='find'), data, tmp_path/'plain', quiet=True)
     found = torch.load(tmp_path/'plain'/'checkpoint.pth', weights_only=True)['settings']['lr']
-    assert tab.trainer.curve['lr'] == found and read_recipe(out/'recipe.yaml').training.lr == float(f'{found:.2g}')
+    assert tab.curve['lr'] == found and read_recipe(out/'recipe.yaml').training.lr == float(f'{found:.2g}')
 
 
 @pytest.mark.parametrize('event, after, rate', [('start', 0, '1e-2'), ('lr_find', 0, 'find'), ('begin', 0, '1e-2'), ('batch', 0, '1e-2')])
@@ -137,7 +145,7 @@ def test_stopped_before_there_is_anything_to_keep(tab, event, after, rate):
     words = press(tab)
     assert 'nothing' in words and not tab.models and tab.existing.value == 'leave it alone' and tab.status.bar.value < .5
     assert not out.exists()
-    tab.trainer.changed = tab._changed
+    let_be(tab)
     if event == 'batch': assert 'done: IoU' in press(tab) # The folder is free
 
 
@@ -146,7 +154,7 @@ def test_a_run_shows_nothing_of_the_run_before(tab):
     assert tab.losses.children == (tab.losses.image,) and tab.status.bar.value == 1
     stop_when(tab, 'batch')
     press(tab)
-    assert tab.losses.children == (tab.losses.words,) and tab.status.bar.value == tab.after.value == 0 and tab.after.layout.display == 'none'
+    assert tab.losses.children == (tab.losses.words,) and tab.status.bar.value == tab.chips.after.value == 0 and tab.chips.after.layout.display == 'none'
 
 
 def test_train_pressed_at_once_again_loses_no_model(tab, tmp_path):
@@ -168,18 +176,19 @@ def test_stopped_in_an_epoch_keeps_the_best_and_goes_on_to_the_same_end(tab, dat
     chips = sample_chips(6, size=32, seed=5)
     assert 0 < info.threshold < 1 and 'iou' in report(evaluate(model, info, chips), tmp_path/'report', log=out/'log.csv').metrics
     best = max(range(2), key=lambda i: float(log(out)[i]['iou']))
-    assert tab.trainer.result['best_epoch'] == best and info.threshold == tab_threshold(out, tab)
+    assert tab.result['best_epoch'] == best and info.threshold == tab_threshold(out, tab)
     assert tab.train_button.description == 'Go on' and tab.epochs.disabled and tab.recipe.disabled and not tab.out.disabled
-    tab.trainer.changed,tab.epochs.value = tab._changed,99 # A run goes on as it began
+    let_be(tab)
+    tab.epochs.value = 99 # A run goes on as it began
     assert 'done: IoU' in press(tab) and len(log(out)) == 4
     whole = run_recipe(override(TINY, epochs=4), data, tmp_path/'whole', quiet=True)
-    assert tab.trainer.result['iou'] == whole['iou'] and tab.trainer.result['threshold'] == whole['threshold']
+    assert tab.result['iou'] == whole['iou'] and tab.result['threshold'] == whole['threshold']
 
 
 def tab_threshold(out, tab):
     "The best threshold of the saved net on the watched chips, computed anew."
     model,info = load_net(out/'model.pth')
-    return evaluate(model, info, tab.trainer.preview.source).total.best()
+    return evaluate(model, info, tab.preview.valid.chips).total.best()
 
 
 def test_stopped_while_being_judged_and_judged_later(tab):
@@ -187,7 +196,7 @@ def test_stopped_while_being_judged_and_judged_later(tab):
     stop_when(tab, 'end')
     words = press(tab)
     assert 'stopped after 2 epochs' in words and (out/'model.pth').exists() and not (out/'metrics.json').exists()
-    tab.trainer.changed = tab._changed
+    let_be(tab)
     assert 'done: IoU' in press(tab) and (out/'metrics.json').exists()
 
 
@@ -216,7 +225,7 @@ def test_a_stop_before_it_began_leaves_a_finished_run_alone(tab):
 @pytest.mark.parametrize('field, value, words', [('data_path', '/nothing/here', 'expected a dataset, found no such file'), ('data_path', '', 'expected the path of a file or folder'),
     ('recipe_path', '/nothing.yaml', 'expected a recipe, found no such file'), ('lr', 'fast', 'expected a number such as 2e-3'), ('lr', '-1', 'training.lr'),
     ('out', '', 'expected the path of a folder'), ('out', '/proc/nowhere/x', '')])
-def test_errors_arecomplaint(tab, field, value, words):
+def test_errors_are_lines(tab, field, value, words):
     getattr(tab, field).value = value
     got = press(tab)
     assert 'role="alert"' in got and words in got and 'Traceback' not in got and '\n' not in got and not tab.models
@@ -241,7 +250,7 @@ def test_a_bad_recipe_and_a_hostile_name_are_only_text(tab, tmp_path):
     assert '<script' not in tab.about.value and 'alert(1)' in tab.about.value
 
 
-def test_an_error_in_the_middle_ends_incomplaint(tab, monkeypatch):
+def test_an_error_in_the_middle_ends_in_a_line(tab, monkeypatch):
     import satseg.learn.run
     def broken(*args, **kw): raise RuntimeError('a\nstrange thing')
     monkeypatch.setattr(satseg.learn.run, 'run_recipe', broken)
@@ -252,25 +261,17 @@ def test_an_error_in_the_middle_ends_incomplaint(tab, monkeypatch):
 def test_what_somebody_does_with_a_model_cannot_hurt(tab):
     def broken(path): raise ValueError('no room')
     tab.on_model = broken
-    assert 'no room' in press(tab) and not tab.train_button.disabled and Path(tab.trainer.out/'metrics.json').exists()
+    assert 'no room' in press(tab) and not tab.train_button.disabled and Path(tab.run/'metrics.json').exists()
 
 
-def test_two_tabs_do_not_train_at_once(tab, tmp_path, data):
-    other = Trainer()
+def test_two_tabs_do_not_train_at_once(tab):
+    other = TrainTab()
     tab.train_button.click()
-    with pytest.raises(ValueError, match='running already'): other.train(TINY, data, tmp_path/'other')
-    tab.trainer.wait(300)
-
-
-def test_an_error_at_the_start_leaves_the_next_training_free(tmp_path, data):
-    def broken(event): raise RuntimeError('no page there')
-    trainer = Trainer(broken)
-    with pytest.raises(RuntimeError, match='no page there'): trainer.train(TINY, data, tmp_path/'run')
-    assert not trainer.running and not (tmp_path/'run').exists()
-    other = Trainer()
-    other.train(override(TINY, epochs=1), data, tmp_path/'other')
-    other.wait(300)
-    assert 'done' in other.words and not other.error
+    with pytest.raises(ValueError, match='running already'): other.start(True)
+    other.train_button.click()
+    assert 'running already' in other.status.line.value
+    tab.status.wait()
+    assert 'done' in tab.status.line.value and not other.train_button.disabled
 
 
 def test_every_shipped_recipe_can_be_chosen():
@@ -282,13 +283,14 @@ def test_every_shipped_recipe_can_be_chosen():
 
 @pytest.mark.parametrize('name', ['ships_presence','landcover'])
 def test_gates_and_several_classes_are_drawn(tmp_path, name):
-    trainer = Trainer()
+    tab = TrainTab(folder=tmp_path/'runs')
     r = override(read_recipe(shipped_recipes()[name]), epochs=1, size=32 if name == 'landcover' else 256, bs=4, precision='full', lr=1e-3, **({} if name == 'landcover' else {'model.arguments.widths': [8,16], 'split.valid': .1}))
     if name == 'landcover': r = override(r, **{'model.architecture': 'UNet', 'model.arguments': {'widths': [8,16]}, 'model.pretrained': False, 'model.fallback': False})
-    trainer.train(r, 'sample', tmp_path/'run')
-    trainer.wait(300)
-    assert any('learnt from' in o for o in trainer.preview.notes) == (name == 'ships_presence') # Too few are watched there
-    assert not trainer.error and 'done' in trainer.words and len(trainer.preview.chips) == 3 and all(o.startswith(b'\x89PNG') for o in trainer.pictures.values())
+    (tmp_path/'own.yaml').write_text(recipe_text(r))
+    tab.recipe.value,tab.recipe_path.value = 'a file of my own',str(tmp_path/'own.yaml')
+    words = press(tab)
+    assert any('learnt from' in o for o in tab.preview.notes) == (name == 'ships_presence') # Too few are watched there
+    assert 'done: IoU' in words and len(tab.preview.chips) == 3 and all(o.startswith(b'\x89PNG') for o in tab.chips.pictures.values())
 
 
 def test_a_class_of_any_name_is_drawn(data):
@@ -296,7 +298,6 @@ def test_a_class_of_any_name_is_drawn(data):
     import numpy as np
     from satseg.models.statistics import band_stats
     from satseg.evaluation.report import figure_png
-    from satseg.page.trainer import Preview
     chips = sample_chips(4, size=32, seed=5)
     chips.classes = ['background', r'$\frac$']
     ds = NS(chips=chips, stats=band_stats(chips))
@@ -311,11 +312,11 @@ def test_diverse_chips_come_from_different_groups():
 
 
 def test_prints_of_others_are_heard_while_a_thread_trains(tab, capsys):
-    def changed(event, inner=tab.trainer.changed):
-        inner(event)
+    def heard(event, learn, inner=tab._hear):
+        inner(event, learn)
         if event == 'batch':
             import threading
             t = threading.Thread(target=print, args=('heard',)); t.start(); t.join()
-    tab.trainer.changed = changed
+    tab._hear = heard
     press(tab)
     assert 'heard' in capsys.readouterr().out
