@@ -6,7 +6,7 @@
 __all__ = ['NO_DATA', 'UNKNOWN', 'OUTLINE', 'base_pictures', 'pictures', 'legend', 'whole_command', 'words', 'lacking',
            'download']
 
-# %% ../../nbs/7_page/45_outputs.ipynb #7b9346d8
+# %% ../../nbs/7_page/45_outputs.ipynb #6700f35e
 import shutil
 import tempfile
 from importlib.util import find_spec
@@ -26,12 +26,12 @@ from ..evaluation.evaluate import reference_mask
 from ..evaluation.open_dataset import submission_kind
 from ..evaluation.predict_dataset import encode_objects, write_submission
 from ..evaluation.report import report
-from ..scenes.areas import pixel_areas
+from ..scenes.ground import pixel_areas
 from ..scenes.polygons import Shape
 from ..scenes.vector_files import write_polygons
 from .viewer import Viewer
 
-# %% ../../nbs/7_page/45_outputs.ipynb #9c7e8f3d
+# %% ../../nbs/7_page/45_outputs.ipynb #a7936067
 NO_DATA = (150,150,150),(190,190,190) # Stripes where there are no data
 UNKNOWN = (200,200,200) # Not labelled
 OUTLINE = (255,255,255) # Of objects, where a model tells touching ones apart
@@ -49,7 +49,7 @@ def base_pictures(viewer:Viewer, i:int)->tuple: # (h,w,3) uint8 each
         return tuple(np.where(valid[...,None], o, stripes) for o in (rgb,grey))
     return viewer.once('base', i, draw)
 
-# %% ../../nbs/7_page/45_outputs.ipynb #76e5cdf8
+# %% ../../nbs/7_page/45_outputs.ipynb #374bf781
 def _paint(v, i, ids, alpha=.5):
     "The image with the visible classes."
     colours = {k: v.shown[k][1] for k in v.visible & set(v.shown)}
@@ -74,7 +74,7 @@ def _paint_prediction(v, i):
     if has_border_class(v.info): res[outlines(objects)] = OUTLINE
     return res
 
-# %% ../../nbs/7_page/45_outputs.ipynb #f8f5ac35
+# %% ../../nbs/7_page/45_outputs.ipynb #6c72b054
 def pictures(viewer:Viewer, i:int)->dict: # Title -> (h,w,3) uint8
     "Image and prediction of piece `i`; with masks also mask and difference."
     v,(rgb,grey) = viewer,base_pictures(viewer, i)
@@ -99,7 +99,7 @@ def legend(viewer:Viewer, i:int)->list: # (group, word, (r,g,b)); of a class als
     if v.answer(i).valid is not None: res.append(('image','no data, not counted',NO_DATA[0]))
     return res
 
-# %% ../../nbs/7_page/45_outputs.ipynb #298c1803
+# %% ../../nbs/7_page/45_outputs.ipynb #ea018293
 def _areas(v, i):
     "Square metres of the pixels of a piece; None where they are not known."
     place = v.source.place(i) if find_spec('pyproj') else None
@@ -115,7 +115,7 @@ def whole_command(viewer:Viewer, i:int|None=None)->str: # Such as satseg-scene, 
     cut = any(map(source.is_cut, range(len(source)) if i is None else [i]))
     return ('satseg-scene' if source.kind in ('picture','raster') else 'satseg-predict')*cut
 
-# %% ../../nbs/7_page/45_outputs.ipynb #dc70566c
+# %% ../../nbs/7_page/45_outputs.ipynb #02fc767d
 def words(viewer:Viewer, i:int)->str: # One line
     "What is on a piece, counted."
     v,pred,areas,n = viewer,viewer.pixel_classes(i),_areas(viewer, i),len(viewer.classes)
@@ -137,7 +137,7 @@ def words(viewer:Viewer, i:int)->str: # One line
         res.append(f'{found:,} object{"s"*(found != 1)}{small*(v.min_area > 1)}')
     return '; '.join(res)
 
-# %% ../../nbs/7_page/45_outputs.ipynb #7f8cfcd1
+# %% ../../nbs/7_page/45_outputs.ipynb #abdfae47
 def _write_mask(v, i, path):
     pred = v.pixel_classes(i)
     if v.two: pred = np.where(pred == IGNORE, np.uint8(0), pred)
@@ -154,7 +154,7 @@ def _write_overlay(v, i, path):
     res.save(path := f'{path}_overlay.png')
     return path
 
-# %% ../../nbs/7_page/45_outputs.ipynb #9634395f
+# %% ../../nbs/7_page/45_outputs.ipynb #cf2c5bb4
 def _write_polygons(v, i, path):
     objects,areas = v.objects(i),_areas(v, i)
     probs = pixel_probabilities(v.answer(i).probs, v.info)
@@ -166,7 +166,7 @@ def _write_polygons(v, i, path):
     shapes = [Shape(int(classes[k]), o, int(pixels[k]), ground[k], score[k])
               for o,k in zip(*mask_to_polygons(objects, ids=True))]
     place = v.source.place(i) or dict(transform=need('affine', 'geo').Affine.identity(), crs=None)
-    write_polygons(path := f'{path}_polygons.geojson', shapes, v.classes, v.colours, **place)
+    write_polygons(path := f'{path}_polygons.geojson', shapes, v.classes, **place)
     return path
 
 def _write_submission(v, i, path):
@@ -177,7 +177,7 @@ def _write_submission(v, i, path):
     write_submission(path, kind, found, max(v.source.shapes, key=np.prod))
     return path
 
-# %% ../../nbs/7_page/45_outputs.ipynb #e2159010
+# %% ../../nbs/7_page/45_outputs.ipynb #ef9352b4
 def _write_report(v, i, path):
     folder,source = path.with_name('report'),v.source
     report(v.evaluation(), folder, data=', '.join(filter(None, (source.name, source.split))))
@@ -199,7 +199,7 @@ def lacking(viewer:Viewer)->dict: # Kind of download -> why there is none
     if not viewer.source.chips.has_masks: res['report'] = 'there are no masks to compare with'
     return res
 
-# %% ../../nbs/7_page/45_outputs.ipynb #13e26862
+# %% ../../nbs/7_page/45_outputs.ipynb #180b38c7
 def download(
     viewer:Viewer,
     kind:str, # mask, overlay, polygons, submission or report, if it is not `lacking`

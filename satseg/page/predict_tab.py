@@ -29,7 +29,7 @@ def row_of(*kids, name:str)->w.HBox: # Widgets; for the style sheet
     box.add_class(f'satseg-{name}')
     return box
 
-# %% ../../nbs/7_page/60_predict_tab.ipynb #92fec6fa
+# %% ../../nbs/7_page/60_predict_tab.ipynb #44f7f418
 class Chooser:
     "A list of things to open, a field for a path, and a button to upload."
     quiet,since = False,-9. # Whether a change of the list is ours; when something was opened last
@@ -175,8 +175,7 @@ def _open(self:PredictTab, asked, known):
     def job(progress):
         if not made: made.append(open_model(model or None))
         viewer = Viewer(*made[0], open_source(data, made[0][1], part))
-        n = len(viewer)
-        self.status.say(f'The net runs once over {n} chip{"s"*(n > 1)}', 'work')
+        self.status.say(f'Chips that the net runs over, once each: {len(viewer):,}', 'work')
         return viewer.compute(progress)
     def over(data=None):
         if self.asked == asked: self.asked = None
@@ -221,7 +220,7 @@ def draw(self:PredictTab):
             if self.viewer and self.chip.value is not None: self._draw(self.viewer, self.chip.value)
     except Exception as e: self.status.say(complaint(e), 'problem')
 
-# %% ../../nbs/7_page/60_predict_tab.ipynb #43fee764
+# %% ../../nbs/7_page/60_predict_tab.ipynb #a46a6565
 @patch
 def show(self:PredictTab, viewer:Viewer): # After `compute`
     "Put a viewer on the page."

@@ -13,6 +13,7 @@ import socket
 import sys
 import tempfile
 import webbrowser
+from importlib.util import find_spec
 from pathlib import Path
 
 import ipywidgets as w
@@ -104,29 +105,18 @@ def offer(self:App, path)->str: # A model file that training has just written; w
     return 'The model is in the list of the tab Look.'
 
 # %% ../../nbs/7_page/80_server.ipynb #c7b2dc66
-_CELL = ('import os\nos.chdir({folder!r})\nfrom satseg.page.server import App\n'
-         'App(max_upload={limit})')
-_TEMPLATE = '''{%- extends 'voila/templates/lab/index.html.j2' -%}
-{% import "spinner.macro.html.j2" as spinner %}
-{%- block notebook_css -%}{# As in lab, without the fonts that it fetches from elsewhere #}
-{{ resources.include_js("static/voila-style.js") }}{{ spinner.css() }}
-<style>.jp-mod-noOutputs.jp-mod-noInput {display: none}
-#rendered_cells, .jp-Cell, .jp-OutputArea-child, .jp-OutputArea-output {
-  padding: 0 !important; overflow: visible}
-body.jp-Notebook {padding: 6px 8px !important; overflow: auto}</style>
-{{ super.super() }}
-{%- endblock notebook_css -%}
-'''
-
 def _write_page(folder, start, limit):
     "The notebook with one cell, Voila's template for it, and a kernel of our own: this Python."
+    template = Path(find_spec('satseg').origin).parent/'page'/'voila.html.jinja'
     spec = dict(name='satseg', language='python', display_name='satseg')
     argv = [sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}', '--log-level=40']
+    code = (f'import os\nos.chdir({str(start)!r})\nfrom satseg.page.server import App\n'
+            f'App(max_upload={limit})')
     cell = dict(cell_type='code', id='page', metadata={}, outputs=[], execution_count=None,
-                source=_CELL.format(folder=str(start), limit=limit))
+                source=code)
     page = dict(cells=[cell], metadata=dict(kernelspec=spec), nbformat=4, nbformat_minor=5)
     for path,text in (('voila/templates/satseg/conf.json', '{"base_template": "lab"}'),
-                      ('voila/templates/satseg/index.html.j2', _TEMPLATE),
+                      ('voila/templates/satseg/index.html.j2', template.read_text()),
                       ('kernels/satseg/kernel.json', json.dumps(spec | dict(argv=argv))),
                       ('satseg.ipynb', json.dumps(page))):
         (folder/path).parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +138,7 @@ def _settings(port, ip, key):
         MappingKernelManager=dict(cull_idle_timeout=300, cull_interval=30, cull_connected=False,
                                   cull_busy=True))
 
+# %% ../../nbs/7_page/80_server.ipynb #8548b00a
 def check_port(
     ip:str, # Address to listen on
     port:int, # 1 to 65535

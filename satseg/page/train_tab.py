@@ -191,7 +191,7 @@ def _hear(self:TrainTab, event, learn):
     try: self._draw(event, epochs, learn)
     except Exception as e: self.status.say(complaint(e), 'problem')
 
-# %% ../../nbs/7_page/70_train_tab.ipynb #291c5f86
+# %% ../../nbs/7_page/70_train_tab.ipynb #283e3390
 @patch
 def _find(self:TrainTab, recipe, data, kw):
     "The curve, None after a stop; words about it."
@@ -223,7 +223,7 @@ def _train(self:TrainTab, recipe, data, out, resume, overwrite, kw):
         if not there and out.is_dir() and not any(out.iterdir()): out.rmdir()
     return verdict(self.result, out)
 
-# %% ../../nbs/7_page/70_train_tab.ipynb #7302d68b
+# %% ../../nbs/7_page/70_train_tab.ipynb #fed5636e
 @patch
 def _offer_next(self:TrainTab):
     "After a training: offer to go on with it, or another folder, and the model; words about it."
@@ -235,7 +235,7 @@ def _offer_next(self:TrainTab):
         self.out.value = _free_folder(self.folder, self._read().name)
     return self.on_model(self.run/model) if model and self.on_model else ''
 
-# %% ../../nbs/7_page/70_train_tab.ipynb #3b2a19f2
+# %% ../../nbs/7_page/70_train_tab.ipynb #a4e58793
 @patch
 def start(self:TrainTab, train:bool): # Or find a rate
     "Start in the thread; meanwhile only Stop can be pressed."
@@ -243,7 +243,7 @@ def start(self:TrainTab, train:bool): # Or find a rate
         raise BadInput('a training is running already', hint='stop it, or wait for its end')
     what = self.checked()
     def job(progress):
-        from satseg.learn.callbacks import EventCallback
+        from satseg.learn.learner import EventCallback
         kw = dict(cbs=[EventCallback(self._hear)], stop=lambda: not progress.wanted())
         try: return self._train(*what, kw) if train else self._find(*what[:2], kw)
         finally: TrainTab.running = False
