@@ -22,8 +22,7 @@ from ..data.arrays import Cache
 from ..data.band_files import is_unlabelled_scene
 from ..data.chips import Chips
 from ..data.datasets import chip_places, kind_of
-from ..data.geotiffs import valid_pixels
-from ..data.pictures import lazy_pictures
+from ..data.chip_images import lazy_pictures
 from ..models.model_info import is_presence_classifier, output_classes
 from ..models.predict import check_bands, load_net
 from ..models.statistics import compare_statistics
@@ -156,21 +155,21 @@ def _take_evenly(chips, name):
     return chips,shapes,remark*(n > most)
 
 # %% ../../nbs/7_page/30_sources.ipynb #378b2c6b
-def _open_chips(chips, info, name, kind, remarks=(), valid=(), places=None, **kw):
-    "A `Source` of chips; of GeoTIFFs `valid` tells where data are."
+def _open_chips(chips, info, name, kind, remarks=(), places=None, **kw):
+    "A `Source` of chips."
     chips,shapes,few = _take_evenly(chips, name)
     chips,remark = match_classes(chips, info)
     check_bands(info, chips)
     remarks = [*remarks, few, remark, check_distribution_shift(info, chips)]
     places = {p: places[i] for p,i in enumerate(chips.items) if i in places} if places else {}
     images = Cache(lambda p: chips[p].image, len(chips), 5e8)
-    known = Cache(lambda p: valid[chips.items[p]](), len(chips), 2e8)
+    known = Cache(lambda p: chips[p].valid, len(chips), 2e8)
     def read(p, window):
-        ok = known[p] if valid else None
+        ok = known[p]
         return _cut(images[p], window), None if ok is None else _cut(ok, window)
     return Source(name, kind, chips, shapes, read, remarks, places, **kw)
 
-# %% ../../nbs/7_page/30_sources.ipynb #1056ba81
+# %% ../../nbs/7_page/30_sources.ipynb #92aa9ce1
 def _open_picture(path, info):
     "The same of a PNG or JPEG, by Pillow alone: without coordinates, and without what is clear."
     images,bands = lazy_pictures([path], info.bands)
@@ -185,9 +184,8 @@ def _open_dataset(path, kind, info, split):
     remarks = [] if path else ['synthetic, not photographed']
     if path and split in ('train','all') and chips.has_masks:
         remarks.append('careful: the model may have learned from this part')
-    return _open_chips(chips, info, name, kind, remarks,
-                       valid_pixels(path) if kind == 'geotiffs' else (),
-                       chip_places(path, kind, info.bands), split=split, splits=list(parts))
+    places = chip_places(path, kind, info.bands)
+    return _open_chips(chips, info, name, kind, remarks, places, split=split, splits=list(parts))
 
 # %% ../../nbs/7_page/30_sources.ipynb #589077e7
 def _open_raster(path, info):
