@@ -17,7 +17,7 @@ from ..models.model_file import ARCHITECTURES
 from .losses import LOSSES
 from .augment import Augment
 from .schema import DIHEDRAL, Recipe, WEIGHT_ARGUMENTS
-from .preparation import measure_chips, oversampling_weights
+from .preparation import measure_chips, oversampling_weights, presence_labels
 
 # %% ../../nbs/5_learn/75_arguments.ipynb #fba1cea3
 def class_weights(
@@ -31,13 +31,6 @@ def class_weights(
     w = (counts.sum()/np.maximum(counts, 1))**(1 if rule == 'balanced' else .5)*(counts > 0)
     return (w/w[counts > 0].mean()).tolist()
 
-# %% ../../nbs/5_learn/75_arguments.ipynb #80c3e497
-def _presence_counts(measured):
-    "How many chips of train `has_object` says no and yes to, (2,)."
-    found = measured.counts[:,1:].any(1)
-    known = measured.counts.sum(1) >= .5*measured.shapes[:,1:].prod(1)
-    return np.array([(~found & known).sum(), found.sum()])
-
 # %% ../../nbs/5_learn/75_arguments.ipynb #a2e506b9
 def _recipe_loss(recipe, classes, measured):
     "The loss that a recipe names, for chips of train as `measured`: of (logits, mask)."
@@ -48,7 +41,8 @@ def _recipe_loss(recipe, classes, measured):
     if several and name in ('bce','bce_dice'):
         raise BadInput(f'loss.name: {name} is for two classes, the data have {len(classes)}')
     if o.class_weights is not None:
-        counts = _presence_counts(measured) if presence else measured.counts.sum(0)
+        counts = (np.bincount(presence_labels(measured), minlength=2)[:2] if presence else
+                  measured.counts.sum(0))
         w,arg = class_weights(o.class_weights, counts),WEIGHT_ARGUMENTS[name]
         kw[arg] = w[1]/w[0] if arg == 'pos_weight' else w
     return partial(LOSSES[name], **kw) if kw else LOSSES[name]

@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from fastcore.basics import noop
 
 from ..core.errors import BadInput
@@ -31,10 +30,11 @@ from ..evaluation.plots import read_log
 from ..evaluation.evaluate import Evaluation, evaluate, presence_probabilities
 from ..evaluation.report import report
 from .recipes import Recipe, override, read_recipe, recipe_text
-from .preparation import Stopped, cached, open_dataset, prepare_data
-from .loaders import default_device, has_object
+from .preparation import (
+    Stopped, cached, measure_chips, open_dataset, prepare_data, presence_labels)
+from .loaders import default_device
 from .learner import lr_curve
-from .fit import prepare
+from .fit import train
 from .arguments import loggers, train_arguments
 
 # %% ../../nbs/5_learn/80_run.ipynb #1b74f965
@@ -78,8 +78,7 @@ def check_run(
 def _evaluate_presence(model, info, chips, bs=8):
     "How a presence classifier answers for chips that it has not seen: one count per chip."
     chips,(threshold,rule) = cached(chips),pick_threshold(info)
-    masks = [torch.from_numpy(chip.mask[None].astype(np.int64)) for chip in chips]
-    has = np.array([has_object(o).item() for o in masks])
+    has = presence_labels(measure_chips(chips))
     probs = presence_probabilities(model, info, chips, bs)
     rows = [dict(place=i, name=chips.names[i], iou=None, dice=None, wrong=int(a != b),
                  labelled=int(a != IGNORE), mask=int(a == 1), predicted=int(b))
@@ -114,12 +113,12 @@ def _evaluate(recipe, test, out, name, stop):
 
 # %% ../../nbs/5_learn/80_run.ipynb #f83a589c
 def _prepare(recipe, splits, out, name):
-    "See `prepare`; for the chips of a recipe."
+    "The learner for a recipe and its chips, everything checked; `learn.start` trains."
     args = train_arguments(recipe, splits.train, splits.measured[0])
-    res = prepare(splits.train, splits.valid, out, measured=splits.measured, **args,
-                  trained_on=f'{recipe.name}: {name}, {splits.words}'[:500])
-    res[1].min_area = recipe.target.min_area
-    return res
+    learn,info = train(splits.train, splits.valid, out, measured=splits.measured, **args,
+                       trained_on=f'{recipe.name}: {name}, {splits.words}'[:500], start=False)
+    info.min_area = recipe.target.min_area
+    return learn
 
 def _best_epoch(path, keep_best=True):
     "Epochs in a run's log, the one whose weights stayed, and its IoU on valid."
@@ -129,15 +128,14 @@ def _best_epoch(path, keep_best=True):
     return dict(epochs=len(log['epoch']), best_epoch=best, iou=float(log['iou'][at]))
 
 # %% ../../nbs/5_learn/80_run.ipynb #48206db6
-def _train(recipe, splits, out, name, ready, **kw):
+def _train(recipe, splits, out, name, learn, **kw):
     "Train once, or once per rate of the grid; gives the grid's results."
-    learn,_,work = ready
     rows,rates = [],recipe.training.lr_grid or ()
-    if not rates: work(**kw)
+    if not rates: learn.start(**kw)
     for lr in rates:
-        if rows: learn,_,work = _prepare(recipe, splits, out, name)
+        if rows: learn = _prepare(recipe, splits, out, name)
         learn.path = out/'grid'/f'lr {lr:g}'
-        work(**{**kw, 'lr':lr, 'quiet':True})
+        learn.start(**{**kw, 'lr':lr, 'quiet':True})
         if (learn.path/'model.pth').exists(): rows.append(dict(lr=lr, **_best_epoch(learn.path)))
         if learn.stopped: break
     rows.sort(key=lambda o: -o['iou'])
@@ -183,7 +181,7 @@ def find_lr(
     with open_dataset(recipe, data) as path, TemporaryDirectory() as tmp:
         try: splits = prepare_data(recipe, path, stop)
         except Stopped: return
-        learn = _prepare(recipe, splits, tmp, _data_name(recipe, data))[0]
+        learn = _prepare(recipe, splits, tmp, _data_name(recipe, data))
         learn.stop_when = stop
         return lr_curve(learn, cbs or ())
 
@@ -206,7 +204,7 @@ def _finished(out, name, say):
 # %% ../../nbs/5_learn/80_run.ipynb #4f08d8f6
 def _carry_out(recipe, splits, out, name, say, overwrite, stop, cbs, **kw):
     "Train, take the scores, write metrics.json; a run of no epoch leaves nothing."
-    ready = _prepare(recipe, splits, out, name)
+    learn = _prepare(recipe, splits, out, name)
     loggers(recipe) # The last that may be refused; now the folder becomes that of this run
     if overwrite and out.is_dir(): _clear(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -214,16 +212,16 @@ def _carry_out(recipe, splits, out, name, say, overwrite, stop, cbs, **kw):
     start = time.perf_counter()
     try:
         cbs = [*loggers(recipe, out), *(cbs or [])]
-        grid = _train(recipe, splits, out, name, ready, cbs=cbs, stop=stop, **kw)
+        grid = _train(recipe, splits, out, name, learn, cbs=cbs, stop=stop, **kw)
         seconds = round(time.perf_counter() - start, 1)
         scores,text = _evaluate(recipe, splits.test, out, name, stop)
     except Stopped: return _stopped(recipe, out, True, say)
     except BadInput:
         _drop_empty(out)
         raise
-    res = _best_epoch(out, recipe.split.valid > 0) | scores | grid | dict(
-        name=recipe.name, model='model.pth', dataset=name, split=splits.words, seconds=seconds,
-        device=str(default_device()))
+    res = dict(name=recipe.name, model='model.pth', dataset=name, split=splits.words,
+               seconds=seconds, device=str(default_device()))
+    res |= _best_epoch(out, recipe.split.valid > 0) | scores | grid
     with atomic_file(out/'metrics.json') as tmp: tmp.write_text(json.dumps(res, indent=1) + '\n')
     say(f'{text}\n{_warning(res)}wrote {out}: model.pth, metrics.json, report; {seconds:.0f} s')
     return res

@@ -6,11 +6,10 @@ import torch
 from satseg.data.chips import Chips
 from satseg.data.synthetic import sample_chips
 from satseg.learn import loaders
-from satseg.learn.arguments import _presence_counts
 from satseg.learn.augment import Augment
 from satseg.learn.learner import segmentation_learner
 from satseg.learn.loaders import chip_loaders, has_object
-from satseg.learn.preparation import measure_chips
+from satseg.learn.preparation import measure_chips, presence_labels
 from satseg.models.encoders import Classifier
 from satseg.models.unet import UNet
 
@@ -20,7 +19,7 @@ def test_half_unknown_chips_without_objects_teach_nothing():
     yb[1] = 0; yb[2,0,0] = 2; yb[3,:2] = 0; yb[4,:3] = 0
     assert has_object(yb).flatten().tolist() == [255,0,1,255,0]
     chips = Chips([np.ones((5,5,3))]*5, [o.numpy().astype(np.uint8) for o in yb], classes='abc', has_ignore=True)
-    assert _presence_counts(measure_chips(chips)).tolist() == [2,1]
+    assert presence_labels(measure_chips(chips)).tolist() == [255,0,1,255,0]
 
 
 @pytest.fixture
