@@ -34,8 +34,7 @@ from .preparation import (
     Stopped, cached, measure_chips, open_dataset, prepare_data, presence_labels)
 from .loaders import default_device
 from .learner import lr_curve
-from .fit import train
-from .arguments import loggers, train_arguments
+from .fit import loggers, train, train_arguments
 
 # %% ../../nbs/5_learn/80_run.ipynb #1b74f965
 def _changes(a, b):

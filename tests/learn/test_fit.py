@@ -14,7 +14,7 @@ from satseg.data.synthetic import sample_chips
 from satseg.evaluation.evaluate import evaluate
 from satseg.learn.augment import Augment
 from satseg.learn.learner import EventCallback
-from satseg.learn.fit import train
+from satseg.learn.fit import class_weights, train
 from satseg.learn.learner import segmentation_learner
 from satseg.learn.loaders import chip_loaders
 from satseg.learn.preparation import measure_chips, oversampling_weights
@@ -263,3 +263,12 @@ def test_a_presence_classifier_learns_and_says_what_it_is(tmp_path):
     assert info.architecture == 'Classifier' and info.classes == ['no ship','ship'] and 'accuracy' in log(tmp_path)[0]
     hist = _evaluate_presence(model, info, chips[32:]).total
     assert hist.n == 8 and hist.at(info.threshold)['accuracy'] == 1
+
+
+# From a recipe
+
+
+def test_class_weights():
+    assert class_weights([1,2], np.array([5,5])) == [1,2]
+    assert class_weights('balanced', np.array([50,50])) == [1,1] and class_weights('balanced', np.array([30,10,0])) == pytest.approx([.5,1.5,0])
+    with pytest.raises(BadInput, match='expected 2 numbers'): class_weights([1,2,3], np.array([5,5]))
