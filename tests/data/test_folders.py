@@ -351,3 +351,17 @@ def test_four_bit_and_palette_masks_mean_ids(tmp_path):
     for nbits in (2,4):
         with rasterio.open(tmp_path/'MASKS'/'0.png', 'w', 'PNG', 4, 2, 1, dtype='uint8', nbits=nbits) as r: r.write(ids[None])
         assert (load_folders(tmp_path, classes=list('abcd'))['all'][0].mask == ids).all()
+
+
+def test_advice_about_lossy_masks_and_two_folders_of_one_part_works(tmp_path):
+    m = np.kron([[0,1],[2,1]], np.ones((16,16)))
+    root = folders(tmp_path/'a', [m], suffix='.jpg')
+    one_line(lambda: load_folders(root, classes=list('abc'))['all'][0], 'a lossy mask has two classes at most: use png')
+    save(root/'MASKS'/'0.png', m)
+    (root/'MASKS'/'0.jpg').unlink()
+    assert (load_folders(root, classes=list('abc'))['all'][0].mask == m).all()
+    for part,i in (('train',0), ('training',1)):
+        for o in ('IMAGES','MASKS'): save(tmp_path/'b'/part/o/f'{i}.png', np.zeros((4,4)))
+    one_line(lambda: load_folders(tmp_path/'b'), 'one part for train and training: merge or move one')
+    for o in ('IMAGES','MASKS'): (tmp_path/'b'/'training'/o/'1.png').rename(tmp_path/'b'/'train'/o/'1.png')
+    assert len(load_folders(tmp_path/'b')['train']) == 2

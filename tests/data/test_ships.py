@@ -67,3 +67,10 @@ def test_real_ships(real_data):
     chips = load_dataset(real_data/'ships')['all']
     assert len(chips) == 45 and len(set(chips.groups)) == 45 and sum(int(chips.instances(i).max()) for i in range(45)) == 105
     assert abs(class_shares(chips)['ship']-.0083) < .0002
+
+
+def test_two_tables_ask_for_the_file(tmp_path):
+    ships(tmp_path, [('a.jpg','1 2'), ('b.jpg','')])
+    (tmp_path/'train_fixed.csv').write_text((tmp_path/'train_ship_segmentations_v2.csv').read_text())
+    one_line(lambda: load_dataset(tmp_path), 'expected one CSV of ships, found train_fixed.csv, train_ship_segmentations_v2.csv: give the file')
+    assert len(load_dataset(tmp_path/'train_fixed.csv')['all']) == 2
