@@ -44,7 +44,8 @@ def _read_object(path):
 def _read_lines(path):
     "Class -> colour, or id -> class, out of lines such as `road:128,0,0::`, `1, road` or `road`."
     lines = [o for o in read_text(path).splitlines() if o.strip() and o[0] != '#']
-    rows = [[f.strip() for f in re.split('[,:;\t]', o)] for o in lines]
+    gap = r'[,:;\t]|(?<=\d) ' if lines and lines[0][0].isdigit() else r'[,:;\t]'
+    rows = [[f.strip() for f in re.split(gap, o)] for o in lines]
     numbers = [[int(f) for f in row if f.isdecimal()] for row in rows]
     pairs = [(next((f for f in row if f and not f.isdecimal()), ''), n)
              for row,n in zip(rows, numbers) if n or not any(numbers)] # Without the table's head
@@ -55,7 +56,8 @@ def _read_lines(path):
     return dict(sorted(pairs, key=lambda o: o[0].strip('_').lower() != 'background'))
 
 # %% ../../nbs/2_data/52_folders.ipynb #02da2b11
-_LINES = 'labelmap.txt','_classes.csv','class_names.txt','class_dict.csv','label_class_dict.csv'
+_LINES = ('labelmap.txt','label_colors.txt','_classes.csv','class_names.txt','class_dict.csv',
+          'label_class_dict.csv')
 
 def _read_mapping(table, path):
     "Stored id -> class name, in the order of the ids."

@@ -16,9 +16,9 @@ from ..core.files import read_json, read_text
 
 # %% ../../nbs/2_data/48_parts.ipynb #7a12c465
 IMAGE_FOLDERS = 'images','image','imgs','img'
-PARTS = dict(train_val_set='all', tain_val_set='all', trainval='all', train='train',
-             training='train', val='val', valid='val', validation='val', test_set='test',
-             testing='test', test='test') # Folder or list -> part
+PARTS = dict(train_val_set='all', tain_val_set='all', trainval='all', default='all',
+             train='train', training='train', val='val', valid='val', validation='val',
+             test='test', test_set='test', testing='test') # Folder or list -> part
 
 def require_folder(path:str|Path)->Path:
     "`path`, if it is a folder."

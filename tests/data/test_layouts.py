@@ -252,3 +252,19 @@ def test_a_large_tree_is_looked_through_in_seconds(tmp_path):
             for i in range(500): (tmp_path/part/str(k)/f'{k}_{i}.png').touch()
     start = time.time()
     assert len(find_pairs(tmp_path)[1]['all']) == 5_000 and time.time()-start < 10
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_camvid_and_voc_as_cvat_exports_them(tmp_path):
+    "One subset, called default; masks are painted, the colours are in a list."
+    painted = [(0,0,0),(250,50,83)]
+    tree(tmp_path/'camvid', all=('default/{i}.png','defaultannot/{i}.png',range(3),painted))
+    (tmp_path/'camvid/label_colors.txt').write_text('0 0 0 background\n250 50 83 large building\n')
+    (tmp_path/'camvid/default.txt').write_text(''.join(f'/default/{i}.png /defaultannot/{i}.png\n' for i in range(3)))
+    tree(tmp_path/'voc', all=('JPEGImages/{i}.png','SegmentationClass/{i}.png',range(3),painted), more=('JPEGImages/{i}.png',None,range(3,5),0))
+    (tmp_path/'voc/labelmap.txt').write_text('# label:color_rgb:parts:actions\nbackground:0,0,0::\nlarge building:250,50,83::\n')
+    (tmp_path/'voc/ImageSets/Segmentation').mkdir(parents=True)
+    (tmp_path/'voc/ImageSets/Segmentation/default.txt').write_text('0\n1\n2\n')
+    for o in ('camvid','voc'):
+        chips = load_dataset(tmp_path/o)['all']
+        assert chips.names == ['0','1','2'] and chips.classes == ('background','large building') and (chips[2].mask == M).all()
