@@ -113,8 +113,9 @@ def _difference(model, path):
         shape = want.shape if output == 'logits' else (b, *want.shape[2:])
         if got.shape != shape: raise BadInput(f'{wrong}, {shape}, got {got.shape}')
         off = np.abs(got - want) if output == 'logits' else _margin(want, got, info.threshold)
-        worst = max(worst, float(off.max()/max(1, np.abs(want).max())))
-        if not worst <= TOLERANCE: raise BadInput(f'{wrong}, got {worst:.2g} off at {x.shape}')
+        share = float(off.max()/max(1, np.abs(want).max()))
+        if not share <= TOLERANCE: raise BadInput(f'{wrong}, got {share:.2g} off at {x.shape}')
+        worst = max(worst, share)
     return worst
 
 # %% ../../nbs/3_models/40_export.ipynb #1c1231e1

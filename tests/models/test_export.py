@@ -142,6 +142,20 @@ def test_a_wrong_export_gets_no_name(class_map, tmp_path, monkeypatch):
     assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['net.onnx']
 
 
+def test_an_export_that_answers_with_nan_is_wrong(tmp_path, monkeypatch):
+    "A largest difference that is no number must not pass for a small one."
+    record = exporting._record
+    def wrong(model, x, new):
+        proto = record(model, x, False)
+        for o in proto.graph.initializer:
+            if len(o.dims) == 4: o.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(o)*np.float32('nan'), o.name))
+        return proto
+    monkeypatch.setattr(exporting, '_record', wrong)
+    net = alive(NETS['unet'])
+    with pytest.raises(BadInput, match='the export is wrong.*got nan off'): export(net, describes(net), tmp_path/'net.onnx')
+    assert not os.listdir(tmp_path)
+
+
 def test_an_export_that_is_right_at_one_size_only(tmp_path, monkeypatch):
     net = alive(NETS['unet'])
     def fixed(model, x, new):
