@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from ..core.errors import BadInput, MissingPackage
+from ..core.errors import BadInput, MissingPackage, Remark
 from .bands import all_band_names
 from .arrays import Cache
 from .rasters import open_raster, stored_backwards
@@ -66,6 +66,8 @@ def read_bands(
     return np.ma.masked_array(image, np.broadcast_to(~valid[...,None], image.shape))
 
 # %% ../../nbs/2_data/22_chip_images.ipynb #fef31dbb
+_OPTION = 'all_bands= (--options all_bands=, --set data.options.all_bands=)'
+
 class _PictureReader:
     "Reads the same bands out of every picture, by name."
     def __init__(self, files, bands, all_bands, nodata):
@@ -76,10 +78,10 @@ class _PictureReader:
             some = [self.bands(o) for o in files[::-(-len(files)//8)]]
             self.first = next((o for o in some if not any(b.alpha for b in o)), self.first)
         self.chosen,self.names,remarks = pick_bands(self.first, bands, None, str(self.first[0].path),
-                                                    True, 'all_bands=')
+                                                    True, _OPTION)
         at = [(b.path,b.index) for b in self.first]
         self.places = [at.index((b.path,b.index)) for b in self.chosen] # Among all bands
-        for o in remarks: warnings.warn(o)
+        for o in remarks: warnings.warn(o, Remark)
 
     def bands(self, path):
         "All bands of a picture, or of a tuple of files."
@@ -111,7 +113,7 @@ def __call__(self:_PictureReader, path):
     here = self.bands(path)
     def about(bands): return [(b.names,b.tag,b.alpha) for b in bands]
     if about(here) == about(self.first): chosen = [here[i] for i in self.places]
-    else: chosen = pick_bands(here, self.names, None, path, True, 'all_bands=')[0]
+    else: chosen = pick_bands(here, self.names, None, path, True, _OPTION)[0]
     return read_bands(chosen, self.nodata)
 
 def lazy_pictures(

@@ -127,7 +127,7 @@ def _find_band(name, want, bands, named, by_number, source, option):
     if len(found) == 1: return found[0]
     there = few([b.names[0] for b in named[:40]])
     what = f'{len(found)} bands go by it' if found else f'found {there}'
-    hint = f'name all that a file has, in its order, with {option}'
+    hint = f'name all bands of a file, in its order, with {option}'
     if option == '--bands': hint = f'say which with --bands {name}=NUMBER (from 1) or {name}=NAME'
     if len(bands) == 1: hint += ' or give the folder of its bands'
     raise BadInput(f'expected a band {want}, {what}', source, hint=hint)

@@ -157,7 +157,7 @@ def predict(
     tta:bool=False, # Mean over the eight flips and turns
     progress:bool=False, # A bar on stderr
 ): # Iterator of (`Chip`, probabilities float32): (H,W) for one logit, (C,H,W) for several
-    "Probabilities chip by chip, in the order of `chips`; arguments are checked at once."
+    "Probabilities chip by chip, in their order, 0 where there is no data; arguments are checked at once."
     from tqdm import tqdm
     if is_presence_classifier(info):
         raise BadInput('expected a net that gives a mask, this is a presence classifier')
@@ -170,6 +170,9 @@ def predict(
         with tqdm(total=len(chips), unit='chip', disable=not progress) as bar:
             for batch in batches(chips, bs):
                 for chip,probs in zip(batch, predict_batch(model, info, batch, device, tta)):
+                    if chip.valid is not None: # Background, where nothing was seen
+                        nothing = np.eye(len(probs), dtype=np.float32)[0]*(len(probs) > 1)
+                        probs = np.where(chip.valid, probs, nothing[:,None,None])
                     yield chip, probs[0] if len(probs) == 1 else probs
                     bar.update()
     return run()

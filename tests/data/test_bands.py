@@ -338,3 +338,17 @@ def test_zeros_stay_valid_where_something_is_warped(tmp_path):
     assert (~ok).sum() == 32 and (x[1][ok] == 0).sum() >= 14*7 and not ((x[1][ok] == 1).any())
     tif(tmp_path/'label.tif', np.zeros((8,8), np.uint8), size=20, nodata=255)
     assert set(np.unique(load_dataset(tmp_path, 'bands', classes=('a','b'))['all'][0].mask)) == {0,255}
+
+
+def test_a_net_says_nothing_where_nothing_was_seen(tmp_path):
+    from satseg.models.model_file import load_model
+    from satseg.models.predict import predict
+    from satseg.data.synthetic import sample_chips
+    a = sample_chips(1, size=64, seed=7)[0].image.astype('int16')
+    empty = a.copy(); empty[:,:,:20] = -9999
+    for name,image in (('whole',a),('holes',empty)): tif(tmp_path/name/'a.tif', image, names=('B02','B03','B04'), nodata=-9999)
+    net,info = load_model('unet_model.pth')
+    p,q = (next(iter(predict(net, info, load_dataset(tmp_path/o, 'folders')['all'], device='cpu')))[1] for o in ('whole','holes'))
+    assert not q[:,:20].any() and p[:,:20].any() and np.abs(p-q)[:,50:].mean() < .05
+    with open_scene(str(tmp_path/'holes'/'a.tif'), info.bands) as s: x,ok = s.read((0,0,64,64), info.mean)
+    assert np.allclose(x, load_dataset(tmp_path/'holes', 'folders')['all'][0].filled(info.mean)) # Chips and maps are filled alike
