@@ -107,7 +107,7 @@ def measure_chips(
         pixels,x = x.shape[1],x if x.size else np.zeros((*bands,1)) # Nothing has no weight
         counts = np.bincount(chip.mask[chip.mask != IGNORE], minlength=n)
         res[i] = counts,chip.image.shape,pixels,x.mean(1),x.var(1)
-    if text := fills.remark('the chips', 'nodata={}, an option of their reader, mends it'):
+    if text := fills.remark('the chips', 'nodata={} says so (--options nodata=, --set data.options.nodata=)'):
         warnings.warn(text, Remark)
     return res
 
