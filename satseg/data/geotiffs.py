@@ -96,8 +96,8 @@ def _find_chips(path, labels=None, images=None, tile=None, **_):
         if stems.count(stem) > 1: stem = f'{file.parent.name}/{stem}'
         with open_raster(file) as r: (t,crs),(h,w) = georeference(r, file),r.shape
         side = tile or 0
-        if tile is None and own and (len(pairs) < 4 and min(h,w) >= 256 or h*w > 2**25):
-            side = min(512, max(64, min(h,w)//4))
+        if tile is None and own and (len(pairs) < 4 and min(h,w) >= 128 or h*w > 2**25):
+            side = min(512, max(32, min(h,w)//4))
         edges = [np.linspace(0, n, max(1, round(n/(side or n)))+1).round() for n in (h,w)]
         for (y,y1),(x,x1) in product(*(pairwise(o.astype(int).tolist()) for o in edges)):
             name = stem if (y1-y,x1-x) == (h,w) else f'{stem}@{y},{x}'
