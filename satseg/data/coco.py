@@ -186,6 +186,15 @@ def _class_names(pairs):
     parents = parents-used | {'background'}
     return [o for o in sorted(names, key=names.get) if o not in parents]
 
+def _pick_classes(names, wanted, path):
+    "Background and the classes wanted; where one is wanted and one is there, that is meant."
+    every = ['background', *names]
+    lack = [o for o in (wanted or every)[1:] if o not in names]
+    if not lack: return list(wanted or every)
+    if len(names) == len(wanted)-1 == 1: return [wanted[0], *names]
+    raise BadInput(f'{path}: expected classes out of {few(names)}, got {few(lack)}: '
+                   f'say classes={",".join(every)}')
+
 # %% ../../nbs/2_data/60_coco.ipynb #716850f1
 def load_coco(
     path:str|Path, # Folder in one of the layouts above, or one COCO file
@@ -198,14 +207,11 @@ def load_coco(
     nodata=None, # Stored value of pictures that means no data; the files' own unless given
 )->dict[str,Chips]: # `train`, `val`, `test`, or `all`; with objects
     "Chips of COCO files."
-    for k,v in dict(crowd=crowd, boxes=boxes).items():
-        if v in ('ignore','object'): continue
-        raise BadInput(f"{k}: expected 'ignore' or 'object', got {v!r}")
+    if {crowd,boxes}-{'ignore','object'}:
+        raise BadInput(f"crowd, boxes: expected 'ignore' or 'object', got {crowd!r}, {boxes!r}")
     files = [(part,f,read_json(f)) for part,v in find_coco(Path(path)).items() for f in v]
-    names = _class_names([o[1:] for o in files])
-    classes = list(classes or ['background', *names])
-    if lack := [o for o in classes[1:] if o not in names]:
-        raise BadInput(f'{path}: expected classes out of {few(names)}, got {few(lack)}')
+    files = [o for o in files if not isinstance(o[2], dict) or o[2].get('images') != []] or files
+    classes = _pick_classes(_class_names([o[1:] for o in files]), classes, path)
     kw = dict(bands=bands, all_bands=all_bands, nodata=nodata)
     parts = [_read_part(f, part, data, classes, crowd, boxes, **kw) for part,f,data in files]
     if not any(fine for _,fine in parts):

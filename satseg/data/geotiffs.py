@@ -62,7 +62,7 @@ def _find_files(path, labels, images):
         path = path.parent
     root = require_folder(path)
     folder = root/images if images else find_subfolder(root, ('images','chips','image')) or root
-    files = _nearest(require_folder(folder), _RASTERS)
+    files = [folder] if folder.is_file() else _nearest(require_folder(folder), _RASTERS)
     if not files: raise BadInput(f'{folder}: expected GeoTIFF chips (.tif), found none')
     at = root/(labels or '')
     found = _nearest(at, VECTORS) if at.is_dir() else [at]
@@ -90,11 +90,12 @@ class _Chip(NamedTuple):
 
 def _find_chips(path, labels=None, images=None, tile=None, **_):
     "Chips of a dataset: rasters, or tiles of them."
-    pairs,res = _find_files(path, labels, images),[]
+    pairs,res,counts = _find_files(path, labels, images),[],{}
     stems = [o.stem for o,_ in pairs]
     for (file,own),stem in zip(pairs, stems):
         if stems.count(stem) > 1: stem = f'{file.parent.name}/{stem}'
-        with open_raster(file) as r: (t,crs),(h,w) = georeference(r, file),r.shape
+        with open_raster(file) as r: (t,crs),(h,w),n = georeference(r, file),r.shape,r.count
+        counts[file.name] = n
         side = tile or 0
         if tile is None and own and (len(pairs) < 4 and min(h,w) >= 128 or h*w > 2**25):
             side = min(512, max(32, min(h,w)//4))
@@ -103,14 +104,10 @@ def _find_chips(path, labels=None, images=None, tile=None, **_):
             name = stem if (y1-y,x1-x) == (h,w) else f'{stem}@{y},{x}'
             here = t and type(t)(t.a, t.b, t.a*x+t.b*y+t.c, t.d, t.e, t.d*x+t.e*y+t.f)
             res.append(_Chip(name, file, own, (y,x,y1-y,x1-x), here, crs))
+    if len(pairs) < 4 and 1 in counts.values() and max(counts.values()) > 2: # Heights or masks
+        raise BadInput(f'{path}: expected rasters with the same bands, found {counts}: '
+                       'say images=FILE or images=FOLDER')
     return res
-
-def geotiff_grids(
-    path:str|Path, # As `load_geotiffs` takes it
-    **options, # As well; those that find no files do not count
-)->list: # Pairs: affine transform, coordinate system; (None, None) where a chip lies nowhere
-    "Where the chips of a dataset lie."
-    return [(o.transform,o.crs) for o in _find_chips(path, **options)]
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #5ef1a1d4
 def _block_groups(chips, block):
@@ -126,6 +123,13 @@ def _block_groups(chips, block):
     return [f'block {zones.index(str(o.crs))},{row},{col}' for (col,row),o in zip(cells, chips)]
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #7575ee41
+def geotiff_grids(
+    path:str|Path, # As `load_geotiffs` takes it
+    **options, # As well; those that find no files do not count
+)->list: # Pairs: affine transform, coordinate system; (None, None) where a chip lies nowhere
+    "Where the chips of a dataset lie."
+    return [(o.transform,o.crs) for o in _find_chips(path, **options)]
+
 def _cut(a, window):
     y,x,h,w = window
     return a[y:y+h, x:x+w]
@@ -147,7 +151,7 @@ def _read_labels(chips, column, classes, layer):
     read = {o: read_outlines(o, column, layer, len(files) > 1) for o in files}
     found = {o for _,kinds,_ in read.values() for o in kinds if o is not None}
     ordered = sorted(found, key=int if all(map(str.isdecimal, found)) else str)
-    classes = list(classes or ['background', *(ordered if column else ['building'])])
+    classes = [str(o) for o in classes or ['background', *(ordered if column else ['building'])]]
     if not column and len(classes) != 2:
         raise BadInput(f'classes: expected two names, or column= for more, got {",".join(classes)}')
     if column and not {*classes[1:]} & found:
@@ -183,7 +187,7 @@ def load_geotiffs(
     bands=None, # Names of the bands wanted; all unless given
     classes=None, # Background, and the class of the outlines; with `column` its values
     all_bands=None, # Names of the bands in the files; R,G,B for three
-    images:str=None, # Folder of the rasters, if there are several
+    images:str=None, # Folder of the rasters, or the one raster, if there are several
     labels:str=None, # File or folder of the outlines, if there are several
     layer:str=None, # Of a GeoPackage, if there are several
     column:str=None, # Property that holds the class; one class for all unless given

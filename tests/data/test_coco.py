@@ -126,6 +126,18 @@ def test_twice_the_same_image_id(tmp_path):
     one_line(lambda: load_coco(tmp_path), 'images[1]: the id 1 is there twice')
 
 
+def test_one_class_wanted_and_one_there_are_the_same(tmp_path):
+    chips = load_coco(coco(tmp_path, [ann([rect(0,0,2,2)])]), classes=('ground','building'))['train']
+    assert chips.classes == ('ground','house') and chips[0].mask.sum() == 4
+
+
+def test_a_part_without_pictures_is_left_out(tmp_path):
+    coco(tmp_path, [ann([rect(0,0,2,2)])])
+    (tmp_path/'valid').mkdir()
+    (tmp_path/'valid'/'_annotations.coco.json').write_text('{"images": [], "categories": [], "annotations": []}')
+    assert list(load_coco(tmp_path)) == ['train']
+
+
 def test_two_rows_of_one_picture_are_one_chip(tmp_path):
     image = dict(id=1, file_name='image/a.png', width=8, height=6)
     chips = load_coco(coco(tmp_path, [ann([rect(0,0,2,2)]), ann([rect(4,0,2,2)], image_id=2)], [image, dict(image, id=2)]))['train']

@@ -180,6 +180,14 @@ def test_one_orthomosaic_is_cut_into_blocks(tmp_path):
     assert len(load_dataset(tmp_path, tile=150)['all']) == 6
 
 
+def test_an_orthomosaic_beside_its_heights(tmp_path):
+    save_tif(tmp_path/'ortho.tif', np.full((200,200,3), 9, np.uint8))
+    save_tif(tmp_path/'dsm.tif', np.ones((200,200), np.float32))
+    geopandas.GeoDataFrame(geometry=[box(500000, 4999000, 500100, 5000000)], crs='EPSG:32633').to_file(tmp_path/'b.shp')
+    one_line(lambda: load_dataset(tmp_path), "{'dsm.tif': 1, 'ortho.tif': 3}", 'images=FILE')
+    assert len(load_dataset(tmp_path, images='ortho.tif')['all']) == 16 # The advice helps
+
+
 def test_empty_cells_are_unknown_and_whole_numbers_stay_whole(tmp_path):
     geo(tmp_path, [FIELD])
     frame = geopandas.GeoDataFrame(dict(k=[10,None,2]), geometry=[box(500000+10*i, 4999960, 500010+10*i, 5000000) for i in range(3)], crs='EPSG:32633')
