@@ -7,6 +7,7 @@ __all__ = ['MAX_SIDE', 'MAX_PIXELS', 'open_model', 'Source', 'open_source']
 
 # %% ../../nbs/7_page/30_sources.ipynb #b230d736
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ from ..scenes.sources import find_scenes
 from ..scenes.tiles import Layout
 
 # %% ../../nbs/7_page/30_sources.ipynb #efbd27d3
+MAX_SIDE = 1024 # Pixels of a side of what is looked at
+MAX_PIXELS = 2**25 # Of a source
+
 def _existing(path, expected):
     "`path` as somebody typed it, if something is there."
     try:
@@ -51,9 +55,6 @@ def open_model(
     raise BadInput('expected a net that gives a mask, this is a presence classifier', path)
 
 # %% ../../nbs/7_page/30_sources.ipynb #6b8a8067
-MAX_SIDE = 1024 # Pixels of a side of what is looked at
-MAX_PIXELS = 2**25 # Of a source
-
 @dataclass
 class Source:
     "Something to look at, in pieces."
@@ -92,8 +93,7 @@ def words(self:Source)->str: # One line
     n,kind = len(self.chips),'picture' if self.kind in ('picture','raster') else 'chip'
     line = f'{n:,} {kind}{"s"*(n > 1)} of {_span([tuple(o) for o in self.shapes])}'
     if len(self) > n: line += f', in {len(self):,} pieces of {_span([o[2:] for _,o in self.views])}'
-    line = '; '.join(filter(None, [line, *self.remarks]))
-    return line + ' (an option of satseg-scene)'*('--' in line)
+    return '; '.join(filter(None, [line, *self.remarks]))
 
 # %% ../../nbs/7_page/30_sources.ipynb #a43f98b1
 @patch
@@ -201,7 +201,8 @@ def _open_raster(path, info):
     image = Cache(lambda p: read(p, (0,0,*shape))[0].transpose(1,2,0), 1, 0)
     chips = Chips(image, bands=info.bands, classes=output_classes(info), names=[path.stem])
     odd = compare_statistics(info.bands, mean, std, info.mean, info.std, dtype=scene.dtype)
-    remarks = [o.replace(str(path), path.name) for o in (*scene.remarks, odd)]
+    remarks = [re.sub(r'(?<!\S)--(?=[a-z])', 'satseg-scene --', o.replace(str(path), path.name), 1)
+               for o in (*scene.remarks, odd)] # A page has no such options
     places = {} if scene.crs is None else {0: dict(crs=scene.crs, transform=scene.transform)}
     kind = 'raster' if places else 'picture'
     return Source(path.name, kind, chips, [shape], read, remarks, places)

@@ -407,7 +407,7 @@ def test_python_and_uploads_end_with_the_page(page, server):
         return res
     temporary = Path(mine()[0].environ()['TMPDIR'])
     assert len(mine()) == 1 and list(temporary.glob('satseg-upload-*'))
-    page.goto('about:blank') # Away from the server: nothing that could answer late
+    page.close(run_before_unload=True) # As somebody who closes the tab
     end = time.monotonic()+30
     while mine() and time.monotonic() < end: time.sleep(.2)
     assert mine() == [] and not list(temporary.glob('satseg-upload-*'))

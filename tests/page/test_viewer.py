@@ -215,9 +215,9 @@ for path in sys.argv[1:]:
 
 
 def test_no_sentence_is_cut_off(model, tmp_path):
-    "A remark with an option of a command is said whole, and whose option it is."
+    "A remark with an option is said whole, with the command that has it."
     path = geotiff(tmp_path/'town.tif', (sample_scene(96, 5)[0]/10_000).astype(np.float32))
-    assert open_source(path, model[1]).words.endswith('reflectance where the model knows readings: --scale 10000 (an option of satseg-scene)')
+    assert open_source(path, model[1]).words.endswith('reflectance where the model knows readings: satseg-scene --scale 10000')
     pytest.importorskip('ipywidgets')
     from satseg.page.status import complaint
     assert complaint(BadInput('a -- b', 'c.tif', hint='mend it')) == 'c.tif: a -- b: mend it'
