@@ -17,15 +17,16 @@ import numpy as np
 from ..core.errors import BadInput, MissingPackage, Remark, few, need
 from ..core.files import MAX_BYTES
 from ..core.display import IGNORE
+from .bands import SIDE_FILE
 from .rasters import open_raster, stored_backwards
 
 # %% ../../nbs/2_data/20_pictures.ipynb #846c85da
 PICTURES = '.png','.jpg','.jpeg','.tif','.tiff','.bmp'
 
 def list_pictures(folder:Path, suffixes=PICTURES)->list:
-    "Visible files in `folder` with one of `suffixes`, by name."
+    "Visible files in `folder` with one of `suffixes`, by name; no masks that products bring along."
     files = [o for o in sorted(folder.iterdir()) if o.suffix.lower() in suffixes]
-    return [o for o in files if not o.name.startswith('.')]
+    return [o for o in files if not (o.name.startswith('.') or SIDE_FILE.search(o.stem))]
 
 def check_size(
     path, # For the error

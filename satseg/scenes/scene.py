@@ -132,12 +132,11 @@ def _numbers(value, n, what):
 # %% ../../nbs/6_scenes/10_scene.ipynb #7ab820fb
 def _file_remarks(reader, own, scaled):
     "What the files say that is not done, or cannot be."
-    res = list(getattr(reader, 'remarks', ()))
+    res,pairs = list(getattr(reader, 'remarks', ())),{}
     for p in reader.parts:
         r,name = reader.open[p.path],Path(p.path).name
-        pairs = {stored_scale(r, reader.bands[i]) for i in p.places*(not scaled)} - {(1,0)}
-        res += [f'{name}: has scale {k:g} and offset {b:g}, not applied: chips are read as stored; '
-                f'--scale {k:g} --offset {b:g} applies them' for k,b in sorted(pairs)]
+        for i in p.places*(not scaled):
+            pairs.setdefault(stored_scale(r, reader.bands[i]), []).append(name)
         if reader.grid.crs is not None and r.crs is None:
             res.append(f'{name}: placed by its name, as a map tile: if it is none, rename it')
         if r.crs is None and picture_turn(p.path) != 1:
@@ -149,6 +148,9 @@ def _file_remarks(reader, own, scaled):
             res.append(f'{name}: ground control points are not used: warp it first')
         if own not in (None,'none') and np.isfinite(own) and None in p.nodata and p.data is r:
             res.append(f'{name}: nodata {own:g} cannot occur in {r.dtypes[p.indexes[0]-1]}')
+    res += [f'{few(dict.fromkeys(names))}: scale {k:g} and offset {b:g} are not applied: chips are '
+            f'read as stored; --scale {k:g} --offset {b:g} applies them'
+            for (k,b),names in pairs.items() if (k,b) != (1,0)]
     return list(dict.fromkeys(res))
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #92d21ccb

@@ -352,3 +352,12 @@ def test_a_net_says_nothing_where_nothing_was_seen(tmp_path):
     assert not q[:,:20].any() and p[:,:20].any() and np.abs(p-q)[:,50:].mean() < .05
     with open_scene(str(tmp_path/'holes'/'a.tif'), info.bands) as s: x,ok = s.read((0,0,64,64), info.mean)
     assert np.allclose(x, load_dataset(tmp_path/'holes', 'folders')['all'][0].filled(info.mean)) # Chips and maps are filled alike
+
+
+def test_masks_of_products_are_no_chips(tmp_path):
+    udm = np.zeros((8,16,16), np.uint8); udm[0,:,4:] = 1
+    for i in range(2):
+        tif(tmp_path/'images'/f'2023060{i}_101112_12_2486_3B_AnalyticMS_SR_clip.tif', plain(4))
+        tif(tmp_path/'images'/f'2023060{i}_101112_12_2486_3B_udm2_clip.tif', udm)
+    chips = load_dataset(tmp_path, 'geotiffs')['all']
+    assert len(chips) == 2 and (chips[1].valid == (np.arange(16) >= 4)).all() and chips.bands[2] == 'red'
