@@ -18,6 +18,7 @@ import numpy as np
 from ..core.errors import BadInput, Remark, few
 from ..core.files import MAX_BYTES
 from ..core.display import IGNORE
+from .bands import SIDE_FILE
 from .arrays import Cache, data_mask
 from .chips import Chips
 from .pictures import PICTURES
@@ -36,7 +37,8 @@ def _nearest(folder, suffixes):
     "Visible files in `folder`, or in the nearest folders below it that have some."
     for k in range(4):
         found = [o for o in sorted(folder.glob('*/'*k+'*')) if o.suffix.lower() in suffixes
-                 and not any(p[0] == '.' for p in o.relative_to(folder).parts) and o.is_file()]
+                 and not SIDE_FILE.search(o.stem) and o.is_file()
+                 and not any(p[0] == '.' for p in o.relative_to(folder).parts)]
         if found: return found
     return []
 
