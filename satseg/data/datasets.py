@@ -113,6 +113,9 @@ def load_dataset(
         parts = FORMATS[kind].load(path, bands=bands, classes=classes, **options)
         if kind in ('folders','geotiffs') and not any(o.has_masks for o in parts.values()):
             warn_of_masks(path, [n for o in parts.values() for n in o.names])
+        if kind == 'coco' and recognise_folders(Path(path)) == 2:
+            way = "kind='folders' (--kind folders) reads them"
+            warnings.warn(f'{path}: masks beside the pictures are not read: {way}', Remark)
         return parts
     except OSError as e:
         raise BadInput(f'{e.filename or path}: cannot be read ({e.strerror})') from None

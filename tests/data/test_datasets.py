@@ -88,3 +88,14 @@ def test_masks_say_more_than_an_outline_beside_them(tmp_path):
         save_tif(tmp_path/'masks'/f'{i}.tif', np.eye(4, dtype=np.uint8)[...,None], x=500000+40*i)
     (tmp_path/'aoi.geojson').write_text('{"type": "FeatureCollection", "features": []}')
     assert kind_of(tmp_path) == 'folders'
+
+
+def test_masks_beside_a_coco_file_are_named(tmp_path):
+    root = folders(tmp_path, [np.eye(8)[:6]])
+    import json
+    rows = dict(images=[dict(id=1, file_name='0.png', width=8, height=6)], annotations=[ann([rect(1,1,4,4)])], categories=[dict(id=7, name='house')])
+    (root/'annotations').mkdir()
+    (root/'annotations'/'instances.json').write_text(json.dumps(rows))
+    with pytest.warns(UserWarning, match="masks beside the pictures are not read: kind='folders' .--kind folders. reads them"):
+        assert load_dataset(root)['all'][0].mask.sum() == 16
+    assert load_dataset(root, 'folders')['all'][0].mask.sum() == 6
