@@ -102,7 +102,7 @@ def _run_epochs(learn, checkpoint, cbs):
 
 def _best_threshold(learn):
     "The threshold with the best pooled IoU over valid, 0 to 1 in steps of 0.001."
-    hist,model = ProbabilityHistogram(),learn.model.eval()
+    hist,model = ProbabilityHistogram(),learn.model.to(learn.dls.device).eval()
     with torch.no_grad():
         for xb,yb in learn.dls.valid:
             probs = probabilities(model(xb))[:,0]

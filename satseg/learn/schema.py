@@ -83,8 +83,8 @@ class Augmentation(Section):
     "How chips are changed while training, see `Augment`."
     dihedral:Literal[tuple(DIHEDRAL)]|list[Annotated[int, Field(ge=0, le=7)]] = 'all'
     random_scale:list[Rate]|None = Field([.75,1.5], min_length=2, max_length=2) # null: none
-    contrast:float = Field(.2, ge=0, le=2) # See `color_jitter`
-    brightness:float = Field(.2, ge=0, le=2) # See `color_jitter`
+    contrast:float = Field(.2, ge=0, le=2) # As in `Augment`
+    brightness:float = Field(.2, ge=0, le=2) # As in `Augment`
 
 class Sampling(Section):
     "Which chips are shown how often."
