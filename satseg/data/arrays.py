@@ -153,7 +153,7 @@ class FillCount:
 @patch
 def find(self:FillCount)->int|None: # Place in `values`
     "The value that fills too much to be chance, but not all."
-    least = [.05 if o == self.top else .01 for o in self.values]
+    least = [.1 if o == self.top else .01 for o in self.values]
     found = [k for k,c in enumerate(self.counts) if least[k]*self.n <= c < self.n and c > 0]
     return max(found, key=lambda k: self.counts[k], default=None)
 
