@@ -17,7 +17,7 @@ from ..core.display import IGNORE
 from ..data.chips import Chip
 from ..models.model_info import has_border_class, output_classes
 from ..models.predict import class_ids, pixel_probabilities, predict_batch
-from .tiles import Layout, layout_of_tile, predict_tile
+from .tiles import Layout, predict_tile
 from .ground import pixel_areas
 from .polygons import tile_instances, tile_polygons
 from .store import pack
@@ -126,8 +126,8 @@ def predict_array(
 )->np.ndarray: # (K,h,w) float32
     "Probabilities of a picture of any size, or of a part: those of the whole picture."
     shape,(halo,multiple) = shape or image.shape[1:],reach or net_reach(net)
-    layout = Layout(*shape, max(size, 3*((halo or 0)+multiple)), halo, multiple, info.chip_size)
-    if tile: layout = layout_of_tile(tile, shape, halo, multiple, info.chip_size)
+    size = max(size, 3*((halo or 0)+multiple))
+    layout = Layout(*shape, size, halo, multiple, info.chip_size, tile)
     def cut(o): return np.asarray(image[:, o[0]:o[0]+o[2], o[1]:o[1]+o[3]], np.float32)
     def ask(x): return predict_batch(net, info, [Chip(o, None, '') for o in x], device)
     run,read = net if hasattr(net, 'hash') else ask,image if callable(image) else cut

@@ -12,7 +12,6 @@ import re
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
@@ -41,14 +40,6 @@ def bytes_of(
     raise BadInput(expected='a memory such as 1GB or 800MB', got=repr(text))
 
 # %% ../../nbs/6_scenes/57_plan.ipynb #6a38b5ae
-def _numbers(name, value):
-    "One number or several, from numbers or text."
-    if not isinstance(value, str): return value
-    try: vals = [float(o) for o in value.split(',')]
-    except ValueError:
-        raise BadInput('', f'--{name}', 'a number, or one per band with commas', value) from None
-    return vals[0] if len(vals) == 1 else vals
-
 def _band_map(text, bands):
     "Where the model's `bands` are, as the user says it: name -> number (from 1) or name in the file."
     if text is None or isinstance(text, dict): return text
@@ -94,8 +85,8 @@ def _check(o):
     "Turn texts of a command line into what Python has for them, and refuse options that cannot be."
     names = o.polygon_classes
     o.__dict__.update( # It is frozen
-        scale=_numbers('scale', o.scale), memory=None if o.memory is None else bytes_of(o.memory),
-        offset=None if o.offset == 'auto' else _numbers('offset', o.offset),
+        offset=None if o.offset == 'auto' else o.offset,
+        memory=None if o.memory is None else bytes_of(o.memory),
         polygon_classes=names.split(',') if isinstance(names, str) else names)
     def expect(name, fine, what):
         if not fine: raise BadInput('', f'--{name.replace("_", "-")}', what, str(getattr(o, name)))

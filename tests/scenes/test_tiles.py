@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satseg.core.errors import BadInput
-from satseg.scenes.tiles import Layout, _blend_weights, _overlapping_windows, _reflect_index, _split_axis, layout_of_tile, pad_window, predict_tile
+from satseg.scenes.tiles import Layout, _blend_weights, _overlapping_windows, _reflect_index, _split_axis, _windows_around, pad_window, predict_tile
 
 whole = st.integers
 quick = settings(max_examples=150, deadline=None)
@@ -23,7 +23,8 @@ def axes(draw):
 @given(axes())
 def test_every_axis_is_split_without_gap_and_with_its_halo(axis):
     n,size,halo,multiple = axis
-    starts,side,blocks = _split_axis(*axis)
+    blocks = _split_axis(*axis)
+    starts,side = _windows_around(blocks, n, halo, multiple)
     assert blocks[0] == 0 and blocks[-1] == n and len(blocks) == len(starts)+1 and blocks == sorted(set(blocks))
     assert side <= size and side % multiple == 0 and all(o % multiple == 0 for o in starts) and starts[0] == 0
     for start,first,end in zip(starts, blocks, blocks[1:]):
@@ -112,7 +113,7 @@ def centred(x): return x-x.mean((2, 3), keepdims=True) # A net with global pooli
 def test_blending_knows_no_tiles(height, width, size, multiple, tall, wide, seed):
     x = np.random.default_rng(seed).random((2, height, width)).astype(np.float32)
     def read(o): return x[:, o[0]:o[0]+o[2], o[1]:o[1]+o[3]]
-    def part(*tile): return predict_tile(centred, layout_of_tile(tile, (height, width), None, multiple, size), 0, read, batch=1+seed)
+    def part(*tile): return predict_tile(centred, Layout(height, width, 0, None, multiple, size, tile), 0, read, batch=1+seed)
     want = part(0, 0, height, width)
     for row in range(0, height, tall):
         for col in range(0, width, wide):
@@ -122,7 +123,7 @@ def test_blending_knows_no_tiles(height, width, size, multiple, tall, wide, seed
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 53), (31, 2), (64, 64), (47, 53)])
 def test_constant_in_constant_out(shape):
-    layout = layout_of_tile((0, 0, *shape), shape, None, 4, 16)
+    layout = Layout(*shape, 0, None, 4, 16, (0, 0, *shape))
     got = predict_tile(lambda x: x+.625, layout, 0, lambda o: np.zeros((1, *o[2:]), np.float32))
     np.testing.assert_allclose(got, .625, atol=1e-6)
 
@@ -135,6 +136,6 @@ def test_a_tile_anywhere_is_that_of_the_whole(height, width, halo, multiple, see
     row,col = int(rng.integers(height)),int(rng.integers(width))
     h,w = int(rng.integers(1, height-row+1)),int(rng.integers(1, width-col+1))
     want = smooth(pad_window(x, *(-(-o//multiple)*multiple for o in (height, width))), halo)[:, :height, :width]
-    layout = layout_of_tile((row, col, h, w), (height, width), halo, multiple)
+    layout = Layout(height, width, 0, halo, multiple, tile=(row, col, h, w))
     got = predict_tile(lambda x: smooth(x[0], halo)[None], layout, 0, lambda o: x[:, o[0]:o[0]+o[2], o[1]:o[1]+o[3]])
     np.testing.assert_allclose(got, want[:, row:row+h, col:col+w], atol=1e-12)
