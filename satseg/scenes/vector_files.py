@@ -89,6 +89,8 @@ def _make_batches(shapes, schema, classes, transform, crs, min_area, simplify, r
     if exact: report['remarks'].append(f'{note}: {exact:,}')
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #10ab4d23
+_GEOMETRY = dict(geometry_name='geometry', geometry_type='Polygon')
+
 def _write_gdal(path, table, name, driver, **options):
     "A table through GDAL, with one date for all files, and no words about tables without a CRS."
     pyogrio = need('pyogrio', 'geo')
@@ -101,16 +103,12 @@ def _write_gdal(path, table, name, driver, **options):
             pyogrio.write_arrow(table, path, name, driver, **options)
         finally: pyogrio.set_gdal_config_options(old)
 
-def _write_layer(path, batches, layer, driver, **options):
-    "Tables of polygons through GDAL."
-    table = need('pyarrow', 'geo').RecordBatchReader.from_batches(layer.schema, batches)
-    _write_gdal(path, table, layer.name, driver, geometry_name='geometry', geometry_type='Polygon',
-                crs=layer.wkt, **options)
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #3a57ca93
-def _write_geopackage(path, batches, layer):
+def _write_geopackage(path, table, layer):
     "A GeoPackage; rows and polygons that it holds."
-    _write_layer(path, batches, layer, 'GPKG', layer_metadata=layer.tags)
+    _write_gdal(path, table, layer.name, 'GPKG', crs=layer.wkt, layer_metadata=layer.tags,
+                **_GEOMETRY)
     row = dict.fromkeys(('f_table_catalog','f_table_schema','styleSLD','owner','ui'), '')
     row.update(f_table_name=layer.name, f_geometry_column='geom', styleName='classes',
                styleQML=layer.style, useAsDefault=True, description='Colours of the classes',
@@ -128,14 +126,15 @@ def _write_geopackage(path, batches, layer):
     raise OSError(f'{found}, {rows:,} polygons, {index:,} in the index')
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #84ab8cd2
-def _write_geojson(path, batches, layer):
+def _write_geojson(path, table, layer):
     "A GeoJSON file; features and polygons that it holds."
     options = dict(COORDINATE_PRECISION=layer.decimals)
     if layer.wkt: options['RFC7946'] = 'YES'
     if layer.tags:
         data = json.dumps(dict(type='FeatureCollection', tags=layer.tags), sort_keys=True)
         options.update(NATIVE_DATA=data, NATIVE_MEDIA_TYPE='application/vnd.geo+json')
-    _write_layer(path, batches, layer, 'GeoJSON', layer_options=options)
+    _write_gdal(path, table, layer.name, 'GeoJSON', crs=layer.wkt, layer_options=options,
+                **_GEOMETRY)
     pyogrio,shapely = need('pyogrio', 'geo'),need('shapely', 'geo')
     info = pyogrio.read_info(path, force_feature_count=True)
     n = info['features']
@@ -145,7 +144,7 @@ def _write_geojson(path, batches, layer):
         return n, sum(int((shapely.get_dimensions(o) == 2).sum()) for o in shapes)
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #d488531d
-def _write_geoparquet(path, batches, layer):
+def _write_geoparquet(path, table, layer):
     "A GeoParquet file; rows and polygons that it holds."
     pq = need('pyarrow.parquet', 'geo')
     column = dict(encoding='WKB', geometry_types=['Polygon'], orientation='counterclockwise',
@@ -153,7 +152,7 @@ def _write_geoparquet(path, batches, layer):
     geo = dict(version='1.1.0', primary_column='geometry', columns=dict(geometry=column))
     schema = layer.schema.with_metadata({'geo':json.dumps(geo), **layer.tags})
     with pq.ParquetWriter(path, schema, compression='zstd') as f:
-        for o in batches: f.write_batch(o)
+        for o in table: f.write_batch(o)
     n = pq.read_metadata(path).num_rows
     return n, n
 
@@ -176,10 +175,11 @@ def _pass_on(items, failed):
 
 def _write_table(path, write, batches, layer, report):
     "Write tables, and count what is there then."
-    failed = []
+    failed,reader = [],need('pyarrow', 'geo').RecordBatchReader
     try:
         with atomic_file(path) as part:
-            rows,polygons = write(part, _pass_on(batches, failed), layer)
+            table = reader.from_batches(layer.schema, _pass_on(batches, failed))
+            rows,polygons = write(part, table, layer)
             if rows != report['count']:
                 raise OSError(f'{report["count"]:,} polygons were written, {rows:,} are there')
     except Exception as e:
@@ -189,14 +189,6 @@ def _write_table(path, write, batches, layer, report):
                        hint='is there room on the disk?') from None
     if n := rows-polygons: report['remarks'].append(f'polygons too small for the decimals of '
                                                     f'GeoJSON, now points or lines: {n:,}')
-
-# %% ../../nbs/6_scenes/35_vector_files.ipynb #de85c05d
-def _make_layer(name, transform, crs, tags, style):
-    "What a writer must know beside the tables."
-    name = re.sub('^(gpkg|sqlite_|layer_styles$)', r'map_\1', name, flags=re.I) # Not SQLite's
-    return SimpleNamespace(
-        name=name, schema=_schema(crs), wkt=find_crs(crs).to_wkt() if crs else None, style=style,
-        tags={k: str(o) for k,o in (tags or {}).items()}, decimals=_decimals(transform, crs))
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #a1f34ac4
 def write_polygons(
@@ -221,7 +213,10 @@ def write_polygons(
         if transform.is_identity: unit = 'pixels (x, y from the upper left corner)'
         report['remarks'] = [f'no CRS: polygons are in {unit}; a GIS will not know where they lie: '
                              'give the scene a coordinate system first']
-    layer = _make_layer(path.stem, transform, crs, tags, style)
+    name = re.sub('^(gpkg|sqlite_|layer_styles$)', r'map_\1', path.stem, flags=re.I) # Not SQLite's
+    layer = SimpleNamespace(
+        name=name, schema=_schema(crs), wkt=find_crs(crs).to_wkt() if crs else None, style=style,
+        tags={k: str(o) for k,o in (tags or {}).items()}, decimals=_decimals(transform, crs))
     how = classes,transform,crs,min_area,simplify
     _write_table(path, write, _make_batches(shapes, layer.schema, *how, report), layer, report)
     return report
