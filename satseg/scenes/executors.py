@@ -133,7 +133,7 @@ def compute_in_processes(
 
 # %% ../../nbs/6_scenes/55_executors.ipynb #f8a565c2
 def compute_on_cluster(
-    job:dict, todo, # See `open_maker`, its paths must be valid on every worker; numbers of the tiles
+    job:dict, todo, # See `open_maker`: its paths must be valid on every worker; numbers of tiles
     scheduler:str, # Such as tcp://10.0.0.1:8786
 ): # Yields (number, records), in any order
     "Tiles by the workers of a Dask cluster; a lost worker's tiles go to others."

@@ -95,7 +95,7 @@ def _lattice_areas(transform, crs, step, window):
 
 # %% ../../nbs/6_scenes/08_ground.ipynb #4385863a
 def pixel_areas(
-    transform, crs, # Pixel corners (x, y) to coordinates; see `find_crs`, None: every pixel counts 1
+    transform, crs, # Pixel corners (x, y) to coordinates; see `find_crs`, None: each counts 1
     window:tuple, # (row, col, height, width)
 )->np.ndarray: # (h,w) or (h,1) or (1,1) float64, square metres; (h,w) in the end by numpy's rules
     "True ground area of every pixel of a window."

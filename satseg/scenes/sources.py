@@ -74,12 +74,12 @@ def _in_tree(folder):
     res = [_source(o) for o in there if _is_raster(o) and not SIDE_FILE.search(o.stem)]
     res += [s for o in there if o.is_dir() for s in _in_folder(o)]
     if res: return res
-    raise BadInput(f'expected rasters ({" ".join(_RASTERS)}) or folders of single-band files in it, '
-                   'found none', folder)
+    raise BadInput(f'expected rasters ({" ".join(_RASTERS)}) or folders of single-band files in '
+                   'it, found none', folder)
 
 # %% ../../nbs/6_scenes/05_sources.ipynb #1d16ab94
 def _stac_items(path):
-    "Items of a STAC file, an Item or an ItemCollection (a GeoJSON FeatureCollection of items), by id."
+    "Items of a STAC file by id: an Item, or an ItemCollection (a FeatureCollection of items)."
     data,res = read_json(path),{}
     many = isinstance(data, dict) and data.get('type') == 'FeatureCollection'
     items = data.get('features') if many else [data]
@@ -89,7 +89,8 @@ def _stac_items(path):
                 and isinstance(assets, dict)):
             raise BadInput('', f'{path}: item {i}', 'a STAC item with an id and assets',
                            repr(str(o)[:60]))
-        if name in res: raise BadInput(f'expected one item {name}, found two', path, hint='rename one')
+        if name in res:
+            raise BadInput(f'expected one item {name}, found two', path, hint='rename one')
         res[name] = o
     return res
 
@@ -160,7 +161,8 @@ def stac_bands(
 # %% ../../nbs/6_scenes/05_sources.ipynb #09f9a8d9
 def _parse(text, base=''):
     "Paths and STAC id that one source means; no paths if it means none."
-    if not text.strip() or '\0' in text: raise BadInput('', '', 'the name of a scene', repr(text[:40]))
+    if not text.strip() or '\0' in text:
+        raise BadInput(expected='the name of a scene', got=repr(text[:40]))
     if (path := Path(base, text)).exists(): return [path],None
     for m in re.finditer('#', text):
         if (file := Path(base, text[:m.start()])).is_file(): return [file],text[m.end():]

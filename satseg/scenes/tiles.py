@@ -45,7 +45,7 @@ class Layout:
         size:int=0, # Side of a window in pixels at most, halo included; of a tile, without a halo
         halo:int|None=0, # Pixels of margin where the scene goes on; None: windows are blended
         multiple:int=1, chip:int=0, # Windows begin and end at multiples of it; side of blended ones
-        tile:tuple|None=None, # The only one: (row, col, height, width); all of the scene unless given
+        tile:tuple|None=None, # The only one: (row, col, height, width); all unless given
     ):
         if min(height, width) < 1:
             raise BadInput(f'expected a scene of one pixel or more, got {height} x {width}')

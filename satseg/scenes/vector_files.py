@@ -42,7 +42,8 @@ def simplify_polygons(
     x0,y0,x1,y1 = shapely.bounds(polygons).T
     near = np.stack([x0+x1,y0+y1], 1)//32*16 # Few places are measured
     near,of = np.unique(near, axis=0, return_inverse=True)
-    sides = np.hypot(*pixel_steps(transform, crs, *near.T)[of.ravel()].swapaxes(0, 1)) # (n,2) metres
+    steps = pixel_steps(transform, crs, *near.T)[of.ravel()]
+    sides = np.hypot(*steps.swapaxes(0, 1)) # (n,2) metres: to the right, down
     small = sides.min(1)
     scale = np.round(sides/small[:,None]*64)/64 # No rounding of coordinates: what touches, touches
     some,res = ~_too_large(polygons),polygons.copy()
