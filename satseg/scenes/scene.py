@@ -122,9 +122,9 @@ def _contents(source, n):
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #f67e98ce
 def _numbers(value, n, what):
-    "List of n of one number or n; None for None."
+    "List of n of one number or n, or of their text with commas; None for None."
     if value is None: return None
-    try: a = np.atleast_1d(np.asarray(value, float))
+    try: a = np.atleast_1d(np.asarray(value.split(',') if isinstance(value, str) else value, float))
     except (TypeError,ValueError): a = np.empty(0)
     if a.shape in {(1,),(n,)} and np.isfinite(a).all(): return np.broadcast_to(a, n).tolist()
     raise BadInput('', what, 'a number'+f' or {n}, one per band'*(n > 1), str(value)[:60])
@@ -206,7 +206,7 @@ def open_scene(
     files = [*source.paths, *(b.path for b in chosen)]
     reader = RasterBands(chosen, nodata) if axis is None else ArrayBands(chosen, axis, nodata)
     try:
-        shift,product,said = _correct(reader, source, files, nodata, offset)
+        shift,product,said = _correct(reader, source, files, nodata, factors['offset'])
         area = AreaOfInterest(aoi, reader.grid) if aoi else None
     except BaseException:
         reader.close()
