@@ -221,6 +221,7 @@ def _find_kind(path):
         return 'scene' # The folder of a product
     return 'scene' if kind == 'bands' and is_unlabelled_scene(path) else kind
 
+# %% ../../nbs/7_page/30_sources.ipynb #397628c0
 def open_source(
     path:str|Path, # 'sample', or a file or folder: picture, GeoTIFF, any dataset
     info, # `ModelInfo`
