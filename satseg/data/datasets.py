@@ -86,6 +86,14 @@ def _check_word(what, word, known):
     expected = f'one of {", ".join(known)}'
     raise BadInput(where=what, expected=expected, got=f'{str(word)[:40]!r}', hint=hint)
 
+def _name_masks(path, kind, parts):
+    "Say where there are masks that were not read."
+    if kind in ('folders','geotiffs') and not any(o.has_masks for o in parts.values()):
+        warn_of_masks(path, [n for o in parts.values() for n in o.names])
+    if kind == 'coco' and recognise_folders(Path(path)) == 2:
+        way = "kind='folders' (--kind folders) reads them"
+        warnings.warn(f'{path}: masks beside the pictures are not read: {way}', Remark)
+
 # %% ../../nbs/2_data/76_datasets.ipynb #f9c7f379
 def load_dataset(
     path:str|Path, # File or folder of any format
@@ -111,11 +119,7 @@ def load_dataset(
         for o in options: _check_word(f'option of {kind}', o, known)
         refuse_archive(path)
         parts = FORMATS[kind].load(path, bands=bands, classes=classes, **options)
-        if kind in ('folders','geotiffs') and not any(o.has_masks for o in parts.values()):
-            warn_of_masks(path, [n for o in parts.values() for n in o.names])
-        if kind == 'coco' and recognise_folders(Path(path)) == 2:
-            way = "kind='folders' (--kind folders) reads them"
-            warnings.warn(f'{path}: masks beside the pictures are not read: {way}', Remark)
+        _name_masks(path, kind, parts)
         return parts
     except OSError as e:
         raise BadInput(f'{e.filename or path}: cannot be read ({e.strerror})') from None
