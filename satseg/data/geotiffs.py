@@ -8,6 +8,7 @@ __all__ = ['geotiff_grids', 'valid_pixels', 'load_geotiffs', 'recognise_geotiffs
 # %% ../../nbs/2_data/56_geotiffs.ipynb #d0be3bcc
 import re
 import warnings
+from collections import Counter
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
@@ -76,7 +77,8 @@ def _find_files(path, labels, images):
         raise BadInput(f'{root}: expected one file of outlines, or one with the name of each chip, '
                        f'found {few(o.name for o in found)} for rasters in {folders}: say labels=, '
                        'or images= too if there are several folders')
-    lost = [o.name for o in (*files, *found) if not any(o in pair for pair in fine)]
+    paired = {o for pair in fine for o in pair}
+    lost = [o.name for o in (*files, *found) if o not in paired]
     text = f'{root}: {len(lost):,} files without a partner are left out: {few(lost)}'
     if lost: warnings.warn(text, Remark)
     return fine
@@ -93,9 +95,9 @@ class _Chip(NamedTuple):
 def _find_chips(path, labels=None, images=None, tile=None, **_):
     "Chips of a dataset: rasters, or tiles of them."
     pairs,res,counts = _find_files(path, labels, images),[],{}
-    stems = [o.stem for o,_ in pairs]
-    for (file,own),stem in zip(pairs, stems):
-        if stems.count(stem) > 1: stem = f'{file.parent.name}/{stem}'
+    stems = Counter(o.stem for o,_ in pairs)
+    for file,own in pairs:
+        stem = file.stem if stems[file.stem] == 1 else f'{file.parent.name}/{file.stem}'
         with open_raster(file) as r: (t,crs),(h,w),n = georeference(r, file),r.shape,r.count
         counts[file.name] = n
         side = tile or 0
@@ -170,6 +172,9 @@ def _read_labels(chips, column, classes, layer):
 # %% ../../nbs/2_data/56_geotiffs.ipynb #b080e890
 def _read_masks(chips, labels):
     "Lazy masks and objects of the chips."
+    if lost := [o.name for o in chips if o.transform is None]:
+        raise BadInput(f'{len(lost):,} chips have no coordinates: {few(lost)}',
+                       chips[0].file.parent, hint='save GeoTIFFs, or name map tiles x-y-zoom')
     def find(chip): return labels[chip.outlines][0].find(chip.window[2:], *chip[-2:])[0]
     if not any(len(find(o)) for o in chips):
         crs = next(iter(labels.values()))[0].crs
@@ -204,14 +209,12 @@ def load_geotiffs(
     groups = name_groups(names, group) if group else _block_groups(chips, block)
     whole,bands = lazy_pictures(files, bands, all_bands, nodata)
     if len(files) < len(chips): whole.max_bytes = MAX_BYTES # One at least, for all its tiles
-    def image(i): return _cut(whole[files.index(chips[i].file)], chips[i].window)
+    place = {o: i for i,o in enumerate(files)}
+    def image(i): return _cut(whole[place[chips[i].file]], chips[i].window)
     pictures = Cache(image, len(chips), 0, lambda i: chips[i].window[2:])
     kw = dict(names=names, source=path, has_ignore=True, groups=groups)
     if not chips[0].outlines:
         return {'all': Chips(pictures, None, bands, classes or ('background','building'), **kw)}
-    if lost := [o.name for o in chips if o.transform is None]:
-        raise BadInput(f'{path}: {len(lost):,} chips have no coordinates: {few(lost)}: '
-                       'save GeoTIFFs, or name map tiles x-y-zoom')
     classes,labels = _read_labels(chips, column, classes, layer)
     masks,objects = _read_masks(chips, labels)
     return {'all': Chips(pictures, masks, bands, classes, objects=objects, **kw)}
