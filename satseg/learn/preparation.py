@@ -99,9 +99,12 @@ def measure_chips(
     n,bands = len(chips.classes),(len(chips.bands),)
     res = np.recarray(len(chips), [('counts',int,(n,)), ('shapes',int,(3,)), ('pixels',int),
                                    ('means',float,bands), ('variances',float,bands)])
-    fills = FillCount(str(chips.raw(0)[0].dtype))
-    for i,chip in enumerate(chips):
+    image,mask = chips.raw(0) # Kept: its type is wanted first, and it is read once all the same
+    fills,first = FillCount(str(image.dtype)),chips[:1]
+    first.images,first.masks,first.items = [image],[mask],range(1)
+    for i in range(len(chips)):
         if stop and stop(): raise Stopped
+        chip = chips[i] if i else first[0]
         x = chip.readings().astype(np.float64)
         fills.take(x)
         pixels,x = x.shape[1],x if x.size else np.zeros((*bands,1)) # Nothing has no weight
