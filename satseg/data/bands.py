@@ -8,7 +8,6 @@ __all__ = ['SENTINEL2', 'LANDSAT8', 'SENSORS', 'BAND_FILE', 'SIDE_FILE', 'other_
 
 # %% ../../nbs/2_data/04_bands.ipynb #5a97a3fd
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np

@@ -16,7 +16,7 @@ import numpy as np
 from ..core.errors import BadInput, few, need
 from ..core.files import read_text
 from .bands import (
-    BAND_FILE, SENTINEL2, aliases, all_band_names, find_sensor, names_by_wavelength, other_names)
+    BAND_FILE, aliases, all_band_names, find_sensor, names_by_wavelength, other_names)
 from .rasters import vrt_stems
 
 # %% ../../nbs/2_data/15_products.ipynb #f842ae53

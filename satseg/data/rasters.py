@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import BadInput, few, need, reason
+from ..core.errors import BadInput, need, reason
 from ..core.files import MAX_BYTES, read_text, refuse_archive
 from .bands import BAND_FILE
 

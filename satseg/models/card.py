@@ -9,7 +9,6 @@ __all__ = ['ModelCard', 'model_card']
 import re
 from pathlib import Path
 
-from ..core.errors import BadInput
 from ..core.display import class_colours
 from .model_info import is_presence_classifier
 from .onnx import file_hash, read_onnx

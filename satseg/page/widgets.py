@@ -12,7 +12,6 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import traitlets as t
 from fastcore.basics import patch
 

@@ -63,6 +63,6 @@ def test_ctrl_c_keeps_the_run_and_resume_ends_it_as_if_unbroken(tmp_path):
 
 
 def test_set_may_stand_several_times():
-    from satseg.core.commands import argument_parser
-    args = argument_parser(main).parse_args(['r.yaml', '--set', 'epochs=1', 'bs=2', '--data', 'd', '--set', 'lr=1e-3'])
-    assert args.set == ['epochs=1','bs=2','lr=1e-3'] and argument_parser(main).parse_args(['r.yaml']).set is None
+    from satseg.core.commands import _argument_parser
+    args = _argument_parser(main).parse_args(['r.yaml', '--set', 'epochs=1', 'bs=2', '--data', 'd', '--set', 'lr=1e-3'])
+    assert args.set == ['epochs=1','bs=2','lr=1e-3'] and _argument_parser(main).parse_args(['r.yaml']).set is None

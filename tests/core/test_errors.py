@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from satseg.core.commands import argument_parser, number, run_command
+from satseg.core.commands import _argument_parser, number, _run_command
 from satseg.core.errors import BadInput, MissingPackage, exit_status, need, preview
 from satseg.core.tables import format_table, html_table, markdown_table, write_csv
 
@@ -34,17 +34,17 @@ def command(
 
 
 def test_options_have_hyphens(capsys):
-    text = argument_parser(command, 'x').format_help()
+    text = _argument_parser(command, 'x').format_help()
     assert '--min-area' in text and '--big-words' in text and '_area' not in text.replace('MIN_AREA', '') and '100% of them' in text
-    for o in ('--min-area', '--min_area'): run_command(command, ['a', 'b_c', o, '7', '--big_words', 'k_1=2', '--dry-run'])
-    run_command(command, ['a', '--big-words', 'x', '--big-words', 'y'])
+    for o in ('--min-area', '--min_area'): _run_command(command, ['a', 'b_c', o, '7', '--big_words', 'k_1=2', '--dry-run'])
+    _run_command(command, ['a', '--big-words', 'x', '--big-words', 'y'])
     assert capsys.readouterr().out == "['a', 'b_c'] 7.0 ['k_1=2'] True\n"*2 + "['a'] None ['x', 'y'] False\n"
 
 
 @pytest.mark.parametrize('words,text', [(['a', '--min-area', 'big'], 'satseg: expected a number, got big\n'), ([], 'the following arguments are required'),
                                         (['a', '--no-such'], 'unrecognized arguments')])
 def test_slips_are_status_2(words, text, capsys):
-    with pytest.raises(SystemExit) as e: run_command(command, words, 'x')
+    with pytest.raises(SystemExit) as e: _run_command(command, words, 'x')
     assert e.value.code == 2 and text in capsys.readouterr().err
 
 
@@ -76,7 +76,7 @@ def test_tables_escape_and_keep_order(tmp_path):
 
 def test_remarks_of_a_command_are_shown_whatever_pythonwarnings_says(capsys):
     import warnings
-    from satseg.core.commands import run_command
+    from satseg.core.commands import _run_command
     from satseg.core.errors import Remark
     def say():
         "Say something."
@@ -84,5 +84,5 @@ def test_remarks_of_a_command_are_shown_whatever_pythonwarnings_says(capsys):
         warnings.warn('hidden')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        run_command(say, [])
+        _run_command(say, [])
     assert capsys.readouterr().err == 'satseg: folder: left out: 3 .txt in labels/\n'

@@ -10,7 +10,7 @@ from rasterio.transform import from_origin
 from shapely import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box
 
 from satseg.core.errors import Remark
-from satseg.data.outlines import Outlines, mend_polygons, read_outlines
+from satseg.data.outlines import Outlines, _mend_polygons, read_outlines
 
 UTM = 'EPSG:32633'
 HOUSES = [box(500000+20*i, 4999980, 500010+20*i, 5000000) for i in range(3)]
@@ -59,10 +59,10 @@ def test_rows_that_are_no_polygons_are_left_out(tmp_path):
 
 def test_parts_that_overlap_are_their_union():
     two = MultiPolygon([box(0,0,20,20), box(10,-5,35,15)])
-    assert mend_polygons([two])[0].area == shapely.union_all([*two.geoms]).area == 400+500-150
-    assert mend_polygons([Polygon([(0,0),(2,2),(2,0),(0,2)])])[0].area == 2 # A crossed one
+    assert _mend_polygons([two])[0].area == shapely.union_all([*two.geoms]).area == 400+500-150
+    assert _mend_polygons([Polygon([(0,0),(2,2),(2,0),(0,2)])])[0].area == 2 # A crossed one
     ring = MultiPolygon([box(0,0,9,9)-box(1,1,8,8), box(2,2,3,3)])
-    assert mend_polygons([ring])[0] is ring
+    assert _mend_polygons([ring])[0] is ring
 
 
 def test_without_a_coordinate_system_that_of_the_pixels_is_taken(tmp_path):

@@ -18,7 +18,7 @@ from satseg.models.unet import UNet
 from satseg.models.model_info import ModelInfo
 from satseg.models.predict import class_ids, predict
 from satseg.evaluation.evaluate import Evaluation, evaluate
-from satseg.evaluation.plots import average_precision, plot_chips, plot_log
+from satseg.evaluation.plots import _average_precision, plot_chips, plot_log
 from satseg.evaluation.report import Report, report
 from satseg.data.landscape import SCENE_CLASSES
 from satseg.data.synthetic import sample_chips
@@ -149,7 +149,7 @@ def test_average_precision_against_scikit_learn():
     rng = np.random.default_rng(0)
     probs = (rng.integers(0, 1001, 5000)/1000).astype(np.float32)
     targ = (rng.random(5000) < probs**2).astype(np.uint8)
-    assert average_precision(ProbabilityHistogram().add(probs, targ)) == pytest.approx(metrics.average_precision_score(targ, probs), abs=1e-9)
+    assert _average_precision(ProbabilityHistogram().add(probs, targ)) == pytest.approx(metrics.average_precision_score(targ, probs), abs=1e-9)
 
 
 def test_picked_chips_show_none_twice_and_no_empty_best():

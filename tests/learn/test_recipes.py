@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from satseg.core.errors import BadInput
-from satseg.learn.recipes import _RENAMED, _find_recipe, override, parse_overrides, read_recipe, read_yaml, recipe_from, recipe_text
+from satseg.learn.recipes import _RENAMED, _find_recipe, override, parse_overrides, read_recipe, _read_yaml, recipe_from, recipe_text
 from satseg.learn import schema
 from satseg.learn.schema import Recipe, WEIGHT_ARGUMENTS
 
@@ -19,8 +19,8 @@ RECIPES = sorted((ROOT/'nbs'/'recipes').glob('*.yaml'))
 
 
 def test_the_tables_are_those_of_losses_models_and_training():
-    from satseg.learn.fit import SCHEDULES
-    from satseg.learn.learner import OPTIMISERS
+    from satseg.learn.fit import _SCHEDULES
+    from satseg.learn.learner import _OPTIMISERS
     from satseg.learn.losses import LOSSES
     from satseg.models.model_file import ARCHITECTURES
     skip = 'self','logits','targ','mask','n_in','n_out','pretrained','fallback'
@@ -29,7 +29,7 @@ def test_the_tables_are_those_of_losses_models_and_training():
     assert {k: own(v.__init__) for k,v in ARCHITECTURES.items()} == schema._MODEL_ARGUMENTS
     assert all(v in own(LOSSES[k]) for k,v in WEIGHT_ARGUMENTS.items())
     fields = schema.Training.model_fields
-    assert tuple(OPTIMISERS) == get_args(fields['optimiser'].annotation) and SCHEDULES == get_args(fields['schedule'].annotation)
+    assert tuple(_OPTIMISERS) == get_args(fields['optimiser'].annotation) and _SCHEDULES == get_args(fields['schedule'].annotation)
 
 
 @pytest.mark.parametrize('path', RECIPES, ids=lambda o: o.stem)
@@ -98,16 +98,16 @@ def test_slips_are_named_with_their_place(tmp_path, text, words):
 
 
 def test_the_words_of_yaml_mean_what_people_mean():
-    r = recipe_from(read_yaml('name: no\nlogging: {tensorboard: on, wandb: off}\ntraining: {lr: 1e-3, wd: 1.0e-2, epochs: 010, patience: ~}\nmodel: {pretrained: no}')[0])
+    r = recipe_from(_read_yaml('name: no\nlogging: {tensorboard: on, wandb: off}\ntraining: {lr: 1e-3, wd: 1.0e-2, epochs: 010, patience: ~}\nmodel: {pretrained: no}')[0])
     assert (r.name, r.logging.tensorboard, r.logging.wandb, r.model.pretrained) == ('no', True, False, False)
     assert (r.training.lr, r.training.wd, r.training.epochs, r.training.patience) == (1e-3, 1e-2, 10, None)
-    assert read_yaml('a: 2024-01-01\nb: 1:30\nc: 1_000\nd: 0x10')[0] == dict(a='2024-01-01', b='1:30', c='1_000', d='0x10')
+    assert _read_yaml('a: 2024-01-01\nb: 1:30\nc: 1_000\nd: 0x10')[0] == dict(a='2024-01-01', b='1:30', c='1_000', d='0x10')
 
 
 @hypothesis_settings(max_examples=150, deadline=None)
 @given(st.text(st.sampled_from('ab:-[]{}&*!|>#\'"\n ?,%@`~0.e1\t\x00é'), max_size=60))
 def test_any_text_is_values_or_one_line(text):
-    try: values,lines = read_yaml(text)
+    try: values,lines = _read_yaml(text)
     except BadInput as e: assert '\n' not in str(e)
     else: assert values is None or isinstance(values, (str,int,float,bool,list,dict))
 
@@ -119,12 +119,12 @@ TEXT = st.text(max_size=20).filter(str.isprintable) # PyYAML itself loses \x85
                     lambda o: st.lists(o, max_size=3) | st.dictionaries(TEXT, o, max_size=3), max_leaves=12))
 def test_what_is_written_is_read_back_by_us_and_by_others(values):
     text = recipe_text(Recipe(data=dict(options=dict(o=values))))
-    assert read_yaml(text)[0]['data']['options']['o'] == values == yaml.safe_load(text)['data']['options']['o']
+    assert _read_yaml(text)[0]['data']['options']['o'] == values == yaml.safe_load(text)['data']['options']['o']
 
 
 def test_a_written_recipe_is_plain_yaml():
     r = recipe_from(dict(name='on', about='a: b # c', training=dict(lr=1e-5, lr_grid=[1e-3, .01]), data=dict(bands=['no','B02'])))
-    assert yaml.safe_load(recipe_text(r)) == r.model_dump() and recipe_from(read_yaml(recipe_text(r))[0]) == r
+    assert yaml.safe_load(recipe_text(r)) == r.model_dump() and recipe_from(_read_yaml(recipe_text(r))[0]) == r
 
 
 def test_changes_are_checked_and_leave_the_original_alone():

@@ -479,7 +479,7 @@ def test_threshold_of_the_model_is_shown_and_used_as_it_is(files):
 
 def test_what_is_of_a_piece_says_so(files, monkeypatch):
     pytest.importorskip('anywidget')
-    monkeypatch.setattr('satseg.page.sources.MAX_SIDE', 128)
+    monkeypatch.setattr('satseg.page.sources._MAX_SIDE', 128)
     from satseg.page.predict_tab import PredictTab
     tab = PredictTab(data=str(files/'a picture.png'))
     tab.status.wait()
@@ -518,11 +518,11 @@ def test_uploads_that_cannot_be_opened_go(files):
 
 def test_curves_of_a_file_of_any_name(tmp_path):
     pytest.importorskip('anywidget')
-    from satseg.page.server import CurvesTab
+    from satseg.page.server import _CurvesTab
     head,row = 'epoch,train_loss,valid_loss,iou,dice\n','0,1,1,.1,.2\n'
     (tmp_path/'log.csv').write_text(head+row)
     (tmp_path/'other.csv').write_text(head+row+row.replace('0', '1', 1))
-    curves = CurvesTab()
+    curves = _CurvesTab()
     for path,want in ((tmp_path, '1 epoch'), (tmp_path/'other.csv', '2 epochs')):
         curves.load(str(path))
         curves.status.wait()

@@ -13,7 +13,7 @@ from satseg.learn.recipes import override, read_recipe, recipe_from, recipe_text
 from satseg.evaluation.report import report
 from satseg.data.synthetic import sample_chips, write_sample
 from satseg.page.status import complaint
-from satseg.page.preview import Preview, diverse_chips
+from satseg.page.preview import Preview, _diverse_chips
 from satseg.page.train_tab import TrainTab
 
 TINY = recipe_from(dict(name='tiny', about='A tiny net.', split=dict(valid=.35), model=dict(arguments=dict(widths=[8,16])),
@@ -308,7 +308,7 @@ def test_a_class_of_any_name_is_drawn(data):
 def test_diverse_chips_come_from_different_groups():
     chips = sample_chips(6, size=32, seed=3)
     chips.groups = ['a','a','a','a','b','c']
-    assert {chips.groups[i] for i in diverse_chips(chips)} == {'a','b','c'} and len(diverse_chips(chips, 9)) == 6
+    assert {chips.groups[i] for i in _diverse_chips(chips)} == {'a','b','c'} and len(_diverse_chips(chips, 9)) == 6
 
 
 def test_prints_of_others_are_heard_while_a_thread_trains(tab, capsys):

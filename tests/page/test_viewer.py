@@ -14,7 +14,7 @@ from satseg.data.pickles import load_pickle, save_pickle
 from satseg.models.model_info import ModelInfo
 from satseg.data.synthetic import sample_chips, sample_scene
 from satseg.page.sources import Source, open_model, open_source
-from satseg.page.outputs import base_pictures, download, lacking, legend, pictures, words
+from satseg.page.outputs import _base_pictures, download, lacking, legend, pictures, words
 from satseg.page.viewer import Viewer
 
 torch = pytest.importorskip('torch')
@@ -121,7 +121,7 @@ def test_pixels_that_nobody_knows_are_no_errors():
     mask[:, :2],mask[0,4] = IGNORE,1
     view = Viewer(Fixed(), info, chips_of([prob], [mask], info))
     seen = pictures(view, 0)
-    grey = base_pictures(view, 0)[1]
+    grey = _base_pictures(view, 0)[1]
     assert np.array_equal(seen['difference'][:, :2], grey[:, :2]) # Neither hit nor miss nor false alarm
     assert not np.array_equal(seen['difference'][:4, 2:], grey[:4, 2:])
     assert view.table(0)[0]['precision'] == pytest.approx(1/(4*6))
@@ -135,7 +135,7 @@ def test_colours_of_right_and_wrong():
     info = info_of(min_area=0)
     prob,mask = np.float64([[.9,.9,.1,.1]]*2),np.uint8([[1,0,1,0]]*2)
     view = Viewer(Fixed(), info, chips_of([prob], [mask], info))
-    row,base = pictures(view, 0)['difference'][0].astype(int),base_pictures(view, 0)[1][0]
+    row,base = pictures(view, 0)['difference'][0].astype(int),_base_pictures(view, 0)[1][0]
     for x,c in zip(row[:3], (V.ERROR_COLOURS[o] for o in ('hit','false alarm','miss'))): assert np.abs(x-.85*np.array(c)).max() < 40
     assert (row[3] == base[3]).all()
     assert [o[1] for o in legend(view, 0)] == ['building','hit','miss','false alarm']
@@ -230,7 +230,7 @@ def test_several_classes_show_what_is_visible():
     view = Viewer(Fixed(), info, chips_of([np.eye(3)[ids].transpose(2,0,1)*.8+.1], [mask], info))
     assert np.array_equal(view.pixel_classes(0), ids) and view.threshold is None and not view.adjustable and list(view.shown) == [1,2]
     assert view.table(0)[-1]['class'] == 'all cloud' and 'clear 25.0%' in words(view, 0)
-    both,rgb = pictures(view, 0),base_pictures(view, 0)[0]
+    both,rgb = pictures(view, 0),_base_pictures(view, 0)[0]
     view.visible = {2}
     one = pictures(view, 0)
     assert not np.array_equal(both['prediction'], one['prediction'])
@@ -239,7 +239,7 @@ def test_several_classes_show_what_is_visible():
     mask = np.asarray(Image.open(io.BytesIO(download(view, 'mask', 0)[2])))
     assert np.array_equal(mask, ids) # All classes, whatever is visible
     view.visible = set()
-    assert np.array_equal(pictures(view, 0)['difference'], base_pictures(view, 0)[1])
+    assert np.array_equal(pictures(view, 0)['difference'], _base_pictures(view, 0)[1])
     view.visible = {1,99} # A class that there is not
     pictures(view, 0)
 
@@ -274,7 +274,7 @@ def test_pieces_are_those_of_the_whole(model, tmp_path, monkeypatch):
     image[:40,:50] = 0
     path = geotiff(tmp_path/'town.tif', image, 0)
     whole = Viewer(net, info, open_source(path, info)).compute()
-    monkeypatch.setattr(S, 'MAX_SIDE', 80)
+    monkeypatch.setattr(S, '_MAX_SIDE', 80)
     cut = Viewer(net, info, open_source(path, info)).compute()
     assert len(whole) == 1 and len(cut) == 6 and '6 pieces' in cut.source.words and cut.source.kind == 'raster'
     for i,(_,(r,c,h,w)) in enumerate(cut.source.views):
@@ -298,7 +298,7 @@ def test_nets_that_see_everything_are_blended(tmp_path, monkeypatch):
     info = ModelInfo('DeepLabV3', dict(n_in=3, n_out=1), mean=[900.]*3, std=[300.]*3, chip_size=64, threshold=.5)
     path = geotiff(tmp_path/'town.tif', sample_scene((96,130), 5)[0])
     whole = Viewer(net, info, open_source(path, info))
-    monkeypatch.setattr(S, 'MAX_SIDE', 70)
+    monkeypatch.setattr(S, '_MAX_SIDE', 70)
     cut = Viewer(net, info, open_source(path, info))
     for i in (0,len(cut)-1):
         r,c,h,w = cut.source.views[i][1]
@@ -317,7 +317,7 @@ def test_onnx_files_are_cut_alike(tmp_path, monkeypatch):
     export(net, info, tmp_path/'net.onnx')
     path = geotiff(tmp_path/'town.tif', sample_scene((96,130), 5)[0])
     whole = Viewer(*open_model(tmp_path/'net.pth'), open_source(path, info)).answer(0).probs
-    monkeypatch.setattr(S, 'MAX_SIDE', 70)
+    monkeypatch.setattr(S, '_MAX_SIDE', 70)
     net,info = open_model(tmp_path/'net.onnx')
     cut = Viewer(net, info, open_source(path, info))
     for i,(_,(r,c,h,w)) in enumerate(cut.source.views): assert np.abs(cut.answer(i).probs-whole[r:r+h, c:c+w]).max() <= 1e-3
@@ -327,14 +327,14 @@ def test_onnx_files_are_cut_alike(tmp_path, monkeypatch):
 
 def test_large_chips_of_a_dataset_are_cut_with_their_masks(tmp_path, model, monkeypatch):
     net,info = model
-    monkeypatch.setattr(S, 'MAX_SIDE', 64)
+    monkeypatch.setattr(S, '_MAX_SIDE', 64)
     path = tmp_path/'large.pickle'
     save_pickle(path, dict(train=sample_chips(1, size=64), val=sample_chips(2, size=(64,96), seed=4)))
     source = open_source(path, info)
     assert source.names == ['val[0]@0,0','val[0]@0,48','val[1]@0,0','val[1]@0,48'] and source.read(*source.views[3])[0].shape == (3,64,48)
     assert np.array_equal(source.mask(3), load_pickle(path)['val'][1].mask[:, 48:])
     total = Viewer(net, info, source).table()[0]
-    monkeypatch.setattr(S, 'MAX_SIDE', 1024)
+    monkeypatch.setattr(S, '_MAX_SIDE', 1024)
     assert total['iou'] == pytest.approx(Viewer(net, info, open_source(path, info)).table()[0]['iou'], abs=2e-3)
 
 
@@ -450,7 +450,7 @@ def test_a_png_that_is_called_tif_is_what_it_is(model, tmp_path):
 
 
 def test_no_more_pixels_than_can_be_held(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(S, 'MAX_PIXELS', 6000)
+    monkeypatch.setattr(S, '_MAX_PIXELS', 6000)
     path = geotiff(tmp_path/'large.tif', sample_scene((80,90), 5)[0])
     with pytest.raises(BadInput, match=r'large.tif: 7,200 pixels .* satseg-scene "large.tif" --out FOLDER'): open_source(path, model[1])
     save_pickle(tmp_path/'p.pickle', dict(train=sample_chips(1, size=32), val=sample_chips(9, size=32)))

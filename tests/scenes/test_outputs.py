@@ -11,7 +11,7 @@ import satseg.scenes.outputs as outputs
 from satseg.core.display import class_colours
 from satseg.core.tables import write_csv
 from satseg.models.model_info import ModelInfo
-from satseg.scenes.outputs import area_table
+from satseg.scenes.outputs import _area_table
 from satseg.scenes.plan import MapOptions
 
 
@@ -34,12 +34,12 @@ def test_all_files_of_a_scene_are_on_the_disk_before_its_store_may_go(tmp_path, 
 
 
 def test_areas_add_up(tmp_path):
-    rows = area_table(['a', 'b, "c"', 'd'], np.array([1, 2, 5]), np.array([100.5, 2e6, 0]), 12)
+    rows = _area_table(['a', 'b, "c"', 'd'], np.array([1, 2, 5]), np.array([100.5, 2e6, 0]), 12)
     assert [o['pixels'] for o in rows] == [1, 2, 5, 8, 12] and sum(o['share'] for o in rows[:3]) == 1 and rows[3]['area_m2'] == 2000100.5
     write_csv(tmp_path/'s.csv', rows)
     with open(tmp_path/'s.csv', newline='') as f: back = list(csv.DictReader(f))
     assert [o['class'] for o in back] == ['a', 'b, "c"', 'd', 'all classes', 'no data'] and float(back[1]['km2']) == 2 and back[4]['area_m2'] == ''
-    assert list(area_table(['a'], [0])[0]) == ['class', 'pixels', 'share'] and area_table(['a'], [0])[1]['share'] == 0
+    assert list(_area_table(['a'], [0])[0]) == ['class', 'pixels', 'share'] and _area_table(['a'], [0])[1]['share'] == 0
 
 
 def test_styles_are_xml_whatever_the_names():

@@ -800,9 +800,9 @@ def test_workers_end_with_their_master(home, unbroken, tmp_path, spawn):
 def test_workers_that_always_die_or_refuse(monkeypatch):
     import ctypes
     from satseg.core.errors import need
-    monkeypatch.setattr(X, 'compute_tile', ctypes.string_at)  # Reads the memory at 1
+    monkeypatch.setattr(X, '_compute_tile', ctypes.string_at)  # Reads the memory at 1
     with pytest.raises(BadInput, match='3 times worker processes died.*--resume goes on'): [*X.compute_in_processes(1, [1, 2, 3], 2)]
-    monkeypatch.setattr(X, 'compute_tile', need)
+    monkeypatch.setattr(X, '_compute_tile', need)
     with pytest.raises(BadInput, match='expected the package no_such_package'): [*X.compute_in_processes('no_such_package', [1, 2], 1)]
 
 
@@ -815,10 +815,10 @@ def test_a_worker_shared_by_two_runs_keeps_both_open_if_memory_allows(monkeypatc
         def read(self, i): return None
         def predict(self, i, read): return None
         def finish(self, i, valid, probs): return i
-    monkeypatch.setattr(X, 'open_maker', lambda job, threads: Maker(job))
+    monkeypatch.setattr(X, '_open_maker', lambda job, threads: Maker(job))
     monkeypatch.setattr(X, '_dask_worker', lambda: (1, limit))
     for i in range(3):
-        for n in (0, 1): assert X.compute_tile(dict(n=n, memory=1e9), i) == i
+        for n in (0, 1): assert X._compute_tile(dict(n=n, memory=1e9), i) == i
     assert len(made) == opened and len(made)-len(closed) == len(X._OPEN) == (2 if opened == 2 else 1)
     X.close_makers(dict(n=0, memory=1e9))
     assert [json.loads(o)['n'] for o in X._OPEN] == [1] # The end of one run leaves the other's alone

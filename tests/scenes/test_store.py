@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scene_samples import limited, one_line, output, python
 
 from satseg.core.errors import BadInput
-from satseg.scenes.store import TileStore, pack, plan_difference, plan_id, unpack
+from satseg.scenes.store import TileStore, pack, _plan_difference, plan_id, unpack
 
 PLAN = {'scene': 'a.tif', 'model': {'sha256': '00ff', 'threshold': .5}, 'nodata': float('nan')}
 
@@ -145,7 +145,7 @@ def test_another_plan_is_refused_by_name(tmp_path):
         with pytest.raises(BadInput, match=name) as e: TileStore(path, other, resume=True)
         assert 'without --resume' in one_line(e)
     with TileStore(path, json.loads(json.dumps(PLAN)), resume=True) as store: assert len(store.done) == 5
-    assert plan_id(PLAN) == plan_id(dict(reversed(PLAN.items()))) != plan_id({**PLAN, 'nodata': 0}) and plan_difference(PLAN, dict(PLAN)) == ''
+    assert plan_id(PLAN) == plan_id(dict(reversed(PLAN.items()))) != plan_id({**PLAN, 'nodata': 0}) and _plan_difference(PLAN, dict(PLAN)) == ''
 
 
 def test_files_of_others_are_left_alone(tmp_path):

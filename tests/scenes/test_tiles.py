@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satseg.core.errors import BadInput
-from satseg.scenes.tiles import Layout, _blend_weights, _overlapping_windows, _reflect_index, _split_axis, _windows_around, pad_window, predict_tile
+from satseg.scenes.tiles import Layout, _blend_weights, _overlapping_windows, _reflect_index, _split_axis, _windows_around, _pad_window, predict_tile
 
 whole = st.integers
 quick = settings(max_examples=150, deadline=None)
@@ -46,14 +46,14 @@ def test_tiles_put_together_are_the_whole(height, width, halo, multiple, more, s
     x = np.random.default_rng(seed).random((1, height, width))
     layout = Layout(height, width, 2*(-(-halo//multiple)*multiple)+multiple+more, halo, multiple)
     cells = [-(-o//multiple)*multiple for o in (height, width)]
-    want,got = smooth(pad_window(x, *cells), halo)[0, :height, :width],np.full((height, width), np.nan)
+    want,got = smooth(_pad_window(x, *cells), halo)[0, :height, :width],np.full((height, width), np.nan)
     order = [layout.tile(i)[:2] for i in range(len(layout))]
     assert order == sorted(order)
     for i in range(len(layout)):
         (row,col,h,w),(y,u,m,n) = layout.tile(i),layout.window(i)
         assert 0 <= y <= row and row+h <= y+m <= height and 0 <= u <= col and col+w <= u+n <= width
         assert np.isnan(got[row:row+h, col:col+w]).all()
-        part = smooth(pad_window(x[:, y:y+m, u:u+n], layout.tall, layout.wide), halo)[0]
+        part = smooth(_pad_window(x[:, y:y+m, u:u+n], layout.tall, layout.wide), halo)[0]
         got[row:row+h, col:col+w] = part[row-y:row-y+h, col-u:col-u+w]
     np.testing.assert_allclose(got, want, atol=1e-12)
     assert layout.overhead >= 1
@@ -90,7 +90,7 @@ def test_padding_is_that_of_the_nets():
     for h,w,k in ((1, 1, 16), (1, 33, 16), (30, 5, 32), (64, 32, 32)):
         x = np.random.default_rng(0).random((2, 3, h, w), np.float32)
         want = pad_to_multiple(torch.from_numpy(x), k).numpy()
-        assert np.array_equal(pad_window(x, *want.shape[2:]), want)
+        assert np.array_equal(_pad_window(x, *want.shape[2:]), want)
 
 
 # Windows that are blended
@@ -135,7 +135,7 @@ def test_a_tile_anywhere_is_that_of_the_whole(height, width, halo, multiple, see
     x = rng.random((1, height, width))
     row,col = int(rng.integers(height)),int(rng.integers(width))
     h,w = int(rng.integers(1, height-row+1)),int(rng.integers(1, width-col+1))
-    want = smooth(pad_window(x, *(-(-o//multiple)*multiple for o in (height, width))), halo)[:, :height, :width]
+    want = smooth(_pad_window(x, *(-(-o//multiple)*multiple for o in (height, width))), halo)[:, :height, :width]
     layout = Layout(height, width, 0, halo, multiple, tile=(row, col, h, w))
     got = predict_tile(lambda x: smooth(x[0], halo)[None], layout, 0, lambda o: x[:, o[0]:o[0]+o[2], o[1]:o[1]+o[3]])
     np.testing.assert_allclose(got, want[:, row:row+h, col:col+w], atol=1e-12)

@@ -22,7 +22,7 @@ from satseg.core.errors import BadInput
 from satseg.data.polygons import mask_to_polygons
 from satseg.scenes.ground import pixel_areas, pixel_steps
 from satseg.scenes.polygons import Shape, merge_polygons
-from satseg.scenes.vector_files import FORMATS, simplify_polygons, write_polygons
+from satseg.scenes.vector_files import FORMATS, _simplify_polygons, write_polygons
 
 seeds = st.integers(0, 2**32)
 SUFFIXES = [f'.{o}' for o in FORMATS]
@@ -130,7 +130,7 @@ def test_simplified_in_metres(name):
     transform, crs = GRIDS[name]
     polys = np.array([o.polygon for o in shapes_of(scene(4, (150, 150)), transform, crs)])
     side = pixel_areas(transform, crs, (0, 0, 1, 1)).item()**.5
-    res = simplify_polygons(polys, 2*side, transform, crs)
+    res = _simplify_polygons(polys, 2*side, transform, crs)
     assert shapely.is_valid(res).all()
     assert shapely.is_valid(shapely.transform(res, lambda xy: np.stack(at(transform, *xy.T), 1))).all()
     assert (shapely.get_num_interior_rings(res)==shapely.get_num_interior_rings(polys)).all()
@@ -141,7 +141,7 @@ def test_simplified_in_metres(name):
     moved = shapely.distance(shapely.points(shapely.get_coordinates(local[:len(polys)])),
                              local[len(polys):][shapely.get_coordinates(local[:len(polys)], return_index=True)[1]].copy())
     assert moved.max()<2*side*1.5 # GEOS may go a little further at a ring's first corner
-    assert (simplify_polygons(polys, 0, transform, crs)==polys).all()
+    assert (_simplify_polygons(polys, 0, transform, crs)==polys).all()
 
 
 def test_simplified_with_thousands_of_holes():
@@ -149,7 +149,7 @@ def test_simplified_with_thousands_of_holes():
     rng = np.random.default_rng(0)
     m = gaussian_filter(rng.normal(size=(400, 400)), 3)*6+rng.normal(size=(400, 400))*.3>-.6
     poly = np.array([max(mask_to_polygons(m), key=lambda o: len(o.interiors))])
-    res = simplify_polygons(poly, 15, *UTM)
+    res = _simplify_polygons(poly, 15, *UTM)
     assert len(res[0].interiors)==len(poly[0].interiors)>4000 and res[0].is_valid
     assert shapely.get_num_coordinates(res[0])<.7*shapely.get_num_coordinates(poly[0])
     some = shapely.points(rng.permutation(shapely.get_coordinates(poly))[:300])
@@ -161,7 +161,7 @@ def test_very_large_polygons_stay_exact_and_are_counted(tmp_path, monkeypatch, l
     monkeypatch.setattr(vector_files, *limit)
     shapes = list(shapes_of(scene(0, (200, 200)), *UTM))
     polys = np.array([o.polygon for o in shapes])
-    n, res = shapely.get_num_coordinates(polys), simplify_polygons(polys, 15, *UTM)
+    n, res = shapely.get_num_coordinates(polys), _simplify_polygons(polys, 15, *UTM)
     large = n>100 if limit[0]=='_CORNERS' else n*(shapely.get_num_interior_rings(polys)+1)>300
     assert 0<large.sum()<len(polys) and (res[large]==polys[large]).all() and (shapely.get_num_coordinates(res[~large])<n[~large]).any()
     report = write_polygons(tmp_path/'a.parquet', shapes, NAMES, *UTM, simplify=15)
@@ -176,7 +176,7 @@ def test_simplified_stays_valid(seed, tolerance):
     polys = np.array([o.polygon for o in merge_polygons(tiles_of(layout, m, score, areas), layout)])
     if not len(polys): return
     turned = Affine(1.37e-5, 1e-6*rng.random(), 10.1, 1e-6, -1.1e-5, 50.3)
-    res = simplify_polygons(polys, tolerance, turned, 'EPSG:4326')
+    res = _simplify_polygons(polys, tolerance, turned, 'EPSG:4326')
     assert shapely.is_valid(shapely.transform(res, lambda xy: np.stack(at(turned, *xy.T), 1))).all()
     assert shapely.is_valid(res).all() and not shapely.is_empty(res).any()
     assert (shapely.get_num_interior_rings(res)==shapely.get_num_interior_rings(polys)).all()
