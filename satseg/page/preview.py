@@ -45,8 +45,10 @@ class Preview:
         import torch
         from satseg.models.predict import batch_probabilities
         training,device = model.training,next(model.parameters()).device
-        x = torch.from_numpy(np.stack([normalise(o.image, self.valid.stats) for o in self.chips]))
-        try: return batch_probabilities(model.eval(), x.float().to(device)).float().cpu().numpy()
+        stats = self.valid.stats
+        x = np.stack([normalise(o.filled(stats.mean), stats) for o in self.chips])
+        x = torch.from_numpy(x).float().to(device)
+        try: return batch_probabilities(model.eval(), x).float().cpu().numpy()
         finally: model.train(training)
 
     def figure(self, probs:np.ndarray): # From `predict`; matplotlib `Figure`

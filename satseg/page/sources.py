@@ -182,8 +182,6 @@ def _open_dataset(path, kind, info, split):
     name = path.name if path else 'sample'
     split,chips = pick_split(parts, split, name)
     remarks = [] if path else ['synthetic, not photographed']
-    if path and split in ('train','all') and chips.has_masks:
-        remarks.append('careful: the model may have learned from this part')
     places = chip_places(path, kind, info.bands)
     return _open_chips(chips, info, name, kind, remarks, places, split=split, splits=list(parts))
 

@@ -9,7 +9,7 @@ from shapely import MultiPolygon, Polygon, box
 from satseg.core.display import IGNORE
 from satseg.core.errors import Remark
 from satseg.data.datasets import load_dataset
-from satseg.data.geotiffs import geotiff_grids, load_geotiffs, recognise_geotiffs, valid_pixels
+from satseg.data.geotiffs import geotiff_grids, load_geotiffs, recognise_geotiffs
 from satseg.data.splits import class_shares, split_groups
 
 
@@ -136,7 +136,7 @@ def spread(root, pictures, outlines, chips=4):
 def test_layouts_of_outlines(tmp_path, pictures, outlines):
     chips = load_dataset(spread(tmp_path, pictures, outlines))['all']
     assert len(chips) == 4 and all((o.mask == [1,1,0,0]).all() and o.image[0,0,0]-1 == int(str(o.name)[-1] if str(o.name)[-1].isdigit() else o.name.split('/')[0][-1]) for o in chips)
-    assert len(geotiff_grids(tmp_path)) == len(valid_pixels(tmp_path)) == 4
+    assert len(geotiff_grids(tmp_path)) == 4
 
 
 def test_a_chip_or_an_outline_without_partner_is_left_out(tmp_path):
@@ -175,7 +175,7 @@ def test_one_orthomosaic_is_cut_into_blocks(tmp_path):
         y,x = (int(v) for v in o.name.split('@')[1].split(','))
         h,w = o.mask.shape
         assert (o.mask == whole.mask[y:y+h,x:x+w]).all() and (o.image == whole.image[:,y:y+h,x:x+w]).all()
-    assert len(geotiff_grids(tmp_path, column=None)) == len(valid_pixels(tmp_path)) == 28
+    assert len(geotiff_grids(tmp_path, column=None)) == 28
     for part in split_groups(chips.groups, .25): assert part
     assert len(load_dataset(tmp_path, tile=150)['all']) == 6
 

@@ -125,7 +125,7 @@ def test_pixels_that_nobody_knows_are_no_errors():
     assert np.array_equal(seen['difference'][:, :2], grey[:, :2]) # Neither hit nor miss nor false alarm
     assert not np.array_equal(seen['difference'][:4, 2:], grey[:4, 2:])
     assert view.table(0)[0]['precision'] == pytest.approx(1/(4*6))
-    assert ('mask','unknown, not counted',V.UNKNOWN) in legend(view, 0)
+    assert ('mask','unknown, not counted',V._UNKNOWN) in legend(view, 0)
     view = Viewer(Fixed(), info, chips_of([prob], [np.full((8,8), IGNORE, np.uint8)], info))
     assert view.table(0) == view.table() == [] and view.order() == [0] # Nothing to score, and no crash
     with pytest.raises(BadInput, match='pixels with a label'): download(view, 'report', 0)
@@ -261,7 +261,7 @@ def test_models_that_find_instances():
     assert rows['instances']['f1'] == 1 and rows['connected components']['found'] == 1 and 'all empty' in rows
     for key,objects in (('prediction',view.objects(0)),('mask',true)): # Each house has its outline
         assert (pictures(view, 0)[key][outlines(objects)] == 255).all()
-    assert ('objects','outline',V.OUTLINE) in legend(view, 0)
+    assert ('objects','outline',V._OUTLINE) in legend(view, 0)
     view.min_area = 200
     assert view.objects(0).max() == 0 and '0 objects' in words(view, 0)
     view.min_area = 4

@@ -820,9 +820,9 @@ def test_a_worker_shared_by_two_runs_keeps_both_open_if_memory_allows(monkeypatc
     for i in range(3):
         for n in (0, 1): assert X._compute_tile(dict(n=n, memory=1e9), i) == i
     assert len(made) == opened and len(made)-len(closed) == len(X._OPEN) == (2 if opened == 2 else 1)
-    X.close_makers(dict(n=0, memory=1e9))
+    X._close_makers(dict(n=0, memory=1e9))
     assert [json.loads(o)['n'] for o in X._OPEN] == [1] # The end of one run leaves the other's alone
-    X.close_makers()
+    X._close_makers()
     assert not X._OPEN and len(made) == len(closed)
 
 
