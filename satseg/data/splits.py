@@ -62,6 +62,10 @@ def name_groups(
 # %% ../../nbs/2_data/24_splits.ipynb #e3f1a202
 def _nearest_sum(sizes, goal):
     "Places in `sizes`, at least one, not all, of those that add up to the nearest of `goal`."
+    # Far from the goal any group will do
+    far = int(np.searchsorted(np.cumsum(sizes), goal-64*max(sizes)-1000, 'right'))
+    if far:
+        return [*range(far), *(far+k for k in _nearest_sum(sizes[far:], goal-sum(sizes[:far])))]
     n = sum(sizes)
     best = min(max(round(goal), 1), n-1)
     last = np.full(min(n, best+max(sizes)+1), -1) # Sum -> the group that was added last to reach it
