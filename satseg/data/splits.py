@@ -62,10 +62,6 @@ def name_groups(
 # %% ../../nbs/2_data/24_splits.ipynb #e3f1a202
 def _nearest_sum(sizes, goal):
     "Places in `sizes`, at least one, not all, of those that add up to the nearest of `goal`."
-    # Far from the goal any group will do
-    far = int(np.searchsorted(np.cumsum(sizes), goal-64*max(sizes)-1000, 'right'))
-    if far:
-        return [*range(far), *(far+k for k in _nearest_sum(sizes[far:], goal-sum(sizes[:far])))]
     n = sum(sizes)
     best = min(max(round(goal), 1), n-1)
     last = np.full(min(n, best+max(sizes)+1), -1) # Sum -> the group that was added last to reach it
@@ -95,7 +91,8 @@ def split_groups(
     if len(places) < 2:
         raise BadInput(where='split_groups', expected='at least 2 groups', got=str(len(places)),
             hint='one group cannot sit on both sides')
-    order = [list(places)[i] for i in np.random.default_rng(seed).permutation(len(places))]
+    labels = list(places)
+    order = [labels[i] for i in np.random.default_rng(seed).permutation(len(labels))]
     n = sum(map(len, places.values()))
     valid = {order[k] for k in _nearest_sum([len(places[g]) for g in order], share*n)}
     got = sum(len(places[g]) for g in valid)
