@@ -151,7 +151,7 @@ def _read_objects(file, data, places, sizes, classes, crowd, boxes):
 
 # %% ../../nbs/2_data/60_coco.ipynb #9dafded0
 def _read_part(file, part, data, classes, crowd, boxes, **options):
-    "Arguments of `Chips` for one COCO file; is any of its annotations fine, or none odd?"
+    "Arguments of `Chips` for one COCO file; is any annotation fine, or none odd? Its pictures."
     files,sizes,places,root,lost = _read_images(file, part, data)
     objects,odd,fine = _read_objects(file, data, places, sizes, classes, crowd, boxes)
     _say_odd(file, {'pictures that are missing': lost, **odd})
@@ -170,7 +170,7 @@ def _read_part(file, part, data, classes, crowd, boxes, **options):
         names = [o.relative_to(root).with_suffix('').as_posix() for o in files]
     kw = dict(images=pictures, masks=Cache(mask, len(files), 0), bands=bands, classes=classes,
               names=names, source=file, has_ignore=True, objects=Cache(instances, len(files), 0))
-    return kw, fine or not odd
+    return kw, fine or not odd, files
 
 # %% ../../nbs/2_data/60_coco.ipynb #b8df1d05
 def _class_names(pairs):
@@ -195,6 +195,16 @@ def _pick_classes(names, wanted, path):
     raise BadInput(f'{path}: expected classes out of {few(names)}, got {few(lack)}: '
                    f'say classes={",".join(every)}')
 
+def _check_twice(path, files, parts):
+    "Raise `BadInput` if two COCO files of a part are about the same picture."
+    seen = {}
+    for (part,file,_),(*_,pictures) in zip(files, parts):
+        other = next((seen[part,o] for o in pictures if (part,o) in seen), None)
+        if other:
+            text = f'{other.name} and {file.name} are about the same pictures'
+            raise BadInput(text, path, hint='give one of them, or merge them')
+        seen.update({(part,o): file for o in pictures})
+
 # %% ../../nbs/2_data/60_coco.ipynb #716850f1
 def load_coco(
     path:str|Path, # Folder in one of the layouts above, or one COCO file
@@ -214,13 +224,14 @@ def load_coco(
     classes = _pick_classes(_class_names([o[1:] for o in files]), classes, path)
     kw = dict(bands=bands, all_bands=all_bands, nodata=nodata)
     parts = [_read_part(f, part, data, classes, crowd, boxes, **kw) for part,f,data in files]
-    if not any(fine for _,fine in parts):
+    _check_twice(path, files, parts)
+    if not any(fine for _,fine,_ in parts):
         raise BadInput(f'{path}: no annotation has an outline that can be used: draw outlines; '
                        'if it has boxes alone, boxes=object takes them for outlines')
-    stems = [(o, Path(o).name) for kw,_ in parts for o in kw['names']]
+    stems = [(o, Path(o).name) for kw,*_ in parts for o in kw['names']]
     every = [b if map_tile(b) else a for a,b in stems] # All parts at once: one coarsest zoom
     groups,res = iter(name_groups(every, group)),{}
-    for (part,*_),(kw,_) in zip(files, parts):
+    for (part,*_),(kw,*_) in zip(files, parts):
         chips = Chips(**kw, groups=[next(groups) for _ in kw['names']])
         res[part] = res[part]+chips if part in res else chips
     return res

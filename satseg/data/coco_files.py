@@ -69,6 +69,14 @@ def _list_pictures(root):
             for end in _ends(path): res.setdefault(end, []).append(p)
     return res
 
+_PLAIN = {*IMAGE_FOLDERS, *PARTS, 'data', 'pictures', 'photos', 'pics'}
+
+def _elsewhere(name, path, n):
+    "Does a row name a folder of the dataset that a picture of the same last `n` parts is not in?"
+    if re.search(r'^/|[:\\]|\?d=|(^|/)(\.\.|uploads?)/', name, re.I): return False # A tool's storage
+    row,own = ({*_ends(o)[0][:-n]} - _PLAIN for o in (name, path))
+    return bool(row and own and not row & own)
+
 # %% ../../nbs/2_data/58_coco_files.ipynb #80e5763e
 def find_pictures(
     file:Path, # COCO file
@@ -87,9 +95,10 @@ def find_pictures(
         if part == 'all' or not parts-{part,'all'}:
             in_place,in_images = depth == len(name),folders & {*IMAGE_FOLDERS}
             return not in_place, not own & (folders|parts), not in_images, depth
-    def find(ends):
+    def find(name, ends):
         for end in ends:
             if end != ends[0] and often[end] > 1: return None
-            ranks = sorted((r,p) for p in there.get(end, ()) if (r := rank(p, ends[0])))
+            ranks = sorted((r,p) for p in there.get(end, ()) if (r := rank(p, ends[0]))
+                           and not _elsewhere(name, p.relative_to(root), len(end)))
             if ranks: return None if len(ranks) > 1 and ranks[0][0] == ranks[1][0] else ranks[0][1]
-    return {o: find(ends) for o,ends in rows.items()},root
+    return {o: find(o, ends) for o,ends in rows.items()},root

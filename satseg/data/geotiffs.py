@@ -90,7 +90,7 @@ class _Chip(NamedTuple):
     transform: object # Affine; None: it lies nowhere
     crs: object
 
-def _find_chips(path, labels=None, images=None, tile=None, **_):
+def _find_chips(path, labels=None, images=None, tile=None, cut=False, **_):
     "Chips of a dataset: rasters, or tiles of them."
     pairs,res,counts = _find_files(path, labels, images),[],{}
     stems = Counter(o.stem for o,_ in pairs)
@@ -99,7 +99,8 @@ def _find_chips(path, labels=None, images=None, tile=None, **_):
         with open_raster(file) as r: (t,crs),(h,w),n = georeference(r, file),r.shape,r.count
         counts[file.name] = n
         side = tile or 0
-        if tile is None and own and (len(pairs) < 4 and min(h,w) >= 128 or h*w > 2**25):
+        alone = cut and len(pairs) < 4 and min(h,w) >= 128
+        if tile is None and own and (alone or h*w > 2**25):
             side = min(512, max(32, min(h,w)//4))
         edges = [np.linspace(0, n, max(1, round(n/(side or n)))+1).round() for n in (h,w)]
         for (y,y1),(x,x1) in product(*(pairwise(o.astype(int).tolist()) for o in edges)):
@@ -183,17 +184,17 @@ def load_geotiffs(
     layer:str=None, # Of a GeoPackage, if there are several
     column:str=None, # Property that holds the class; one class for all unless given
     tile:int=None, # Pixels: side of the tiles that rasters are cut into; see above
+    cut:bool=False, # Cut rasters that have no others to be judged on, as training does
     block:int=2, # Chips along the edge of a block that stays on one side of a split
     group=None, # See `name_groups`; blocks unless given
     nodata=None, # Stored value that means no data; the files' own unless given; 'none': no value
 )->dict[str,Chips]: # `all`, with objects: one per outline
     "Chips of GeoTIFFs with polygons."
-    chips = _find_chips(path, labels, images, tile)
-    names,files = [o.name for o in chips],list(dict.fromkeys(o.file for o in chips))
+    chips = _find_chips(path, labels, images, tile, cut)
+    names,place = [o.name for o in chips],{f: i for i,f in enumerate({o.file: 0 for o in chips})}
     groups = name_groups(names, group) if group else _block_groups(chips, block)
-    whole,bands = lazy_pictures(files, bands, all_bands, nodata)
-    if len(files) < len(chips): whole.max_bytes = MAX_BYTES # One at least, for all its tiles
-    place = {o: i for i,o in enumerate(files)}
+    whole,bands = lazy_pictures([*place], bands, all_bands, nodata)
+    if len(place) < len(chips): whole.max_bytes = MAX_BYTES # One at least, for all its tiles
     def image(i):
         y,x,h,w = chips[i].window
         return whole[place[chips[i].file]][y:y+h, x:x+w]

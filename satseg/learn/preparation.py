@@ -23,7 +23,7 @@ from ..data.arrays import Cache, FillCount
 from ..data.chips import Chips
 from ..data.splits import split_groups
 from ..data.instances import border_mask
-from ..data.datasets import load_dataset
+from ..data.datasets import kind_of, load_dataset
 from ..models.statistics import BandStats
 from .schema import Recipe, Split, did_you_mean
 
@@ -187,7 +187,9 @@ def prepare_data(
 )->DataSplits:
     "Read and split the chips that a recipe asks for, draw their labels, cut and measure them."
     d,keep = recipe.data,recipe.sampling.keep_empty
-    dataset = load_dataset(path, d.kind, d.bands, d.classes, **d.options)
+    kind = d.kind or kind_of(path)
+    cut = dict(cut=True) if kind == 'geotiffs' else {} # One raster alone could not be split
+    dataset = load_dataset(path, kind, d.bands, d.classes, **cut | d.options)
     train,valid,test = split_chips(dataset, recipe.split)
     words = ', '.join(f'{name} {len(o)} chips of {len(set(o.groups))} groups' for name,o in
                       dict(train=train, valid=valid, test=test).items() if o)

@@ -57,6 +57,19 @@ def test_what_is_not_surely_the_picture_is_missing(tmp_path):
     assert [o for o in found if found[o]] == ['job2/f.png'] # Another job's, one of two, one of val
 
 
+def test_a_picture_of_another_site_is_missing(tmp_path):
+    root = dataset(tmp_path, ['siteB/0.png','siteB/1.png'], {'siteA.json': ['siteA/0.png','siteA/1.png']})
+    one_line(lambda: load_dataset(root), '2 of 2 pictures are missing: siteA/0.png')
+    (root/'siteB').rename(root/'photos') # No site, so it may be the one that is meant
+    assert greys(root) == dict(all=[0,1])
+
+
+@pytest.mark.parametrize('a,b', [('annotations/train.json','annotations/train_v2.json'), ('labels.json','labels_backup.json')])
+def test_two_files_about_the_same_pictures_are_not_added_up(tmp_path, a, b):
+    root = dataset(tmp_path, ['images/0.png','images/1.png'], {a: ['0.png','1.png'], b: ['1.png']})
+    one_line(lambda: load_dataset(root), f'{a.split("/")[-1]} and {b.split("/")[-1]} are about the same pictures', 'give one of them')
+
+
 def test_never_outside_and_linked_folders_are_read(tmp_path):
     save(tmp_path/'outside'/'a.png', np.zeros((6,8,3)))
     root = dataset(tmp_path/'d', ['images/b.png'], {'result.json': ['../outside/a.png', str(tmp_path/'outside'/'a.png')]})

@@ -167,15 +167,16 @@ def test_one_orthomosaic_is_cut_into_blocks(tmp_path):
     a = np.random.default_rng(0).integers(1, 255, (300,520,3), np.uint8)
     save_tif(tmp_path/'ortho.tif', a, size=1)
     geopandas.GeoDataFrame(geometry=[box(500100, 4999800, 500300, 4999950)], crs='EPSG:32633').to_file(tmp_path/'b.gpkg')
-    chips = load_dataset(tmp_path)['all']
+    chips = load_dataset(tmp_path, cut=True)['all'] # As training reads it
     assert len(chips) == 28 and len(set(chips.groups)) == 8 and {chips.size(i) for i in range(28)} == {(75,74),(75,75)}
+    assert len(load_dataset(tmp_path)['all']) == 1 # Judged, no object is in pieces
     whole = load_dataset(tmp_path, tile=0)['all'][0]
     assert whole.mask.sum() == 200*150 and sum(o.mask.sum() for o in chips) == 200*150
     for o in chips:
         y,x = (int(v) for v in o.name.split('@')[1].split(','))
         h,w = o.mask.shape
         assert (o.mask == whole.mask[y:y+h,x:x+w]).all() and (o.image == whole.image[:,y:y+h,x:x+w]).all()
-    assert len(geotiff_grids(tmp_path, column=None)) == 28
+    assert len(geotiff_grids(tmp_path, column=None, cut=True)) == 28
     for part in split_groups(chips.groups, .25): assert part
     assert len(load_dataset(tmp_path, tile=150)['all']) == 6
 
@@ -185,7 +186,7 @@ def test_an_orthomosaic_beside_its_heights(tmp_path):
     save_tif(tmp_path/'dsm.tif', np.ones((200,200), np.float32))
     geopandas.GeoDataFrame(geometry=[box(500000, 4999000, 500100, 5000000)], crs='EPSG:32633').to_file(tmp_path/'b.shp')
     one_line(lambda: load_dataset(tmp_path), "{'dsm.tif': 1, 'ortho.tif': 3}", 'images=FILE')
-    assert len(load_dataset(tmp_path, images='ortho.tif')['all']) == 16 # The advice helps
+    assert len(load_dataset(tmp_path, images='ortho.tif', cut=True)['all']) == 16 # The advice helps
 
 
 def test_empty_cells_are_unknown_and_whole_numbers_stay_whole(tmp_path):
