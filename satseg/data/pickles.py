@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.errors import BadInput, few, format_shape, preview, reason
 from ..core.files import atomic_file
-from .arrays import check_image, check_mask, ignore_holes
+from .arrays import check_image, check_mask, data_mask
 from .chips import Chips
 
 # %% ../../nbs/2_data/12_pickles.ipynb #6e37ad17
@@ -94,11 +94,10 @@ class _Unpickler(pickle.Unpickler):
 
 # %% ../../nbs/2_data/12_pickles.ipynb #f7943553
 _OPCODES = set('''PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1
-    BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES
-    BINBYTES8 BYTEARRAY8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 LIST EMPTY_LIST APPEND
-    APPENDS TUPLE EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 DICT EMPTY_DICT SETITEM SETITEMS
-    GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE
-    BUILD'''.split())
+    BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING BINBYTES
+    SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 LIST
+    EMPTY_LIST APPEND APPENDS TUPLE EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 DICT EMPTY_DICT SETITEM
+    SETITEMS GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD'''.split())
 
 def _effect(op, stack, marks):
     "Do to a stack of kinds of `pickletools` what an instruction does to the values."
@@ -167,15 +166,21 @@ def _check_entry(entry, bands, has_mask):
     "Raise `BadInput` unless an entry has an image, and a mask if the others have one."
     if type(entry) is not dict:
         raise BadInput(f"expected a dict with 'image' and 'mask', got {preview(entry)}")
-    arrays = [k for k,v in entry.items() if isinstance(v, np.ndarray)]
+    arrays = [k for k,v in entry.items() if isinstance(v, np.ndarray) and k != 'valid']
     if 'image' not in entry or 'mask' not in entry and len(arrays) > 1: # Under another name?
-        got = few(map(preview, entry)) or 'none'
-        raise BadInput(expected="the keys 'image' and 'mask'", got=got)
+        raise BadInput('', '', "the keys 'image' and 'mask'", few(map(preview, entry)) or 'none')
     check_image(entry['image'], bands)
     if (entry.get('mask') is not None) != has_mask:
         raise BadInput(f'has {"no" if has_mask else "a"} mask, unlike the first',
             hint='give all of them one, or none')
-    if has_mask: check_mask(entry['mask'], entry['image'])
+    for k in ('mask',)*has_mask + ('valid',)*isinstance(entry.get('valid'), np.ndarray):
+        check_mask(entry[k], entry['image'], k)
+
+def _image(entry):
+    "The image of an entry, a masked array if `valid` says where it has data."
+    image,valid = np.asarray(entry['image']),entry.get('valid')
+    if not isinstance(valid, np.ndarray): return image
+    return np.ma.masked_array(image, np.broadcast_to(valid[...,None] == 0, image.shape))
 
 def _entries(part, bands, name):
     "Images, and masks or None, of one part: each looked at as far as shapes and types go."
@@ -183,8 +188,7 @@ def _entries(part, bands, name):
     for i,o in enumerate(part):
         try: _check_entry(o, bands, has_masks)
         except BadInput as e: raise e.at(f'{name}[{i}]') from None
-    masks = [np.asarray(o['mask']) for o in part] if has_masks else None
-    return [np.asarray(o['image']) for o in part],masks
+    return [_image(o) for o in part],[np.asarray(o['mask']) for o in part] if has_masks else None
 
 # %% ../../nbs/2_data/12_pickles.ipynb #e0b1c2da
 def _is_about(o):
@@ -198,9 +202,8 @@ def _is_about(o):
 
 def _about(part):
     "What a part says about itself, the same in each entry; {} if it says nothing."
-    said = [e.get('about', {}) for e in part if type(e) is dict]
-    every = list({id(o): o for o in said}.values()) or [{}]
-    if all(map(_is_about, every)) and all(o == every[0] for o in every): return every[0]
+    said = [e.get('about', {}) for e in part if type(e) is dict] or [{}]
+    if all(map(_is_about, said)) and all(o == said[0] for o in said): return said[0]
     raise BadInput("expected the same 'about' in each entry",
         hint='the names of bands and classes, the colours, has_ignore')
 
@@ -211,13 +214,10 @@ def _parts(data):
     if type(data) in lists:
         if len(data) != 2 or any(type(o) not in lists for o in data): return {'all': data}
         data = dict(zip(('train','val'), data))
-    if type(data) is not dict:
-        raise BadInput(expected="a dict with 'train' and 'val', a list or a pair of lists",
-            got=preview(data))
-    if not data or set(data)-{'train','val','test'}:
-        raise BadInput(expected="a dict with the keys 'train' and 'val' (and perhaps 'test')",
-            got=few(map(preview, data)) or 'none')
-    return {k: o for k,o in data.items() if type(o) not in lists or len(o)} or data
+    if type(data) is dict and data and not set(data)-{'train','val','test'}:
+        return {k: o for k,o in data.items() if type(o) not in lists or len(o)} or data
+    got = few(map(preview, data)) or 'none' if type(data) is dict else preview(data)
+    raise BadInput('', '', "a list, a pair of lists or a dict with 'train' and 'val'", got)
 
 # %% ../../nbs/2_data/12_pickles.ipynb #efd7a3db
 def _load_part(part, name, path, bands, classes, has_ignore):
@@ -254,14 +254,14 @@ def save_pickle(
     parts:dict[str,Chips], # `train` and `val`; a single part `all` is written as a bare list
 ):
     "Write chips in the layout that `load_pickle` reads, arrays as their source holds them."
-    data = {}
+    data = {name: [] for name in parts}
     for name,chips in parts.items():
         about = {o: getattr(chips, o) for o in ('bands','classes','colours','has_ignore')}
-        data[name] = []
         for i in range(len(chips)):
             image,mask = chips.raw(i)
             entry = dict(image=np.asarray(image), about=about)
-            if mask is not None: entry['mask'] = np.asarray(ignore_holes(mask, image))
+            if mask is not None: entry['mask'] = np.asarray(mask)
+            if (valid := data_mask(image)) is not None: entry['valid'] = valid
             if chips.groups != chips.names: entry['group'] = str(chips.groups[i])
             data[name].append(entry)
     data = data['all'] if list(data) == ['all'] else _parts(data)

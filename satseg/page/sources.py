@@ -8,6 +8,7 @@ __all__ = ['open_model', 'Source', 'open_source']
 # %% ../../nbs/7_page/30_sources.ipynb #b230d736
 import math
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from threading import RLock
 import numpy as np
 from fastcore.basics import patch
 
-from ..core.errors import BadInput, MissingPackage
+from ..core.errors import BadInput, MissingPackage, Remark
 from ..core.files import bundled_file
 from ..data.bands import rgb_places
 from ..data.arrays import Cache
@@ -178,11 +179,17 @@ def _open_picture(path, info):
 
 def _open_dataset(path, kind, info, split):
     "One part of a dataset; of the sample, if `path` is None."
-    parts = load_parts(path, kind, info, False, {}) if path else sample_parts(info)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always', Remark)
+        parts = load_parts(path, kind, info, False, {}) if path else sample_parts(info)
+        places = chip_places(path, kind, info.bands)
     name = path.name if path else 'sample'
     split,chips = pick_split(parts, split, name)
     remarks = [] if path else ['synthetic, not photographed']
-    places = chip_places(path, kind, info.bands)
+    for o in said:
+        if o.category is Remark: remarks.append(str(o.message).replace(str(path), name))
+        else: warnings.warn(o.message)
+    remarks = list(dict.fromkeys(remarks)) # Twice read, once said
     return _open_chips(chips, info, name, kind, remarks, places, split=split, splits=list(parts))
 
 # %% ../../nbs/7_page/30_sources.ipynb #589077e7

@@ -81,7 +81,9 @@ def _pools(net):
 def _predict(self:Viewer, i):
     "(K,H,W) probabilities of a piece, as the whole picture would have them."
     p,window = self.source.views[i]
-    def read(o): return self.source.read(p, o)[0]
+    def read(o): # Missing data are filled as anywhere: with the means of training
+        x,valid = self.source.read(p, o)
+        return Chip(x, None, '', valid).filled(self.info.mean)
     large = self.source.kind in ('picture','raster')
     if not (self.source.is_cut(i) or large and self.once('pools', 0, lambda: _pools(self.net))):
         return predict_batch(self.net, self.info, [Chip(read(window), None, '')], self.device)[0]

@@ -68,6 +68,29 @@ def test_imports_are_light():
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
 
 
+def test_beside_holes_as_the_command_line(model, tmp_path):
+    "What is missing is filled with the means of training, in the page as anywhere, in small and in large chips."
+    from satseg.models.predict import predict
+    net,info = model
+    for size in (96, 1100):
+        chips = sample_chips(1, size=96, seed=3)
+        image = np.ma.array(np.resize(chips.raw(0)[0], (size, 96, 3)))
+        image[:, :48] = np.ma.masked
+        save_pickle(tmp_path/'a.pickle', {'all': Chips([image], bands=chips.bands)})
+        view = Viewer(net, info, open_source(tmp_path/'a.pickle', info)).compute()
+        want = next(iter(predict(net, info, view.source.chips)))[1]
+        assert np.abs(view.whole[0][0]-want)[:, 48:].max() < (1e-6 if size == 96 else .01)
+
+
+def test_what_readers_leave_out_is_said(model, tmp_path):
+    "The page says what a command says on stderr, each remark once, and without the folder's path."
+    for k in range(2): Image.fromarray(np.full((32,32,3), 99+k, np.uint8)).save(tmp_path/f'{k}.png')
+    (tmp_path/'a.json').write_text(json.dumps(dict(images=[dict(id=k, file_name=f'{k}.png', height=32, width=32) for k in range(3)],
+        categories=[dict(id=1, name='building')], annotations=[dict(id=1, image_id=0, category_id=1, segmentation=[[1,1,9,1,9,9]], bbox=[1,1,8,8])])))
+    words = open_source(tmp_path, model[1]).words
+    assert words.count('1 pictures that are missing (2.png)') == 1 and str(tmp_path) not in words
+
+
 def test_scores_are_those_of_the_command_line(tiny, model):
     from satseg.inference import main
     from satseg.core.files import bundled_file
