@@ -19,7 +19,7 @@ from ..core.display import IGNORE
 from .arrays import Cache
 from .chips import Chips
 from .pictures import (
-    colours_to_ids, picture_size, picture_turn, read_picture, upright, white_rule)
+    colours_to_ids, picture_size, picture_turn, read_mask, upright, white_rule)
 from .chip_images import lazy_pictures, turn_with
 from .rasters import map_tile
 from .splits import name_groups
@@ -46,7 +46,7 @@ def _read_lines(path):
     lines = [o for o in read_text(path).splitlines() if o.strip() and o[0] != '#']
     gap = r'[,:;\t]|(?<=\d) ' if lines and lines[0][0].isdigit() else r'[,:;\t]'
     rows = [[f.strip() for f in re.split(gap, o)] for o in lines]
-    numbers = [[int(f) for f in row if f.isdecimal()] for row in rows]
+    numbers = [[int(f) for f in row if re.fullmatch(r'\d{1,5}', f)] for row in rows]
     pairs = [(next((f for f in row if f and not f.isdecimal()), ''), n)
              for row,n in zip(rows, numbers) if n or not any(numbers)] # Without the table's head
     kinds,names = {len(n) for _,n in pairs},{name for name,_ in pairs}
@@ -69,17 +69,27 @@ def _read_mapping(table, path):
         raise BadInput(f'{path}: expected ids, a name of its own each, see {few(bad or res)}')
     return dict(sorted(res.items()))
 
+# %% ../../nbs/2_data/52_folders.ipynb #12c06f08
+def _read_other(path):
+    "As `_read_tables`; None with a remark where an unrelated JSON has the name of a table."
+    try:
+        table = _read_object(path) if path.suffix == '.json' else _read_lines(path)
+        if table and all(isinstance(v, list) or str(v)[:1] == '#' for v in table.values()):
+            return {},{k: _parse_colour(v, path) for k,v in table.items()},path
+        if path.name != 'meta.json': return _read_mapping(table, path),None,None
+    except BadInput:
+        if path.suffix != '.json': raise
+    warnings.warn(f'{path}: left out, for it is no table of classes', Remark)
+
 def _read_tables(root, layout):
     "Stored id -> class (None: unknown), class -> colour, file of the colours; empty, None without."
     ids,colours = _find_table(root, 'label_mapping.json'),_find_table(root, 'colours.json',
         'colors.json')
     mapping = _read_mapping(_read_object(ids), ids) if ids else {}
     if colours or ids: return mapping,_read_object(colours) if colours else None,colours
-    if path := _find_table(root, 'classes.json', 'meta.json', *_LINES):
-        table = _read_object(path) if path.suffix == '.json' else _read_lines(path)
-        if all(isinstance(v, list) or str(v)[:1] == '#' for v in table.values()):
-            return {},table,path
-        return _read_mapping(table, path),None,None
+    for names in ('classes.json',), ('meta.json',), _LINES:
+        path = _find_table(root, *names)
+        if path and (found := _read_other(path)): return found
     table = layout.classes if layout else {}
     coloured = any(isinstance(k, tuple) for k in table)
     return ({},{v: k for k,v in table.items()},layout.name) if coloured else (table,None,None)
@@ -132,6 +142,7 @@ class _Masks:
         self.ids = np.full(65536, -1) # Stored id -> class id of the chips; -1: no class
         self.ids[[IGNORE, *stored]] = IGNORE
         self.ids[ids] = self.place[:len(ids)]
+        self.known = np.flatnonzero(self.ids >= 0).tolist() # 255 among them
         self.classes = [names[i] for i in kept]
         self.colours = [self.table[i] for i in kept] if self.table else None
         self.kind,self.tolerance,self.files = kind,tolerance,[]
@@ -143,19 +154,19 @@ class _Masks:
 @patch
 def read(self:_Masks, path):
     "The mask in `path` as class ids (H,W) uint8, 255 = ignore."
-    a,palette = read_picture(path)
+    a,palette,empty = read_mask(path, self.known)
     grey = a.ndim == 3 and (a.shape[2] == 1 or self.table is None and (a[...,:1] == a).all())
     if grey: a = a[...,0]
     lossy = path.suffix.lower() in ('.jpg','.jpeg')
     coloured = a.ndim == 3 or palette is not None and self.table is not None
     kind = self.kind or ('colours' if coloured else '255' if lossy else 'ids')
     try:
-        if kind == 'colours': return self.from_colours(a, palette)
-        if a.ndim == 3: raise BadInput(f'expected ids, got {a.shape[2]} bands: give colours=')
-        if a.dtype == np.uint16 and a.any() and np.isin(a, (0,65535)).all(): # White of 16 bits
-            return self.from_white((a > 0)*255)
-        white = self.kind is None and a.dtype == np.uint8 and (a > 1).any() and self.is_white()
-        return self.from_white(a) if white or kind == '255' else self.from_ids(a)
+        if kind == 'colours': ids = self.from_colours(a, palette)
+        elif a.ndim == 3: raise BadInput(f'expected ids, got {a.shape[2]} bands: give colours=')
+        elif kind == '255' or not self.kind and (a[~empty] > 1).any() and self.is_white():
+            ids = self.from_white(a)
+        else: ids = self.from_ids(np.where(empty, np.int16(IGNORE), a))
+        return np.where(empty, np.uint8(IGNORE), ids)
     except BadInput as e: raise e.at(path) from None
 
 # %% ../../nbs/2_data/52_folders.ipynb #58e5729e
@@ -240,7 +251,7 @@ def _part_chips(root, pairs, reader, group, bands, all_bands, nodata):
                  colours=reader.colours)
 
 def _read_beside(reader, root, picture, path):
-    "The mask in `path`, turned as its picture is: tools that know no EXIF label it as stored."
+    "The mask in `path`, turned where its shape or its coordinates tell that it lies as stored."
     mask = reader.read(path)
     turn = 1 if isinstance(picture, tuple) else picture_turn(picture)
     if turn == 1 and not isinstance(picture, tuple): return turn_with(mask, picture, path)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'list_pictures', 'check_size', 'picture_turn', 'upright', 'read_picture', 'read_image', 'picture_size',
-           'colours_to_ids', 'white_rule']
+           'colours_to_ids', 'read_mask', 'white_rule']
 
 # %% ../../nbs/2_data/20_pictures.ipynb #30484988
 import re
@@ -175,20 +175,58 @@ def colours_to_ids(
         raise BadInput(text, hint=hint)
     return ids[apart.argmin(1)][places].reshape(rgb.shape[:2])
 
+# %% ../../nbs/2_data/20_pictures.ipynb #3a6e80d8
+def read_mask(
+    path:str|Path, # A png, jpg, bmp or tif
+    known=(0,1), # Ids of classes: a tag that names one of them is a slip
+)->tuple: # See `read_picture`, and (H,W) bool: where a tag says that there is no data
+    "A mask as stored, but 255 for white of 16 bits, 65535."
+    a,palette = read_picture(path)
+    if a.dtype == np.uint16 and 65535 not in known: a = np.where(a == 65535, np.uint16(IGNORE), a)
+    tag = None
+    try:
+        if Path(path).suffix.lower() in ('.tif','.tiff'):
+            with open_raster(path) as r: tag = r.nodata
+    except MissingPackage: pass
+    if a.ndim > 2 or tag in (None,IGNORE,*known): return a, palette, np.zeros(a.shape[:2], bool)
+    if a.dtype.kind == 'f': tag = a.dtype.type(tag)
+    return a, palette, np.isnan(a) if tag != tag else a == tag
+
 # %% ../../nbs/2_data/20_pictures.ipynb #637cc85c
+def _reach(a, greys, steps=8):
+    "Where `a` is, and `greys` that are connected to it by few steps."
+    for _ in range(steps):
+        wide = np.pad(a, 1)
+        around = wide[:-2,1:-1] | wide[2:,1:-1] | wide[1:-1,:-2] | wide[1:-1,2:]
+        a = a | greys & around
+    return a
+
+def _count_greys(a, empty):
+    "Pixels of each number from 0 to 255 (others count as 1), and those in the middle of edges."
+    if a.ndim > 2: a = a[...,0]
+    with np.errstate(invalid='ignore'): b = a.astype(np.uint8)
+    b = np.where(empty, 0, np.where(b == a, b, 1)).astype(np.uint8)
+    counts,greys = np.bincount(b[~empty], minlength=256),(b > 0) & (b < 255)
+    if not counts[32:224].any(): return counts,0
+    edges = _reach(b == 0, greys) & _reach(b == 255, greys)
+    return counts, (edges & (b > 31) & (b < 224)).sum()
+
+# %% ../../nbs/2_data/20_pictures.ipynb #5f12ea52
 def white_rule(files, classes, has_ignore, where):
     "A function () -> bool: is 255 the class 1? Decided by all mask `files` when first asked."
     @cache
     def is_white():
         if len(classes) != 2 or has_ignore: return False
-        counts = np.zeros(256, int)
+        counts,edges = np.zeros(256, int),0
         for o in files:
             if o.suffix.lower() in ('.jpg','.jpeg'): continue
-            a = read_picture(o)[0]
-            if a.dtype != np.uint8: return False # Ids of 16 bits
-            counts += np.bincount(a.ravel(), minlength=256)
-        greys = counts[1:255] # Edges have many, each of them rare
-        smooth = greys[31:223].any() and greys.max() < counts[255] and greys.sum() < counts.sum()/2
+            a,_,empty = read_mask(o)
+            if a.dtype == bool: continue # 1 bit: no 255
+            n,on_edges = _count_greys(a, empty)
+            counts,edges = counts+n,edges+on_edges
+        greys,middle = counts[1:255],counts[32:224].sum()
+        smooth = middle and 2*edges >= middle and greys.max() < counts[255]
+        smooth = bool(smooth and greys.sum() < counts.sum()/2)
         white,meaning = smooth or not greys.any(),'unknown, for some mask holds more than 0 and 255'
         if white: meaning = f'{classes[1]}, for no mask holds a 1 (--ignore: it is unknown)'
         if smooth: meaning = f'{classes[1]}, greys are edges, cut at half (mask_kind=ids: ids)'

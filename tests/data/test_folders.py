@@ -365,3 +365,55 @@ def test_advice_about_lossy_masks_and_two_folders_of_one_part_works(tmp_path):
     one_line(lambda: load_folders(tmp_path/'b'), 'one part for train and training: merge or move one')
     for o in ('IMAGES','MASKS'): (tmp_path/'b'/'training'/o/'1.png').rename(tmp_path/'b'/'train'/o/'1.png')
     assert len(load_folders(tmp_path/'b')['train']) == 2
+
+
+def stored(root, *masks):
+    "Pictures, and masks of any type: (array, profile) for a tif, an array for a png."
+    for i,m in enumerate(masks):
+        save(root/'IMAGES'/f'{i}.png', np.zeros((8,8,3)))
+        if isinstance(m, tuple): save_tif(root/'MASKS'/f'{i}.tif', m[0], crs=None, **m[1])
+        else:
+            (root/'MASKS').mkdir(exist_ok=True)
+            Image.fromarray(m).save(root/'MASKS'/f'{i}.png')
+    return root
+
+
+WHITE = np.kron(np.uint8([[0,255],[0,0]]), np.ones((4,4), np.uint8)) # A building of 4 x 4 pixels
+
+
+@pytest.mark.parametrize('dtype', ['uint16','int16','int32','float32'])
+def test_white_is_a_building_in_any_type_of_number(tmp_path, dtype):
+    chips = load_folders(stored(tmp_path, (WHITE.astype(dtype),{}), WHITE, WHITE > 0, WHITE.astype(np.uint16)*257))['all']
+    with pytest.warns(UserWarning, match='255 in the masks is building'): assert all((o.mask == (WHITE > 0)).all() for o in chips)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_white_of_any_type_is_unknown_where_a_mask_holds_a_1(tmp_path):
+    chips = load_folders(stored(tmp_path, WHITE.astype(np.uint16)*257, WHITE, (WHITE//255).astype(np.uint16), WHITE > 0))['all']
+    assert [o.mask.max() for o in chips] == [255,255,1,1]
+
+
+@pytest.mark.parametrize('tag,dtype', [(-9999,'int16'), (9,'uint8'), (-9999,'float32'), (float('nan'),'float32')])
+def test_masks_are_unknown_where_their_tag_says_no_data(tmp_path, tag, dtype):
+    m = (WHITE//255).astype(dtype)
+    m[6:] = tag
+    chips = load_folders(stored(tmp_path, (m,dict(nodata=tag)), (m,dict(nodata=tag))))['all']
+    assert (chips[0].mask[6:] == 255).all() and (chips[0].mask[:6] == (WHITE > 0)[:6]).all()
+    slip = load_folders(stored(tmp_path/'slip', (WHITE//255,dict(nodata=0))))['all'] # The tag names a class
+    assert (slip[0].mask == (WHITE > 0)).all()
+
+
+def test_an_area_of_grey_is_no_edge(tmp_path):
+    a = np.zeros((32,32), np.uint8)
+    a[4:12,4:12] = 255
+    a[20:26,4:12] = 128
+    one_line(lambda: load_folders(folders(tmp_path, [a]*2))['all'][0], '48 pixels hold 128')
+
+
+def test_unrelated_files_named_like_tables_are_left_out(tmp_path):
+    root = folders(tmp_path, [np.eye(4)])
+    for name,text in (('meta.json','{"author": "x", "year": 2020}'), ('meta.json','{"year": 2020}'), ('classes.json','{"a": {"b": 1}}'), ('classes.json','{"box": [1,2]}')):
+        (root/name).write_text(text)
+        with pytest.warns(UserWarning, match=f'{name}: left out, for it is no table of classes'): assert load_folders(root)['all'].classes == ('background','building')
+    (root/'labelmap.txt').write_text('background:0,0,0::\nroad:' + '9'*5000 + ',0,0::\n')
+    one_line(lambda: load_folders(root), 'labelmap.txt', 'expected lines such as')
