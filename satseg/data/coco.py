@@ -57,7 +57,8 @@ def _read_outline(o, size):
         alone = len(outline) > 0 and not isinstance(outline[0], list)
         rings = [np.array(ring, float).ravel() for ring in ([outline] if alone else outline)]
         x,y,w,h = box = np.array(o['bbox'] if not rings else [0,0,1,1], float)
-    except (KeyError,TypeError,ValueError): return None,'without a list of numbers'
+    except (KeyError,TypeError,ValueError,OverflowError):
+        return None,'without a list of numbers'
     if not all((np.abs(v) < 1e7).all() for v in (box, *rings)): return None,'without finite numbers'
     if not rings: return [[x,y, x+w,y, x+w,y+h, x,y+h]],_BOX
     good = [v for v in rings if len(v) >= 6 and len(v)%2 == 0]

@@ -9,6 +9,7 @@ __all__ = ['recognise_coco', 'find_coco', 'find_pictures']
 import re
 import unicodedata
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -20,9 +21,10 @@ from .parts import IMAGE_FOLDERS, PARTS, require_folder
 _JSON_FOLDERS = 'annotations','annotation','labels','label','ann'
 
 def _is_coco(file):
-    "Does a JSON file begin as COCO's do?"
-    with file.open('rb') as f: head = f.read(65536).removeprefix(b'\xef\xbb\xbf').lstrip()
-    return re.match(rb'\{.*?"(images|annotations|categories)"\s*:\s*\[', head, re.S)
+    "Has a JSON file COCO's three lists?"
+    text = file.read_bytes()
+    return re.match(rb'(\xef\xbb\xbf)?\s*\{', text) and all(
+        re.search(rb'"%b"\s*:\s*\[\s*[{\]]' % o, text) for o in (b'images',b'annotations',b'categories'))
 
 def _json_files(path):
     "COCO files in a folder, in those of its parts, and in those of labels."
@@ -32,8 +34,11 @@ def _json_files(path):
             if f.name[0] != '.' and _is_coco(f)]
 
 def recognise_coco(path:Path)->int:
-    "Is this a JSON file, or a folder with a COCO file?"
-    return 2*(path.suffix.lower() == '.json' if path.is_file() else bool(_json_files(path)))
+    "Is this a JSON file, or a folder with a COCO file (2), or with one about few of its pictures?"
+    if path.is_file(): return 2*(path.suffix.lower() == '.json')
+    if not (files := _json_files(path)): return 0
+    rows = sum(o.read_bytes().count(b'"file_name"') for o in files)
+    return 2 if 4*rows >= len({*chain(*_list_pictures(path).values())}) else 1 # Half may be masks
 
 # %% ../../nbs/2_data/58_coco_files.ipynb #b9d03770
 def find_coco(

@@ -48,9 +48,9 @@ FORMATS = dict(
     pickle=_Format(lambda path: 2*bool(_find_pickles(path)), _load_pickle),
     clouds=_Format(lambda path: 2*(path/'subscenes').is_dir(), load_clouds),
     ships=_Format(recognise_ships, load_ships),
+    coco=_Format(recognise_coco, load_coco), # Before folders: annotations/ is a name of theirs
     geotiffs=_Format(lambda path: min(recognise_geotiffs(path), 3-recognise_folders(path)),
                     load_geotiffs), # Masks of their own say more than an outline beside them
-    coco=_Format(recognise_coco, load_coco), # Before folders: annotations/ is a name of theirs
     folders=_Format(recognise_folders, load_folders), # Before bands: a grid may have a cell B1
     bands=_Format(lambda path: 2*(path.is_dir() and bool(band_scenes(path))), load_bands))
 

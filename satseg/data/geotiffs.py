@@ -6,6 +6,7 @@
 __all__ = ['geotiff_grids', 'load_geotiffs', 'recognise_geotiffs']
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #d0be3bcc
+import os
 import re
 import warnings
 from collections import Counter
@@ -41,16 +42,24 @@ def _nearest(folder, suffixes):
         if found: return found
     return []
 
-def _pair(files, outlines):
+def _words(path, root):
+    return re.split(r'[\W_]+', os.path.relpath(path.parent/path.stem, root).casefold())
+
+def _pair(files, outlines, root=''):
     "For each chip the file of its outlines, None without one."
+    stems = [o.stem == outlines[0].stem for o in files] if len(outlines) == 1 else [False]
+    if any(stems): return [outlines[0] if o else None for o in stems] # It has the name of one
     if len(outlines) < 2: return [*outlines,None][:1]*len(files)
-    sides = [[re.split(r'[\W_]+', '/'.join([*o.parts[-4:-1],o.stem]).casefold()) for o in some]
-             for some in (files, outlines)]
-    same = set.union(*(set.intersection(*map(set, o)) for o in sides))
+    sides = [[_words(o, root or '.') for o in some] for some in (files, outlines)]
+    every,some = ([of(*map(set, o)) for o in sides] for of in (set.intersection, set.union))
+    extra = every[0]-some[1], every[1]-some[0]
+    if all(any(map(str.isdecimal, o)) for o in extra): # tile_1 and tile_5 are other ground
+        extra = [{w for w in o if not w.isdecimal()} for o in extra]
+    same = every[0] & every[1] | set.union(*extra)
     keys = [[tuple(w for w in o if w not in same) for o in side] for side in sides]
-    for what,some,side in zip(('images','labels'), (files, outlines), keys):
+    for what,found,side in zip(('images','labels'), (files, outlines), keys):
         if len({*side}) == len(side): continue
-        raise BadInput(f'expected one of each name, found several ({few(some)}): say {what}=')
+        raise BadInput(f'expected one of each name, found several ({few(found)}): say {what}=')
     own = dict(zip(keys[1], outlines))
     return [own.get(o) for o in keys[0]]
 
@@ -67,7 +76,7 @@ def _find_files(path, labels, images):
     if not files: raise BadInput(f'{folder}: expected GeoTIFF chips (.tif), found none')
     at = root/(labels or '')
     found = _nearest(at, VECTORS) if at.is_dir() else [at]
-    try: pairs = [*zip(files, _pair(files, found))]
+    try: pairs = [*zip(files, _pair(files, found, root))]
     except BadInput as e: raise e.at(root) from None
     if not found: return pairs
     fine,folders = [o for o in pairs if o[1]],few(dict.fromkeys(o.parent.name for o in files))
@@ -139,7 +148,8 @@ def _read_labels(chips, column, classes, layer):
     files = dict.fromkeys(o.outlines for o in chips)
     read = {o: read_outlines(o, column, layer, len(files) > 1) for o in files}
     found = {o for _,kinds,_ in read.values() for o in kinds if o is not None}
-    ordered = sorted(found, key=int if all(map(str.isdecimal, found)) else str)
+    ordered = sorted(found)
+    if all(map(str.isdecimal, found)): ordered.sort(key=lambda o: len(o.lstrip('0'))) # As numbers
     classes = [str(o) for o in classes or ['background', *(ordered if column else ['building'])]]
     if not column and len(classes) != 2:
         raise BadInput(f'classes: expected two names, or column= for more, got {",".join(classes)}')

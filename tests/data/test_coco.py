@@ -59,7 +59,7 @@ def test_coco_places_of_pictures(tmp_path):
 
 @pytest.mark.parametrize('change,what', [
     (dict(segmentation=[[1,2,3,4]]), 'without a part of three points'), (dict(segmentation=[[1,2,3,4,5,6,7]]), 'without a part'),
-    (dict(segmentation=[]), 'without a list of numbers'), (dict(segmentation=None, bbox=[1,1]), 'without a list of numbers'),
+    (dict(segmentation=[]), 'without a list of numbers'), (dict(segmentation=[rect(10**400,1,2,2)]), 'without a list of numbers'), (dict(segmentation=None, bbox=[1,1]), 'without a list of numbers'),
     (dict(segmentation='abc'), 'without a list of numbers'), (dict(segmentation=[[1,2,3,4,5,'x']]), 'without a list of numbers'),
     (dict(segmentation=[[1,2,3,4,5,float('nan')]]), 'without finite numbers'), (dict(segmentation=dict(size=[8,6], counts=[48])), 'another size'),
     (dict(image_id=5), 'of no picture'), (dict(image_id=[1]), 'of no picture'), (dict(category_id=8), 'of no known category'), (dict(category_id=None), 'category')])

@@ -79,9 +79,17 @@ def test_never_outside_and_linked_folders_are_read(tmp_path):
 
 
 def test_other_json_is_not_taken_for_coco(tmp_path):
-    for text in ('{"0": "road"}', '[{"annotations": []}]', '{"type": "FeatureCollection", "features": []}', '', 'x'):
+    lists = '"images": [], "annotations": [], "categories": []'
+    for text in ('{"0": "road"}', f'[{{{lists}}}]', '{"type": "FeatureCollection", "features": []}', '', 'x', '{"categories": [{"id": 0}]}', '{"images": ["a"], "annotations": [], "categories": []}'):
         (tmp_path/'a.json').write_text(text)
         assert not recognise_coco(tmp_path)
         one_line(lambda: find_coco(tmp_path), 'annotations/instances_train.json')
-    (tmp_path/'a.json').write_text('\ufeff {"licenses": [], "categories": []}', 'utf-8')
+    (tmp_path/'a.json').write_text(f'\ufeff {{"licenses": [], {lists}}}', 'utf-8')
     assert recognise_coco(tmp_path)
+
+
+def test_masks_win_over_a_coco_file_about_few_pictures(tmp_path):
+    root = dataset(tmp_path, [f'{o}/{i}.png' for o in ('images','masks') for i in range(4)], {'trees.json': ['0.png']})
+    assert kind_of(root) == 'folders' and kind_of(dataset(root, [], {'trees.json': ['0.png','1.png']})) == 'coco'
+    for o in (root/'masks').iterdir(): o.unlink()
+    assert kind_of(dataset(root, [f'images/{i}.png' for i in range(9)], {'trees.json': ['0.png']})) == 'coco' # Nothing else says more

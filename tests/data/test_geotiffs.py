@@ -149,6 +149,30 @@ def test_a_chip_or_an_outline_without_partner_is_left_out(tmp_path):
     assert not load_geotiffs(tmp_path)['all'][0].mask.any()
 
 
+def grid(root, outlines, chips=((1,1),(1,2),(2,1),(2,2))):
+    for r,c in chips: save_tif(root/'images'/f'tile_{r}_{c}.tif', np.ones((4,4,3), np.uint8), x=500000+40*c, y=5000000-40*r)
+    (root/'labels').mkdir()
+    for r,c in outlines: geopandas.GeoDataFrame(geometry=[box(500000, 4999000, 501000, 5000000)], crs='EPSG:32633').to_file(root/'labels'/f'tile_{r}_{c}.geojson')
+    return root
+
+
+@pytest.mark.parametrize('outlines', [[(1,2),(2,2)], [(1,1),(1,2),(2,1)], [(1,2)]])
+def test_outlines_for_some_tiles_of_a_grid(tmp_path, outlines):
+    with pytest.warns(Remark, match=f'{4-len(outlines)} files without a partner'): chips = load_dataset(grid(tmp_path, outlines))['all']
+    assert chips.names == [f'tile_{r}_{c}' for r,c in outlines]
+
+
+def test_other_numbers_are_other_ground(tmp_path):
+    one_line(lambda: load_dataset(grid(tmp_path, [(2,5),(3,5)], [(2,1),(3,1)])), 'with the name of each chip')
+
+
+def test_classes_of_many_digits_are_sorted_as_numbers(tmp_path):
+    geo(tmp_path, [FIELD])
+    frame = geopandas.GeoDataFrame(dict(k=['9'*5000,'10','9']), geometry=[box(500000+10*i, 4999960, 500010+10*i, 5000000) for i in range(3)], crs='EPSG:32633')
+    frame.to_file(tmp_path/'o.geojson')
+    assert load_dataset(tmp_path, column='k')['all'].classes[1:] == ('9','10','9'*5000)
+
+
 def test_of_several_the_user_says_which(tmp_path):
     spread(spread(tmp_path, 'rgb/x_rgb_{}.tif', 'houses/x_houses_{}.geojson'), 'pan/x_pan_{}.tif', 'roads/x_roads_{}.geojson')
     assert recognise_geotiffs(tmp_path) == 2
