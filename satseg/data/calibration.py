@@ -31,7 +31,7 @@ def _product_metadata(
 # %% ../../nbs/2_data/17_calibration.ipynb #90a51d69
 def _written_offset(text, where):
     "(offset,) that metadata or tags tell; () if none."
-    found = re.findall(r'(?:BOA|RADIO)_ADD_OFFSET(?:\b[^<>]*>|=)\s*(-?\d{1,6})\b', text)
+    found = re.findall(r'(?:BOA|RADIO)_ADD_OFFSET(?:\b[^<>]{0,200}>|=)\s*(-?\d{1,6})\b', text)
     if len(set(found)) > 1:
         text = f'expected one offset for all bands, found {few(sorted(set(found)))}'
         raise BadInput(text, where, hint='give --offset')
@@ -56,7 +56,7 @@ def sentinel2_offset(
     version = props.get('s2:processing_baseline')
     if re.search(r'sentinel-?2|\bS2[A-D]_', family, re.I):
         version = version or props.get('processing:version')
-    named = re.search(r'S2[A-D]_MSI\w*?_N(\d\d)(\d\d)_',
+    named = re.search(r'S2[A-D]_MSI\w{1,40}?_N(\d\d)(\d\d)_',
         ' '.join([*names, *(part for p in paths for part in Path(p).parts)]))
     if props.get('earthsearch:boa_offset_applied') is True: return 0,'taken off already',product
     if baseline := re.fullmatch(r'0?(\d{1,2}\.\d\d)', str(version)):
@@ -95,9 +95,11 @@ def stored_scale(
     m = re.fullmatch(r'(L[COTEM]0\d_\w+?)_(?:S[RT]_)?B(\d+)(?:_VCID_\d)?', path.stem)
     mtl = m and path.with_name(f'{m[1]}_MTL.txt')
     if not mtl or not mtl.is_file(): return 1,0
-    found = [re.search(rf'(?:REFLECTANCE|TEMPERATURE)_{o}_BAND_(?:ST_B)?{m[2]} = ([-+.\dEe]+)',
-                       read_text(mtl)) for o in ('MULT','ADD')]
-    return tuple(float(o[1]) for o in found) if all(found) else (1,0)
+    def number(o):
+        pattern = rf'(?:REFLECTANCE|TEMPERATURE)_{o}_BAND_(?:ST_B)?{m[2]} = ([-+.\dEe]+)'
+        return float(re.search(pattern, read_text(mtl))[1])
+    try: return number('MULT'),number('ADD')
+    except (TypeError,ValueError): return 1,0 # Not said, no number, or no text
 
 # %% ../../nbs/2_data/17_calibration.ipynb #4d6a3309
 def parse_nodata(

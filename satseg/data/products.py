@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.errors import BadInput, few, need
-from ..core.files import read_text
 from .bands import (
     BAND_FILE, aliases, all_band_names, find_sensor, names_by_wavelength, other_names)
 from .rasters import vrt_stems
@@ -49,9 +48,13 @@ def alpha_band(
 
 # %% ../../nbs/2_data/15_products.ipynb #0ed88be8
 def _dimap_names(path, n):
-    "Names of the bands of a Pléiades or SPOT image, by its DIM_*.XML."
+    "Names of the bands of a Pléiades or SPOT image, by its DIM_*.XML, if that can be read."
     for o in sorted(path.parent.glob('DIM_*.[xX][mM][lL]')):
-        found = re.findall(r'<BAND_ID>\s*(\w+)\s*</BAND_ID>\s*<BAND_INDEX>\s*(\d+)', read_text(o))
+        try: # Names and numbers are ASCII, whatever the encoding of the rest
+            with o.open('rb') as f: text = f.read(2**24).decode('ascii', 'replace')
+        except OSError: continue
+        pattern = r'<BAND_ID>\s*(\w+)\s*</BAND_ID>\s*<BAND_INDEX>\s*(\d{1,4})\b'
+        found = re.findall(pattern, text)
         if len(found) == n: return [name for _,name in sorted((int(i), name) for name,i in found)]
     return ['']*n
 
@@ -61,7 +64,8 @@ def _wavelengths(r):
     for i,text in zip(r.indexes, r.descriptions):
         tags = {k.lower(): v for k,v in (r.tags() | r.tags(i)).items()}
         said = f'{tags.get("wavelength", "")} {tags.get("wavelength_units", "")}'.strip()
-        m = re.search(r'(\d+(?:\.\d+)?) *(?:nm|nano|[uµμ]m|micro)', f'{said} {text or ""}', re.I)
+        pattern = r'(?<!\d)(\d+(?:\.\d+)?) *(?:nm|nano|[uµμ]m|micro)'
+        m = re.search(pattern, f'{said} {text or ""}', re.I)
         value = float((m or re.fullmatch(r'(\d+\.\d+)', said or text or '') or [0,0])[1])
         res.append(value*1000 if value < 100 else value)
     return res

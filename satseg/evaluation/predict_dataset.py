@@ -94,13 +94,16 @@ class _ChipWriter:
     def __init__(self, folder, chips, submission):
         self.folder,self.submission,self.bands = folder,submission,chips.bands
         self.files,self.found,self.shape = file_names(chips.names),{},(1,1)
+        self.alike = len(set(chips.names)) < len(chips)
+        self.ids = self.files if self.alike else chips.names # One for each chip
         for o in ('masks','overlays'): (folder/o).mkdir()
 
     def __call__(self, res): # `ChipResult`
-        name,classes,objects = self.files[res.place],res.evaluation.classes,None
+        name,own = self.files[res.place],self.ids[res.place]
+        classes,objects = res.evaluation.classes,None
         colours = list(res.evaluation.info.colours)[:len(classes)]
         if self.submission or res.evaluation.objects: objects = list(res.objects.values())[-1]
-        if self.submission: self.found[res.chip.name] = encode_objects(self.submission, objects)
+        if self.submission: self.found[own] = encode_objects(self.submission, objects)
         mask_image(res.ids, classes, colours).save(self.folder/'masks'/f'{name}.png')
         rgb = true_colour(res.chip.image, self.bands)
         overlay = picture(rgb, res.ids, classes, colours, res.chip.mask, objects)
@@ -109,7 +112,9 @@ class _ChipWriter:
 
     def write_submission(self):
         path = self.folder/'submission.csv'
-        return write_submission(path, self.submission, self.found, self.shape)
+        remark = write_submission(path, self.submission, self.found, self.shape)
+        alike = 'chips of equal names go by those of their masks in submission.csv'
+        return '; '.join(filter(None, [remark, alike*self.alike]))
 
 # %% ../../nbs/4_evaluation/70_predict_dataset.ipynb #70pd0024
 def _presence_facts(res, path, threshold):

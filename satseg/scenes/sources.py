@@ -117,7 +117,7 @@ def _asset_bands(key, o, base, sensor):
         def said(key, default):
             values = [d.get(k) for d in (*more[i:i+1], b, o) for k in (key,f'raster:{key}')]
             try: return next((float(v) for v in values if isinstance(v, (int,float,str))), default)
-            except ValueError: return default
+            except (ValueError,OverflowError): return default
         yield Band(_local(o['href'], base), i+1, tuple(dict.fromkeys(names)), None,
                    said('nodata', None), '', (said('scale', 1),said('offset', 0)))
 

@@ -572,6 +572,17 @@ def test_ships_in_two_steps(job, cli, tmp_path):
     assert f2['connected components'] == [image_f2(p, t) for p, t in zip(found, true)] and f2['all empty'] == [float(not t.any()) for t in true]
 
 
+def test_chips_of_equal_names_are_all_submitted(cli, tmp_path):
+    pytest.importorskip('shapely'), pytest.importorskip('skimage')
+    for part in ('train', 'val'):
+        for folder, value in (('images', 99), ('masks', 0)):
+            (tmp_path/'data'/part/folder).mkdir(parents=True)
+            for k in range(2): Image.fromarray(np.full((32, 32, 3)[:2+(value > 0)], value+k*(value > 0), np.uint8)).save(tmp_path/'data'/part/folder/f'{k}.png')
+    rc, out, err = cli('--dataset', tmp_path/'data', '--split', 'all', '--options', 'all_bands=B04,B03,B02', '--out', tmp_path/'out')
+    names = {o.stem for o in (tmp_path/'out'/'masks').iterdir()}
+    assert rc == 0 and 'chips of equal names go by' in out and len(names) == 4 and set(read_building_csv(tmp_path/'out'/'submission.csv')) == names
+
+
 def test_choose_presence_threshold_is_the_best_of_all_thresholds():
     rng = np.random.default_rng(0)
     for n in (1, 2, 7, 40):

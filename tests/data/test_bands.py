@@ -1,6 +1,7 @@
 "Names of bands of every product, order of storage, no data; true colour."
 import json
 import re
+import time
 
 import numpy as np
 import pytest
@@ -140,6 +141,13 @@ def test_pleiades_bands_by_their_metadata(tmp_path):
     (tmp_path/'DIM_PHR1B_PMS_1.XML').write_text(f'<Dimap_Document><Raster_Index_List>{index}</Raster_Index_List></Dimap_Document>')
     assert whole(path, ('B04','B03','B02','B08'))[0][:,0,0].tolist() == [102,101,100,103]
 
+    about = '<?xml version="1.0" encoding="ISO-8859-1"?><Dimap_Document><PRODUCER>R\xe9union</PRODUCER>'
+    (tmp_path/'DIM_PHR1B_PMS_1.XML').write_text(f'{about}{index}</Dimap_Document>', 'latin-1')
+    assert whole(path, ('B04','B03','B02','B08'))[0][:,0,0].tolist() == [102,101,100,103]
+    for odd in (index.replace('<BAND_INDEX>', '<BAND_INDEX>'+'9'*5000), '\0\xff', ''): # No telling: the sensor's usual order
+        (tmp_path/'DIM_PHR1B_PMS_1.XML').write_text(odd, 'latin-1')
+        assert whole(path, ('B04','B03','B02','B08'))[0][:,0,0].size == 4
+
 
 def test_narrow_bands_by_their_wavelengths(tmp_path):
     nm = np.linspace(400, 2500, 233)
@@ -202,6 +210,17 @@ def test_scale_of_a_landsat_stands_in_its_metadata(tmp_path):
     assert any('--scale 2.75e-05 --offset -0.2' in o for o in whole(tmp_path, ('B04',))[2])
     assert any('--scale 0.00341802 --offset 149' in o for o in whole(tmp_path, ('thermal',))[2])
     assert not any('not applied' in o for o in whole(tmp_path, ('B04',), scale=2.75e-5, offset=-.2)[2])
+    for odd in ('2.0E-05E', '-', '\xe9'): # Said about the numbers, never a reason to stop
+        (tmp_path/f'{name}_MTL.txt').write_text(f'REFLECTANCE_MULT_BAND_4 = {odd}\nREFLECTANCE_ADD_BAND_4 = -0.1\n', 'latin-1')
+        assert not any('not applied' in o for o in whole(tmp_path, ('B04',))[2])
+
+
+def test_long_metadata_take_no_time():
+    "Patterns over text of others: twice the text, twice the time."
+    from satseg.data.calibration import _written_offset, sentinel2_offset
+    start = time.perf_counter()
+    assert _written_offset('BOA_ADD_OFFSET '*100_000, 'a') == () and sentinel2_offset([], dict(id='S2A_MSI'*100_000))[0] == 0
+    assert time.perf_counter() - start < 5
 
 
 def test_a_mask_or_a_colour_key_wins_over_a_nodata_value(tmp_path):

@@ -402,6 +402,7 @@ def test_stac_lone_asset_names_its_bands_itself(tmp_path):
 
 @pytest.mark.parametrize('data', [[], {}, dict(type='Catalog', links=[]), dict(type='FeatureCollection', features=[1]), dict(type='FeatureCollection', features={}),
     item(''), item('a\nb', x=asset('a.tif')), item(7), dict(item(), assets=[1]), item(), item(a=7), item(a=dict(href=7)), item(a=dict(href='a.xml')), item(a=asset('\0')),
+    item(a=asset('a.tif', nodata=10**400)), item(a=asset('a.tif', **{'raster:bands': [dict(nodata=10**400, scale='1e999')]})),
     item(a=asset('file:///etc/passwd')), item(a=asset('/vsicurl/http://a.b')), item(a=asset('a.tif', roles=7, bands=7)), item(a=asset('a.tif', bands=[7,{'name': 7}])),
     dict(type='FeatureCollection', features=[item(a=asset('a.tif'))]*2), dict(item(a=asset('a.tif')), properties=[1])])
 def test_stac_slips_are_one_line(tmp_path, data):
