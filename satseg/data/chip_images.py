@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from ..core.errors import BadInput, MissingPackage, Remark
+from ..core.errors import BadInput, Hint, MissingPackage
 from .bands import all_band_names
 from .arrays import Cache
 from .rasters import open_raster, stored_backwards
@@ -81,7 +81,7 @@ class _PictureReader:
                                                     True, _OPTION)
         at = [(b.path,b.index) for b in self.first]
         self.places = [at.index((b.path,b.index)) for b in self.chosen] # Among all bands
-        for o in remarks: warnings.warn(o, Remark)
+        for o in remarks: warnings.warn(o, Hint)
 
     def bands(self, path):
         "All bands of a picture, or of a tuple of files."

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-from ..core.errors import BadInput, Remark
+from ..core.errors import BadInput, Hint, Remark
 from ..core.files import refuse_archive
 from .chips import Chips
 from .pickles import load_pickle
@@ -107,6 +107,7 @@ def load_dataset(
     if strict:
         with warnings.catch_warnings():
             warnings.simplefilter('error', Remark)
+            warnings.simplefilter('default', Hint) # Nothing was left out
             try: return load_dataset(path, kind, bands, classes, **options)
             except Remark as e: raise BadInput(f'{e}: mend it, or leave out strict') from None
     try:

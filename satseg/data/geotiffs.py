@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.errors import BadInput, Remark, few
+from ..core.errors import BadInput, Hint, Remark, few
 from ..core.files import MAX_BYTES
 from ..core.display import IGNORE
 from .bands import SIDE_FILE
@@ -165,16 +165,25 @@ def _read_labels(chips, column, classes, layer):
     return classes,labels
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #b080e890
+_EXTENTS = re.compile(r'(.*[\W_])?(aoi|roi|extents?|bbox|bounds)|index|tiles|grid|footprint|coverage|'
+                      'boundary|area', re.I)
+
 def _read_masks(chips, labels):
     "Lazy masks and objects of the chips."
     if lost := [o.name for o in chips if o.transform is None]:
         raise BadInput(f'{len(lost):,} chips have no coordinates: {few(lost)}',
                        chips[0].file.parent, hint='save GeoTIFFs, or name map tiles x-y-zoom')
-    def find(chip): return labels[chip.outlines][0].find(chip.window[2:], *chip[-2:])[0]
-    if not any(len(find(o)) for o in chips):
+    def find(chip): return labels[chip.outlines][0].find(chip.window[2:], *chip[-2:])[1]
+    first,polys = next(((o,v) for o in chips if len(v := find(o))), (None,()))
+    if not first:
         crs = next(iter(labels.values()))[0].crs
         raise BadInput(f'{chips[0].outlines}: none of its outlines lies on a chip: is its '
                        f'coordinate system ({crs.name if crs else "none"}) the right one?')
+    name,whole = first.outlines,.99*np.prod(first.window[2:])
+    few_large = len(labels[name][0].geoms) <= len(chips) and max(o.area for o in polys) > whole
+    if few_large or _EXTENTS.fullmatch(name.stem):
+        warnings.warn(f'{name}: is it the extent of the pictures? its outlines are taken for what '
+                      'is to be found: labels= says another file', Hint)
     def draw(i):
         chip = chips[i]
         return labels[chip.outlines][0].draw(chip.window[2:], *chip[-2:])

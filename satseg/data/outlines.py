@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from ..core.errors import BadInput, Remark, few, need, reason
+from ..core.errors import BadInput, Hint, Remark, few, need, reason
 from ..core.files import MAX_BYTES
 from .polygons import polygons_to_instances
 
@@ -43,6 +43,13 @@ def _find_layer(path, layer):
                    'say layer=, or save one alone')
 
 # %% ../../nbs/2_data/54_outlines.ipynb #3a46aba8
+def _check_footer(path):
+    "Raise `BadInput` if a GeoParquet says that it holds more than outlines can be."
+    meta = need('pyarrow.parquet', 'geo').ParquetFile(path).metadata
+    size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+    if meta.num_rows > path.stat().st_size or size > MAX_BYTES: # Rows smaller than a byte
+        raise BadInput(f'{path}: {meta.num_rows:,} rows of {size:,} bytes cannot be outlines')
+
 def _read_vectors(path, layer):
     "A GeoDataFrame out of a vector file."
     geopandas = need('geopandas', 'geo')
@@ -59,7 +66,9 @@ def _read_vectors(path, layer):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            if start == b'PAR1': return geopandas.read_parquet(path)
+            if start == b'PAR1':
+                _check_footer(path)
+                return geopandas.read_parquet(path)
             layer = _find_layer(path, layer) if suffix == '.gpkg' else None
             driver = 'JSONFG:' if b'/json-fg' in head else 'GeoJSON:' if start == b'{' else ''
             return geopandas.read_file(f'{driver}{path}', engine='pyogrio', layer=layer)
@@ -107,8 +116,9 @@ def read_outlines(
     ok = ~shapely.is_empty(geoms)
     kinds = [getattr(o, 'geom_type', 'empty') for o in raw]
     kinds = Counter(np.where(lost, 'no numbers as coordinates', kinds)[~ok].tolist())
-    if not ok.any(): raise BadInput(f'{path}: expected polygons, found {few(kinds) or "no row"}: '
-                                    'give lines and points a width (buffer)')
+    if not ok.any():
+        text = f'{path}: expected polygons, found {few(kinds) or "no row"}'
+        raise BadInput(text, hint='give lines and points a width (buffer)')
     classes = [_class_of(o) for o in frame[column][ok]] if column else ['']*ok.sum()
     crs,low,high = frame.crs,*np.abs(xy[np.isin(row, np.flatnonzero(ok))]).max(0)/(540,90.001)
     if crs is not None and crs.is_geographic and max(low, high) > 1: crs = None
@@ -116,8 +126,9 @@ def read_outlines(
            f'rows with an empty cell in {column}, of unknown class':
                [i for i,o in zip(np.flatnonzero(ok), classes) if o is None]}
     words = [f'{len(v):,} {k}: {few(v)}' for k,v in odd.items() if len(v)]
-    if crs is None: words.append('no coordinate system: that of the pixels is taken')
     if words: warnings.warn(f'{path}: {"; ".join(words)}', Remark)
+    if crs is None:
+        warnings.warn(f'{path}: no coordinate system: that of the pixels is taken', Hint)
     return geoms[ok],classes,crs
 
 # %% ../../nbs/2_data/54_outlines.ipynb #cc4f2e44

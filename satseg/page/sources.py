@@ -187,7 +187,7 @@ def _open_dataset(path, kind, info, split):
     split,chips = pick_split(parts, split, name)
     remarks = [] if path else ['synthetic, not photographed']
     for o in said:
-        if o.category is Remark: remarks.append(str(o.message).replace(str(path), name))
+        if issubclass(o.category, Remark): remarks.append(str(o.message).replace(str(path), name))
         else: warnings.warn(o.message)
     remarks = list(dict.fromkeys(remarks)) # Twice read, once said
     return _open_chips(chips, info, name, kind, remarks, places, split=split, splits=list(parts))

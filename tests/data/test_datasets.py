@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from data_samples import ann, coco, folders, one_line, rect, save, save_tif, ships
 
-from satseg.core.errors import BadInput
+from satseg.core.errors import BadInput, Hint
 from satseg.data.chips import Chips
 from satseg.data.coco import load_coco
 from satseg.data.datasets import FORMATS, format_options, kind_of, load_dataset
@@ -66,6 +66,14 @@ def test_names_that_count_pixels_make_blocks_too():
     names = [f'a_{y}_{x}' for y in range(0, 2048, 256) for x in range(0, 2048, 256)]
     assert name_groups(names) == name_groups([f'a_{y}_{x}' for y in range(8) for x in range(8)])
     assert len(set(name_groups(names))) == 4 and name_groups(['a_0_0']) == ['a block 0,0']
+
+
+def test_strict_refuses_only_what_is_left_out(tmp_path):
+    for k in range(3):
+        for o,n in (('images',4), ('masks',1)): save_tif(tmp_path/o/f'{k}.tif', np.ones((4,4,n), np.uint16 if n == 4 else np.uint8))
+    with pytest.warns(Hint): assert len(load_dataset(tmp_path, strict=True)['all']) == 3 # Bands without names
+    save_tif(tmp_path/'images'/'9.tif', np.ones((4,4,4), np.uint16))
+    one_line(lambda: load_dataset(tmp_path, strict=True, missing='skip'), 'without a partner', 'leave out strict')
 
 
 @pytest.mark.parametrize('suffix,pack', [('.zip','zip'), ('.tar','tar'), ('.tar.gz','gztar')])

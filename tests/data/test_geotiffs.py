@@ -166,6 +166,12 @@ def test_other_numbers_are_other_ground(tmp_path):
     one_line(lambda: load_dataset(grid(tmp_path, [(2,5),(3,5)], [(2,1),(3,1)])), 'with the name of each chip')
 
 
+@pytest.mark.parametrize('name,shape', [('aoi.geojson',FIELD), ('index.geojson',FIELD), ('footprint.geojson',FIELD), ('o.geojson',box(499000,4999000,501000,5001000))])
+def test_extents_are_named(tmp_path, name, shape):
+    geo(tmp_path, [shape], name=name)
+    with pytest.warns(Remark, match=f'{name}: is it the extent of the pictures'): load_dataset(tmp_path, strict=True)
+
+
 def test_classes_of_many_digits_are_sorted_as_numbers(tmp_path):
     geo(tmp_path, [FIELD])
     frame = geopandas.GeoDataFrame(dict(k=['9'*5000,'10','9']), geometry=[box(500000+10*i, 4999960, 500010+10*i, 5000000) for i in range(3)], crs='EPSG:32633')

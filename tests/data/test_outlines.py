@@ -30,6 +30,11 @@ def test_formats(tmp_path, name):
     assert sorted(classes) == ['a','b','c'] and crs.to_epsg() == 32633 and sum(o.area for o in geoms) == pytest.approx(600)
 
 
+def test_a_small_file_of_millions_of_rows_is_refused_at_once(tmp_path):
+    frame([HOUSES[0], *[None]*300_000]).to_parquet(tmp_path/'o.parquet')
+    one_line(lambda: read_outlines(tmp_path/'o.parquet'), '300,001 rows', 'cannot be outlines')
+
+
 def test_json_fg_has_a_place_of_its_own(tmp_path):
     feature = dict(type='Feature', properties={}, geometry=None, place=dict(type='Polygon', coordinates=[[*map(list, HOUSES[0].exterior.coords)]]), time=None)
     head = dict(type='FeatureCollection', conformsTo=['http://www.opengis.net/spec/json-fg-1/0.2/conf/core'], coordRefSys='http://www.opengis.net/def/crs/EPSG/0/32633')
