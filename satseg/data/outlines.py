@@ -116,9 +116,8 @@ def read_outlines(
     ok = ~shapely.is_empty(geoms)
     kinds = [getattr(o, 'geom_type', 'empty') for o in raw]
     kinds = Counter(np.where(lost, 'no numbers as coordinates', kinds)[~ok].tolist())
-    if not ok.any():
-        text = f'{path}: expected polygons, found {few(kinds) or "no row"}'
-        raise BadInput(text, hint='give lines and points a width (buffer)')
+    if not ok.any(): raise BadInput(f'{path}: expected polygons, found {few(kinds) or "no row"}: '
+                                    'give lines and points a width (buffer)')
     classes = [_class_of(o) for o in frame[column][ok]] if column else ['']*ok.sum()
     crs,low,high = frame.crs,*np.abs(xy[np.isin(row, np.flatnonzero(ok))]).max(0)/(540,90.001)
     if crs is not None and crs.is_geographic and max(low, high) > 1: crs = None
@@ -127,8 +126,7 @@ def read_outlines(
                [i for i,o in zip(np.flatnonzero(ok), classes) if o is None]}
     words = [f'{len(v):,} {k}: {few(v)}' for k,v in odd.items() if len(v)]
     if words: warnings.warn(f'{path}: {"; ".join(words)}', Remark)
-    if crs is None:
-        warnings.warn(f'{path}: no coordinate system: that of the pixels is taken', Hint)
+    if crs is None: warnings.warn(f'{path}: no coordinate system: that of the pixels is taken', Hint)
     return geoms[ok],classes,crs
 
 # %% ../../nbs/2_data/54_outlines.ipynb #cc4f2e44
