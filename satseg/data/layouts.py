@@ -17,7 +17,8 @@ from typing import NamedTuple
 from ..core.errors import BadInput, Remark, few
 from ..core.files import is_archive
 from .pictures import PICTURES
-from .parts import PARTS, check_partners, read_split, require_folder
+from .parts import PARTS, check_partners, each_once, read_split, real_files
+from .parts import require_folder, walk_files
 
 # %% ../../nbs/2_data/50_layouts.ipynb #462c718d
 class Layout(NamedTuple):
@@ -87,19 +88,8 @@ def _match(pattern, files, plain=0):
     return res
 
 # %% ../../nbs/2_data/50_layouts.ipynb #deb999ee
+_SEEN = *PICTURES,'.gif','.webp','.jp2' # Masks may be stored so, but are not read
 _LABELS = '.json','.xml','.txt','.geojson','.gpkg','.shp','.npy'
-
-def _walk(root):
-    "Visible files below a folder that may be pictures or labels, by folder and name."
-    res = []
-    for here,folders,names in os.walk(root, followlinks=True):
-        inner = Path(here).relative_to(root)
-        folders[:] = sorted(o for o in folders if not o.startswith(('.','__')))
-        if len(inner.parts) > 5: folders.clear()
-        res += [(inner/o).as_posix() for o in sorted(names) if not o.startswith('.')
-                and o.lower().endswith(PICTURES + _LABELS) and not o.endswith('.aux.xml')]
-        if len(res) > 10**6: raise BadInput('too many files: give the folder of a dataset', root)
-    return res
 
 def _tally(files):
     "How many of what lie where."
@@ -111,7 +101,7 @@ def list_contents(
 )->str: # Such as `4 .png in images/, 4 .txt in labels/`
     "What pictures and labels lie in a folder, and archives that may hold some."
     packed = [o.name for o in sorted(Path(root).iterdir()) if is_archive(o)]
-    return '; unpack '.join([_tally(_walk(root)) or 'no pictures', *packed[:1]])
+    return '; unpack '.join([_tally(walk_files(root, _SEEN + _LABELS)) or 'no pictures', *packed[:1]])
 
 # %% ../../nbs/2_data/50_layouts.ipynb #5421a88a
 def _best_layout(files):
@@ -123,28 +113,32 @@ def _best_layout(files):
     for layout in LAYOUTS:
         patterns = _pattern(layout.pictures),_pattern(layout.masks)
         if not all(any(map(p.fullmatch, some)) for p in patterns): continue
+        if most == len(files)//2: break # None can have more
+        shared = ()
         for plain in range(3):
+            if plain == 2 and shared: break # 1 in folder a is not 1 in folder b
             masks = _match(patterns[1], files, plain)
             taken = {o for v in masks.values() for o,_ in v}
             images = _match(patterns[0], [o for o in files if o not in taken], plain)
             n = len(images.keys() & masks.keys())
             if images and n > most: best,most = (layout,images,masks),n
+            shared = set.intersection(*({os.path.dirname(k) for _,k in o} for o in (images, masks)))
     return best
 
 # %% ../../nbs/2_data/50_layouts.ipynb #0de9844e
 def _by_lists(root, images, masks):
     "Pictures and masks with the parts of the lists; the same where no list names them."
-    places = [o for o in (root, root/'ImageSets/Segmentation', root/'splits')
-              if any(f.stem.lower() in PARTS for f in o.glob('*.txt'))]
-    split = read_split(places[0]) if places and not any(p != 'all' for p,_ in images) else {}
-    listed = {o: part for part,names in split.items() for o in names}
-    there = {os.path.basename(o) for _,o in images}
-    if not there & listed.keys(): return images,masks
-    lack,spare = sorted(listed.keys() - there),sorted(there - listed.keys())
-    for what,o in (('listed, but not there',lack), ('in no list, left out',spare)):
-        if o: warnings.warn(f'{root}: {len(o):,} {what}: {few(o)}', Remark)
-    return ({(listed[os.path.basename(k)],k): v for (_,k),v in found.items()
-             if os.path.basename(k) in listed} for found in (images, masks))
+    there = {k for _,k in images}
+    for place in root, root/'ImageSets/Segmentation', root/'splits':
+        if any(p != 'all' for p,_ in images): break
+        if not any(f.stem.lower() in PARTS for f in place.glob('*.txt')): continue
+        part = {o: k for k,names in read_split(place, there).items() for o in names}
+        if not there & part.keys(): continue # A file of another kind
+        lack,spare = sorted(part.keys() - there),sorted(there - part.keys())
+        for what,o in (('listed, but not there',lack), ('in no list, left out',spare)):
+            if o: warnings.warn(f'{root}: {len(o):,} {what}: {few(o)}', Remark)
+        return [{(part[k],k): v for (_,k),v in o.items() if k in part} for o in (images, masks)]
+    return images,masks
 
 # %% ../../nbs/2_data/50_layouts.ipynb #e58701f7
 class _Pair(NamedTuple):
@@ -181,10 +175,11 @@ def _single(root, found):
 # %% ../../nbs/2_data/50_layouts.ipynb #87722b60
 def _say_left_out(root, files, parts):
     "Name and count what is not read."
-    used = {str(f) for pairs in parts.values() for o in pairs
-            for f in (*(o.picture if type(o.picture) is tuple else [o.picture]), o.mask)}
-    left = [o for o in files if str(root/o) not in used and not re.match('(ImageSets|splits)/', o)
-            and ('/' in o or o.lower().endswith(PICTURES))]
+    used = [str(f) for pairs in parts.values() for o in pairs
+            for f in (*(o.picture if type(o.picture) is tuple else [o.picture]), o.mask) if f]
+    used,real = set(real_files('', used).values()),real_files(root, files)
+    left = [o for o in files if real[o] not in used and not re.match('(ImageSets|splits)/', o)
+            and ('/' in o or o.lower().endswith(_SEEN))]
     if left: warnings.warn(f'{root}: left out: {_tally(left)}', Remark)
 
 # %% ../../nbs/2_data/50_layouts.ipynb #b644a381
@@ -194,7 +189,7 @@ def _chosen(root, files, masks):
     folder = require_folder(root/masks).resolve()
     inner = os.path.relpath(folder, root.resolve())
     images = _alone([o for o in files if not o.startswith(f'{inner}/')])
-    found = _match(_pattern('*'), [o for o in _walk(folder) if o.lower().endswith(PICTURES)])
+    found = _match(_pattern('*'), walk_files(folder, PICTURES))
     found = {k: [(str(folder/o),f) for o,f in v] for k,v in found.items()}
     if 'all' not in dict(images): # One folder serves all parts
         found = {k: found['all',k[1]] for k in images if ('all',k[1]) in found} or found
@@ -215,7 +210,7 @@ def find_pairs(
 )->tuple: # `Layout`, None without masks; part -> list of `_Pair`
     "The pictures of a dataset and their masks, by names alone; warns of what is left out."
     root = require_folder(path)
-    files = _walk(root)
+    files = walk_files(root, _SEEN + _LABELS)
     layout,images,found = _chosen(root, [o for o in files if o.lower().endswith(PICTURES)], masks)
     if not images: raise BadInput(where=root, expected=WANTED, got=list_contents(root))
     odd = [k for k,v in images.items() if k not in found and _MASK_NAME.search(Path(v[0][0]).stem)]
@@ -223,7 +218,8 @@ def find_pairs(
         text = f'{len(odd):,} are named like masks ({few(k for _,k in odd)}) and go with no picture'
         raise BadInput(text, root, hint=f'expected {WANTED}')
     for k in odd: del images[k]
-    images,found = (_single(root, o) for o in _by_lists(root, images, found))
+    images,found = _by_lists(root, *each_once(root, images, found))
+    images,found = _single(root, images),_single(root, found)
     res = {}
     for part in 'all','train','val','test':
         names,theirs = ([k for p,k in o if p == part] for o in (images, found))
@@ -241,9 +237,17 @@ def find_pairs(
 # %% ../../nbs/2_data/50_layouts.ipynb #6ac522bb
 def recognise_folders(path:Path)->int:
     "Are these pictures with masks (2), or pictures (1)?"
-    files = [o for o in _walk(path) if o.lower().endswith(PICTURES)] if path.is_dir() else []
+    files = walk_files(path, PICTURES) if path.is_dir() else []
     best = _best_layout(files)
     return 2 if best and best[1].keys() & best[2].keys() else int(bool(best or _alone(files)))
+
+def _near_masks(root):
+    "Folders beside `root` that are named as it is, but for the words for pictures and masks."
+    words = f'{_MASK}|annot(ations?)?|ann|(ground_?)?truth|targets?|map'
+    def rest(o): return re.sub(f'{words}|images?|imgs?|sat|dir|[ _-]', '', o.name.lower())
+    root = root.resolve()
+    return [o for o in sorted(root.parent.iterdir()) if o.is_dir() and o != root
+            and re.search(words, o.name, re.I) and rest(o) == rest(root)]
 
 def warn_of_masks(
     path:str|Path, # Folder that was read
@@ -252,13 +256,12 @@ def warn_of_masks(
     "Name a folder in it, or beside it, of pictures with the same names."
     root,names = Path(path),{_AFFIX.sub('', Path(o).name) for o in names}
     def alike(files): return [o for o in files if _AFFIX.sub('', Path(o).stem) in names]
-    files = [o for o in _walk(root) if o.lower().endswith(PICTURES)]
+    files = walk_files(root, PICTURES)
     read = {os.path.dirname(o) for v in _alone(files).values() for o,_ in v} | {'chips'}
     inner = sorted({os.path.dirname(o) for o in alike(files)} - read)
     hints = [f"masks in {o}/? say kind='folders', masks='{o}' (--kind folders --options "
              f'masks={o})' for o in inner]
-    near = [o for o in sorted(root.resolve().parent.iterdir()) if o.is_dir() and not
-            o.samefile(root) and re.search(f'{_MASK}|annot|truth|target|map', o.name, re.I)]
-    hints += [f'masks in {o.name}/ beside it? give {o.parent}' for o in near
-              if alike(os.listdir(o))]
+    try: hints += [f'masks in {o.name}/ beside it? give {o.parent}' for o in _near_masks(root)
+                   if alike(os.listdir(o))]
+    except OSError: pass # What is beside it may be private
     if hints: warnings.warn(f'{root}: read without masks; {hints[0]}', Remark)

@@ -268,3 +268,67 @@ def test_camvid_and_voc_as_cvat_exports_them(tmp_path):
     for o in ('camvid','voc'):
         chips = load_dataset(tmp_path/o)['all']
         assert chips.names == ['0','1','2'] and chips.classes == ('background','large building') and (chips[2].mask == M).all()
+
+
+PLAIN = dict(all=('images/{i}.png','masks/{i}.png',range(4),ONE))
+
+
+@pytest.mark.parametrize('link,to', [('latest','v1'), ('v2','v1'), ('again','.'), ('v1/up','..')])
+def test_links_show_no_chip_twice(tmp_path, link, to):
+    tree(tmp_path/'ds/v1', **PLAIN)
+    (tmp_path/'ds'/link).symlink_to(to)
+    chips,said = warned(lambda: load_dataset(tmp_path/'ds'))
+    assert len(chips['all']) == 4 and sorted(o.split('/')[-1] for o in chips['all'].names) == list('0123') and not said
+    (tmp_path/'other').mkdir() # Folders elsewhere are read through links
+    for o in ('images','masks'): (tmp_path/'other'/o).symlink_to(tmp_path/'ds/v1'/o)
+    assert len(load_dataset(tmp_path/'other')['all']) == 4
+
+
+def test_many_links_to_the_folder_itself_take_no_time(tmp_path):
+    import time
+    tree(tmp_path, **PLAIN)
+    for i in range(8): (tmp_path/f'l{i}').symlink_to(tmp_path)
+    start = time.time()
+    assert len(load_dataset(tmp_path)['all']) == 4 and time.time()-start < 3
+
+
+def test_names_in_swapped_folders_are_no_pairs(tmp_path):
+    for folder,i in (('a',1), ('b',2)):
+        write(tmp_path/f'images/{folder}/{i}.png', picture(i).astype(np.uint8))
+        write(tmp_path/f'masks/{folder}/{3-i}.png', M)
+    one_line(lambda: load_dataset(tmp_path, 'folders'), 'a/1 (no mask)', 'a/2 (no image)')
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_lists_with_spaces_numbers_and_folders(tmp_path):
+    def parts(root, **lists):
+        for k,v in lists.items(): (root/f'{k}.txt').write_text('\n'.join(v)+'\n')
+        return {k: v.names for k,v in load_dataset(root).items()}
+    root = tree(tmp_path/'spaces', all=('images/tile {i}.png','masks/tile {i}.png',range(3),ONE))
+    assert parts(root, train=['tile 0.png','tile 1.png'], val=['tile 2.png']) == parts(root, train=['tile 0','tile 1'], val=['tile 2']) == {'train': ['tile 0','tile 1'], 'val': ['tile 2']}
+    root = tree(tmp_path/'numbers', **PLAIN)
+    assert parts(root, train=['0 1','1 -1','2 1'], val=['3 -1']) == {'train': ['0','1','2'], 'val': ['3']}
+    root = tree(tmp_path/'nested', a=('images/A/{i}.png','masks/A/{i}.png',range(2),ONE), b=('images/B/{i}.png','masks/B/{i}.png',range(2),ONE))
+    assert parts(root, train=['A/0.png','images/A/1.png','B/0.png'], val=['B/1.png']) == {'train': ['A/0','1','B/0'], 'val': ['1']}
+    root = tree(tmp_path/'log', **PLAIN)
+    assert parts(root, train=['epoch 1','epoch 1','epoch 2']) == {'all': list('0123')}
+
+
+def test_only_folders_that_belong_together_are_said_to_hold_the_masks(tmp_path, monkeypatch):
+    from pathlib import Path
+    tree(tmp_path, a=('roads/{i}.png',None,range(2),0), b=('houses_labels/{i}.png',None,range(2),0), c=('roads_labels/{i}.png',None,range(2),0))
+    assert [o.split('; ')[1] for o in warned(lambda: load_dataset(tmp_path/'roads'))[1]] == [f'masks in roads_labels/ beside it? give {tmp_path}']
+    def refuse(): raise PermissionError(13, 'Permission denied')
+    inside = Path.iterdir
+    monkeypatch.setattr(Path, 'iterdir', lambda o: refuse() if o == tmp_path else inside(o))
+    assert len(load_dataset(tmp_path/'roads')['all']) == 2
+
+
+@pytest.mark.parametrize('mask', ['masks/{i}.webp','{i}_mask.gif'])
+def test_masks_that_cannot_be_read_are_named(tmp_path, mask):
+    for i in range(2):
+        write(tmp_path/('images' if '/' in mask else '.')/f'{i}.png', picture(i).astype(np.uint8))
+        (tmp_path/mask.format(i=i)).parent.mkdir(exist_ok=True)
+        Image.fromarray(M*255).save(tmp_path/mask.format(i=i))
+    parts,said = warned(lambda: load_dataset(tmp_path))
+    assert not parts['all'].has_masks and any(f'left out: 2 {mask[-5:].strip("k")} in ' in o for o in said)
