@@ -93,6 +93,9 @@ def _name_masks(path, kind, parts):
     if kind == 'coco' and recognise_folders(Path(path)) == 2:
         way = "kind='folders' (--kind folders) reads them"
         warnings.warn(f'{path}: masks beside the pictures are not read: {way}', Remark)
+    if kind == 'folders' and recognise_coco(Path(path)) == 1:
+        way = "kind='coco' (--kind coco) reads it"
+        warnings.warn(f'{path}: a COCO file about few of the pictures is not read: {way}', Hint)
 
 # %% ../../nbs/2_data/76_datasets.ipynb #f9c7f379
 def load_dataset(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from data_samples import ann, one_line, rect, save
 
+from satseg.core.errors import Hint
 from satseg.data.coco import load_coco
 from satseg.data.coco_files import find_coco, find_pictures, recognise_coco
 from satseg.data.datasets import kind_of, load_dataset
@@ -90,6 +91,7 @@ def test_other_json_is_not_taken_for_coco(tmp_path):
 
 def test_masks_win_over_a_coco_file_about_few_pictures(tmp_path):
     root = dataset(tmp_path, [f'{o}/{i}.png' for o in ('images','masks') for i in range(4)], {'trees.json': ['0.png']})
+    with pytest.warns(Hint, match='about few of the pictures is not read'): assert len(load_dataset(root, mask_kind='255')['all']) == 4
     assert kind_of(root) == 'folders' and kind_of(dataset(root, [], {'trees.json': ['0.png','1.png']})) == 'coco'
     for o in (root/'masks').iterdir(): o.unlink()
     assert kind_of(dataset(root, [f'images/{i}.png' for i in range(9)], {'trees.json': ['0.png']})) == 'coco' # Nothing else says more
