@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core.errors import BadInput, Remark, few
+from ..core.errors import BadInput, Hint, Remark, few
 from ..core.files import is_archive
 from .pictures import PICTURES
 from .parts import PARTS, check_partners, each_once, read_split, real_files
@@ -264,4 +264,4 @@ def warn_of_masks(
     try: hints += [f'masks in {o.name}/ beside it? give {o.parent}' for o in _near_masks(root)
                    if alike(os.listdir(o))]
     except OSError: pass # What is beside it may be private
-    if hints: warnings.warn(f'{root}: read without masks; {hints[0]}', Remark)
+    if hints: warnings.warn(f'{root}: read without masks; {hints[0]}', Remark if inner else Hint)

@@ -68,6 +68,12 @@ def test_names_that_count_pixels_make_blocks_too():
     assert len(set(name_groups(names))) == 4 and name_groups(['a_0_0']) == ['a block 0,0']
 
 
+def test_a_neighbour_folder_is_no_reason_to_refuse(tmp_path):
+    for o in ('images','masks'):
+        for k in range(2): save(tmp_path/o/f'{k}.png', np.ones((4,4,3)))
+    with pytest.warns(Hint, match='beside it'): assert len(load_dataset(tmp_path/'images', strict=True)['all']) == 2
+
+
 def test_strict_refuses_only_what_is_left_out(tmp_path):
     for k in range(3):
         for o,n in (('images',4), ('masks',1)): save_tif(tmp_path/o/f'{k}.tif', np.ones((4,4,n), np.uint16 if n == 4 else np.uint8))
