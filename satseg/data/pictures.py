@@ -25,7 +25,8 @@ PICTURES = '.png','.jpg','.jpeg','.tif','.tiff','.bmp'
 
 def list_pictures(folder:Path, suffixes=PICTURES)->list:
     "Visible files in `folder` with one of `suffixes`, by name; no masks that products bring along."
-    files = [o for o in sorted(folder.iterdir()) if o.suffix.lower() in suffixes]
+    files = [o for o in folder.iterdir() if o.suffix.lower() in suffixes]
+    files.sort(key=lambda o: o.name)
     return [o for o in files if not (o.name.startswith('.') or SIDE_FILE.search(o.stem))]
 
 def check_size(
