@@ -101,7 +101,8 @@ def list_contents(
 )->str: # Such as `4 .png in images/, 4 .txt in labels/`
     "What pictures and labels lie in a folder, and archives that may hold some."
     packed = [o.name for o in sorted(Path(root).iterdir()) if is_archive(o)]
-    return '; unpack '.join([_tally(walk_files(root, _SEEN + _LABELS)) or 'no pictures', *packed[:1]])
+    there = _tally(walk_files(root, _SEEN + _LABELS)) or 'no pictures'
+    return '; unpack '.join([there, *packed[:1]])
 
 # %% ../../nbs/2_data/50_layouts.ipynb #5421a88a
 def _best_layout(files):
@@ -113,9 +114,9 @@ def _best_layout(files):
     for layout in LAYOUTS:
         patterns = _pattern(layout.pictures),_pattern(layout.masks)
         if not all(any(map(p.fullmatch, some)) for p in patterns): continue
-        if most == len(files)//2: break # None can have more
         shared = ()
         for plain in range(3):
+            if most == len(files)//2: break # None can have more
             if plain == 2 and shared: break # 1 in folder a is not 1 in folder b
             masks = _match(patterns[1], files, plain)
             taken = {o for v in masks.values() for o,_ in v}
