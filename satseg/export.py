@@ -20,10 +20,10 @@ def main(
     resolution:float=None, # Metres per pixel, with --deepness
 ):
     "Write a model file as ONNX, proved equal to torch."
-    from satseg.models.export import TOLERANCE, export
+    from satseg.models.export import TOLERANCE, export_onnx
     from satseg.models.model_file import load_model
     net,info = load_model(model)
-    worst = export(net, info, out, class_map, deepness=deepness, resolution=resolution)
+    worst = export_onnx(net, info, out, class_map, deepness=deepness, resolution=resolution)
     answer = 'class ids' if class_map else 'logits'
     if deepness: answer = "probabilities, for QGIS's Deepness"
     bands,size = ','.join(info.bands),Path(out).stat().st_size/1e6

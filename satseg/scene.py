@@ -8,7 +8,6 @@ __all__ = ['main']
 # %% ../nbs/8_commands/30_scene.ipynb #73961861
 from .core.commands import command
 from .core.errors import BadInput
-from .core.files import bundled_file
 from .scenes.plan import map_options
 from .scenes.run import map_scenes
 
@@ -22,7 +21,7 @@ def main(
     **kwargs
 ):
     "Map scenes of any size with a trained model: class map, polygons and areas."
-    res = map_scenes(scenes, model or str(bundled_file('unet_model.pth')), out, **kwargs)
+    res = map_scenes(scenes, model, out, **kwargs)
     failed = [o for o in res.values() if isinstance(o, Exception)]
     if not failed: return res
     raise BadInput(f'{len(failed)} of {len(res)} scenes failed, see above, '

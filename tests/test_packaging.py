@@ -128,6 +128,8 @@ def test_importing_satseg_is_cheap_and_comes_from_the_wheel(place):
     site,_,start = place
     done = start('-c', 'import sys; old = set(sys.modules); import satseg; print(satseg.__file__, *set(sys.modules)-old)')
     assert done.stdout.split() == [str(site/'satseg'/'__init__.py'), 'satseg'], done.stderr
+    done = start('-c', 'import satseg; print([callable(getattr(satseg, o)) for o in satseg.__all__])')
+    assert done.stdout.split() == str([True]*10).split(), done.stderr
     done = start('-c', 'from satseg.core.files import bundled_file; print(bundled_file("unet_model.pth"), bundled_file("recipes/ships.yaml"))')
     assert done.stdout.split() == [str(site/'satseg'/'shipped'/o) for o in ('unet_model.pth','recipes/ships.yaml')], done.stderr
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from satseg.data.pickles import save_pickle
-from satseg.models.export import export
+from satseg.models.export import export_onnx
 from satseg.models.predict import load_net, predict
 from satseg.data.synthetic import sample_chips
 
@@ -29,8 +29,8 @@ def main():
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         model,info = load_net(args.model)
-        print(f'largest difference of logits over sizes and batches: {export(model, info, tmp/"m.onnx"):.1e}')
-        export(model, info, tmp/'ids.onnx', class_map=True)
+        print(f'largest difference of logits over sizes and batches: {export_onnx(model, info, tmp/"m.onnx"):.1e}')
+        export_onnx(model, info, tmp/'ids.onnx', class_map=True)
         for o in (args.model, tmp/'m.onnx', tmp/'ids.onnx'): print(f'{o.name}: {o.stat().st_size/1e6:.2f} MB')
         chips,net = sample_chips(16, seed=2026),load_net(tmp/'m.onnx')
         pairs = zip(predict(model, info, chips), predict(*net, chips))

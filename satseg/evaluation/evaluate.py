@@ -16,6 +16,7 @@ from fastcore.basics import patch
 
 from ..core.display import IGNORE
 from ..core.errors import BadInput
+from ..data.chips import require_chips
 from ..models.model_info import (
     has_border_class, is_presence_classifier, model_task, output_classes)
 from satseg.models.predict import (
@@ -210,8 +211,7 @@ def evaluate(
     progress:bool=False, # A bar on stderr
 )->Evaluation:
     "Predict all of `chips`, once, and count everything against their masks."
-    if not (chips.has_masks or on_chip):
-        raise BadInput('expected chips with masks to score against, these have none: use predict')
+    if not on_chip: require_chips(chips, 'chips')
     if presence is not None and len(presence) != len(chips):
         raise BadInput(expected=f'presence of {len(chips)} chips', got=f'{len(presence)} answers')
     chips,remark = match_classes(chips, info)

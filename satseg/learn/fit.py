@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ..core.errors import BadInput, reason
-from ..data.chips import Chips
+from ..data.chips import Chips, require_chips
 from ..models.unet import UNet, probabilities
 from ..models.statistics import BandStats
 from ..models.model_file import ARCHITECTURES, save_model
@@ -174,6 +174,7 @@ def train(
     **kwargs # Arguments of `fit` (epochs, lr...) and of `segmentation_learner` (loss...)
 )->tuple[SegmentationLearner,ModelInfo]: # The learner, and what its model file says
     "From chips to a model file: normalise, `fit`, choose the threshold, save."
+    for name,chips in dict(train=train, valid=valid).items(): require_chips(chips, name)
     set_seed(seed)
     n = len(train.classes)
     model = make_model() if make_model else UNet(len(train.bands), 1 if n == 2 else n)

@@ -56,7 +56,10 @@ def training_windows(
 # %% ../../nbs/5_learn/40_preparation.ipynb #084b6c1f
 def _labelled_part(parts, key, name):
     "One part of a dataset; a chip without a group is one of its own, in this part alone."
-    if name not in parts: raise BadInput(f'split.{key}: no {name}{did_you_mean(name, list(parts))}')
+    if name not in parts:
+        way = ': the data are one part, split.part=null split.test=null deals it out'
+        way = way if list(parts) == ['all'] else did_you_mean(name, list(parts))
+        raise BadInput(f'split.{key}: no {name}{way}')
     res = parts[name][:]
     if not res.has_masks: raise BadInput(f'split.{key}: expected masks, the part {name} has none')
     if res.groups == res.names: res.groups = [f'{name}/{o}' for o in res.names]

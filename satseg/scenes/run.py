@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from tqdm import tqdm
 
 from ..core.errors import BadInput
+from ..core.files import bundled_file
 from ..models.model_info import output_classes
 from ..models.engines import load_engine
 from .sources import find_scenes
@@ -112,7 +113,7 @@ def _map_or_forecast(run, out, say):
 @map_options
 def map_scenes(
     scenes, # A source or several, see `find_scenes`
-    model:str, # Model file, .pth or .onnx
+    model:str|None=None, # Model file, .pth or .onnx; the one that comes along unless given
     out:str|None=None, # Folder to write to
     say=print, # Takes lines of text
     **kwargs
@@ -121,7 +122,7 @@ def map_scenes(
     o,res = MapOptions(**kwargs),{}
     if out is None and not o.dry_run:
         raise BadInput('expected a folder to write to', hint='give --out DIR (or --dry-run)')
-    sources = find_scenes(scenes)
+    sources,model = find_scenes(scenes),str(model or bundled_file('unet_model.pth'))
     net = load_engine(model, o.engine, o.device, threads_for(o.workers), o.half)
     if o.quiet: say = lambda text: None
     say(f'{model}: {net.info.architecture} for {",".join(net.info.bands)}, '

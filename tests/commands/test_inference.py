@@ -490,10 +490,10 @@ def job(tmp_path_factory):
 def test_every_format_by_subprocess_without_torch(job, name, tmp_path):
     "Kind, split, files, numbers, submission; with an .onnx file torch stays out."
     pytest.importorskip('onnxruntime'), pytest.importorskip('onnx')
-    from satseg.models.export import export
+    from satseg.models.export import export_onnx
     kind, split, classes, bands, n, submission = FORMATS[name]
     path, chips, model, info = job(name)
-    if not (path/'net.onnx').exists(): export(model, info, path/'net.onnx')
+    if not (path/'net.onnx').exists(): export_onnx(model, info, path/'net.onnx')
     code = ('import runpy, sys; runpy.run_module("satseg.inference", run_name="__main__", alter_sys=True); '
             'print("torch" in sys.modules, "matplotlib" in sys.modules, file=sys.stderr)')
     res = spawn(path, '--model', 'net.onnx', '--dataset', 'data', '--out', tmp_path/'out', '--min_area', 6, code=code)
@@ -594,10 +594,10 @@ def test_choose_presence_threshold_is_the_best_of_all_thresholds():
 
 def test_class_map_onnx_gives_the_same_masks(job, cli, tmp_path):
     pytest.importorskip('onnxruntime'), pytest.importorskip('onnx')
-    from satseg.models.export import export
+    from satseg.models.export import export_onnx
     for name in ('landcover', 'ships'):
         path, chips, model, info = job(name)
-        export(model, info, path/'map.onnx', class_map=True)
+        export_onnx(model, info, path/'map.onnx', class_map=True)
         for net in ('net.pth', 'map.onnx'):
             rc, out, err = cli('--model', path/net, '--dataset', path/'data', '--out', tmp_path/f'{name}_{net}')
             assert rc == 0, err

@@ -152,7 +152,7 @@ def test_show_chips_without_masks_has_no_legend():
 
 def test_show_chips_refuses_and_leaves_no_figure():
     import matplotlib.pyplot as plt
-    for preds, words in (([m*.5 for m in MASKS], 'apply a threshold first'), ([m[1:] for m in MASKS], 'expected a prediction')):
+    for preds, words in (([m*.5 for m in MASKS], 'apply a threshold first'), ([m[1:] for m in MASKS], 'expected class ids')):
         with pytest.raises(BadInput, match=words): show_chips(CHIPS, preds)
     with pytest.raises(BadInput, match='at least one chip'): show_chips(CHIPS[[]])
     show_chips(CHIPS)

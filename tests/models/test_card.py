@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from satseg.core.errors import BadInput
-from satseg.models.export import export
+from satseg.models.export import export_onnx
 from satseg.models.card import ModelCard, model_card
 from satseg.core.files import bundled_file
 from satseg.models.model_info import ModelInfo
@@ -36,8 +36,8 @@ def test_card_of_the_shipped_model():
 def test_card_says_the_same_of_onnx_without_torch(tmp_path):
     pytest.importorskip('onnxruntime')
     net,info,path = saved(tmp_path, scores={'val': {'iou': .5, 'trivial': {'all background': {'iou': 0., 'accuracy': .9}}}}, trained_on='chips of Vienna')
-    export(net, info, tmp_path/'net.onnx')
-    export(net, info, tmp_path/'qgis.onnx', deepness=True)
+    export_onnx(net, info, tmp_path/'net.onnx')
+    export_onnx(net, info, tmp_path/'qgis.onnx', deepness=True)
     code = "import sys; sys.modules['torch'] = None; from satseg.models.card import model_card; print(model_card(sys.argv[1]))"
     done = {o: subprocess.run([sys.executable, '-c', code, tmp_path/o], capture_output=True, text=True, cwd=ROOT) for o in ('net.onnx','qgis.onnx')}
     assert all(o.returncode == 0 for o in done.values()), done
@@ -61,7 +61,7 @@ def test_card_disarms_what_strangers_write(tmp_path):
 
 def test_a_tensor_of_a_million_sides_is_refused_at_once(tmp_path):
     onnx = pytest.importorskip('onnx')
-    export(*saved(tmp_path)[:2], tmp_path/'net.onnx')
+    export_onnx(*saved(tmp_path)[:2], tmp_path/'net.onnx')
     model = onnx.load(tmp_path/'net.onnx')
     model.graph.initializer.append(onnx.TensorProto(name='x', dims=[2**62]*200_000))  # As whole numbers their product takes 95 s
     (tmp_path/'net.onnx').write_bytes(model.SerializeToString())

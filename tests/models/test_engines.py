@@ -16,7 +16,7 @@ pytest.importorskip('onnxruntime'); pytest.importorskip('openvino')
 def write_net(path, make, classes=('background', 'building'), chip=64, seed=1, onnx=True, threshold=None, **kw):
     "A net of `satseg.models` whose running means fit, as a model file and as ONNX beside it; returns it with its description."
     import torch
-    from satseg.models.export import export
+    from satseg.models.export import export_onnx
     from satseg.models.model_file import save_model
     torch.manual_seed(seed)
     net = make().train()
@@ -31,7 +31,7 @@ def write_net(path, make, classes=('background', 'building'), chip=64, seed=1, o
     info = ModelInfo(type(net).__name__, net.arguments, names, [900.,800,600][:len(names)], [200.,200,250][:len(names)], list(classes),
                      threshold=(threshold or .5) if one else None, chip_size=chip, **kw)
     save_model(path, net, info)
-    if onnx: export(net, info, path.with_suffix('.onnx'))
+    if onnx: export_onnx(net, info, path.with_suffix('.onnx'))
     return net,info
 
 
@@ -153,7 +153,7 @@ def test_no_engine(nets, tmp_path, monkeypatch, case):
 
 
 def test_class_maps_are_no_probabilities(nets):
-    from satseg.models.export import export
-    export(*nets[1]['one'], nets[0]/'ids.onnx', class_map=True)
+    from satseg.models.export import export_onnx
+    export_onnx(*nets[1]['one'], nets[0]/'ids.onnx', class_map=True)
     for engine in ('openvino', 'onnxruntime'):
         with pytest.raises(BadInput, match='leave --class-map out'): load_engine(nets[0]/'ids.onnx', engine)

@@ -24,7 +24,7 @@ pytest.importorskip('onnxruntime')
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 import satseg.models.export as exporting  # noqa: E402
-from satseg.models.export import TOLERANCE, _deepness_tiles, _difference, export  # noqa: E402
+from satseg.models.export import TOLERANCE, _deepness_tiles, _difference, export_onnx  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = dict(widths=(32,16,16,8,8))
@@ -86,7 +86,7 @@ def test_onnxruntime_and_torch_agree(name, new, tmp_path, exporter):
     net = alive(NETS[name])
     exporter(new)
     info,path = describes(net),tmp_path/'net.onnx'
-    assert 0 <= export(net, info, path) <= TOLERANCE
+    assert 0 <= export_onnx(net, info, path) <= TOLERANCE
     assert os.listdir(tmp_path) == ['net.onnx'] and load_onnx(path)[1] == info
     same(net, path)
     proto = onnx.load(path)
@@ -104,7 +104,7 @@ def test_class_map_inside_the_graph(name, new, tmp_path, exporter):
     info = describes(net)
     if net.arguments['n_out'] == 1: info.threshold = round(float(logits.sigmoid().median()), 3)
     want = (logits[:,0].sigmoid() >= info.threshold if info.threshold is not None else logits.argmax(1)).numpy()
-    export(net, info, tmp_path/'net.onnx', class_map=True)
+    export_onnx(net, info, tmp_path/'net.onnx', class_map=True)
     run,_ = load_onnx(tmp_path/'net.onnx')
     got = run(x.numpy())
     assert (got.shape, got.dtype, run.output) == (want.shape, np.uint8, 'classes')
@@ -118,11 +118,11 @@ def test_the_old_exporter_fails_and_the_new_one_helps(tmp_path, monkeypatch):
         if not new: raise RuntimeError('no\nsuch operation')
         return record(model, x, new)
     monkeypatch.setattr(exporting, '_record', fails)
-    export(net, describes(net), tmp_path/'net.onnx')
+    export_onnx(net, describes(net), tmp_path/'net.onnx')
     assert asked == [False,True]
     def neither(model, x, new): raise RuntimeError('no\nsuch operation')
     monkeypatch.setattr(exporting, '_record', neither)
-    with pytest.raises(BadInput, match='cannot be exported .old exporter: no such operation; new exporter: no such') as e: export(net, describes(net), tmp_path/'b.onnx')
+    with pytest.raises(BadInput, match='cannot be exported .old exporter: no such operation; new exporter: no such') as e: export_onnx(net, describes(net), tmp_path/'b.onnx')
     assert '\n' not in str(e.value) and os.listdir(tmp_path) == ['net.onnx']
 
 
@@ -138,7 +138,7 @@ def test_a_wrong_export_gets_no_name(class_map, tmp_path, monkeypatch):
             if o.dims and len(o.dims) == 4 and o.dims[0] == 3: o.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(o) + .001*np.arange(3, dtype=np.float32)[:,None,None,None], o.name))
         return proto
     monkeypatch.setattr(exporting, '_record', wrong)
-    with pytest.raises(BadInput, match='the export is wrong'): export(net, describes(net), path, class_map=class_map)
+    with pytest.raises(BadInput, match='the export is wrong'): export_onnx(net, describes(net), path, class_map=class_map)
     assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['net.onnx']
 
 
@@ -152,7 +152,7 @@ def test_an_export_that_answers_with_nan_is_wrong(tmp_path, monkeypatch):
         return proto
     monkeypatch.setattr(exporting, '_record', wrong)
     net = alive(NETS['unet'])
-    with pytest.raises(BadInput, match='the export is wrong.*got nan off'): export(net, describes(net), tmp_path/'net.onnx')
+    with pytest.raises(BadInput, match='the export is wrong.*got nan off'): export_onnx(net, describes(net), tmp_path/'net.onnx')
     assert not os.listdir(tmp_path)
 
 
@@ -164,20 +164,20 @@ def test_an_export_that_is_right_at_one_size_only(tmp_path, monkeypatch):
         with warnings.catch_warnings(action='ignore'): torch.onnx.export(model, (x,), f, dynamo=False, opset_version=18, input_names=['image'], output_names=['logits'])
         return onnx.load_from_string(f.getvalue())
     monkeypatch.setattr(exporting, '_record', fixed)
-    with pytest.raises(BadInput, match='cannot be exported'): export(net, describes(net), tmp_path/'net.onnx')
+    with pytest.raises(BadInput, match='cannot be exported'): export_onnx(net, describes(net), tmp_path/'net.onnx')
     assert not os.listdir(tmp_path)
 
 
 def test_scores_that_are_not_known(tmp_path):
     net = UNet(3, 1, (4,))
-    export(net, describes(net, scores={'val': {'iou': float('nan'), 'dice': .5}}), tmp_path/'net.onnx')
+    export_onnx(net, describes(net, scores={'val': {'iou': float('nan'), 'dice': .5}}), tmp_path/'net.onnx')
     assert load_onnx(tmp_path/'net.onnx')[1].scores == {'val': {'iou': None, 'dice': .5}}
 
 
 def test_export_leaves_the_net_as_it_was(tmp_path):
     net = alive(NETS['unet']).train()
     before = {k: v.clone() for k,v in net.state_dict().items()}
-    export(net, describes(net), tmp_path/'net.onnx')
+    export_onnx(net, describes(net), tmp_path/'net.onnx')
     assert net.training and all(torch.equal(v, before[k]) for k,v in net.state_dict().items())
 
 
@@ -189,7 +189,7 @@ def test_what_export_refuses(tmp_path):
             (net, describes(net, mean=[1.]), tmp_path/'net.onnx', {}, 'agreement with itself'), (net, describes(net, std=[-1.]*3), tmp_path/'net.onnx', {}, 'std: expected'),
             (net, describes(net, threshold=None), tmp_path/'net.onnx', dict(class_map=True), 'expected a threshold for one logit'),
             (many, describes(many, threshold=.5), tmp_path/'net.onnx', dict(class_map=True), 'else none')]:
-        with pytest.raises(BadInput, match=words): export(model, info, path, **kw)
+        with pytest.raises(BadInput, match=words): export_onnx(model, info, path, **kw)
     assert not os.listdir(tmp_path)
 
 
@@ -200,7 +200,7 @@ def whole(tmp_path_factory):
     "An ONNX file of ours."
     net = alive(lambda: UNet(3, 1, (4,8)))
     path = tmp_path_factory.mktemp('onnx')/'net.onnx'
-    export(net, describes(net), path)
+    export_onnx(net, describes(net), path)
     return path
 
 
@@ -353,7 +353,7 @@ def test_command_line(tmp_path):
 def test_shipped_weights_as_onnx(tmp_path):
     from satseg.models.model_file import load_model
     net,info = load_model(ROOT/'unet_model.pth')
-    assert export(net, info, tmp_path/'net.onnx') <= 1e-5
+    assert export_onnx(net, info, tmp_path/'net.onnx') <= 1e-5
     run,again = load_onnx(tmp_path/'net.onnx')
     x = torch.randn(1, 3, 256, 256)
     with torch.no_grad(): y = net(x).numpy()
@@ -417,7 +417,7 @@ def test_deepness_gives_our_class_map(kind, tmp_path, monkeypatch):
     net,info = load_model(ROOT/'unet_model.pth')
     scale = 16 if kind == 'uint8' else 1
     info.mean,info.std = [o/scale for o in info.mean],[o/scale for o in info.std]  # As if trained on a layer of bytes
-    export(net, info, tmp_path/'q.onnx', deepness=True, resolution=10)
+    export_onnx(net, info, tmp_path/'q.onnx', deepness=True, resolution=10)
     plugin = Deepness(tmp_path/'q.onnx')
     assert plugin.classes == info.classes and json.loads(plugin.said['resolution']) == 1000
     for chip in sample_chips(2, 256, seed=5):
@@ -432,7 +432,7 @@ def test_deepness_leaves_no_seams(n_out, tmp_path):
     "Tiles fit together: a layer that they cover without rest is as in one pass; else only what sees the zeros beyond the edge may differ."
     net = alive(lambda: UNet(4, n_out, (4,8,8)))
     info = describes(net, mean=[100.,90.,80.,120.], std=[40.,30.,50.,0.], threshold=.37 if n_out == 1 else None)
-    export(net, info, tmp_path/'q.onnx', deepness=True)
+    export_onnx(net, info, tmp_path/'q.onnx', deepness=True)
     plugin,rng = Deepness(tmp_path/'q.onnx'),np.random.default_rng(0)
     halo = plugin.margin
     full = plugin.side+plugin.stride
@@ -455,11 +455,11 @@ def test_deepness_refusals(tmp_path):
     net = alive(lambda: UNet(3, 1, (4,8)))
     out = tmp_path/'q.onnx'
     for kw,words in ((dict(class_map=True), 'got both'), (dict(resolution=0), 'metres per pixel'), (dict(deepness=False, resolution=10), 'for Deepness only')):
-        with pytest.raises(BadInput, match=words): export(net, describes(net), out, **{'deepness': True, **kw})
+        with pytest.raises(BadInput, match=words): export_onnx(net, describes(net), out, **{'deepness': True, **kw})
     presence = alive(NETS['classifier'])
-    with pytest.raises(BadInput, match='gives a mask'): export(presence, describes(presence), out, deepness=True)
+    with pytest.raises(BadInput, match='gives a mask'): export_onnx(presence, describes(presence), out, deepness=True)
     assert list(tmp_path.iterdir()) == []
-    export(net, describes(net), out, deepness=True)
+    export_onnx(net, describes(net), out, deepness=True)
     with pytest.raises(BadInput, match="made for QGIS's Deepness"): load_onnx(out)
     other = alive(lambda: UNet(3, 1, (4,4)))
     with pytest.raises(BadInput, match='the export is wrong'): _difference(other, out)

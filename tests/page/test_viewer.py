@@ -330,14 +330,14 @@ def test_nets_that_see_everything_are_blended(tmp_path, monkeypatch):
 
 def test_onnx_files_are_cut_alike(tmp_path, monkeypatch):
     for o in ('onnx','onnxruntime','onnxscript'): pytest.importorskip(o)
-    from satseg.models.export import export
+    from satseg.models.export import export_onnx
     from satseg.models.unet import UNet
     from satseg.models.model_file import save_model
     torch.manual_seed(0)
     net = UNet(n_in=3, n_out=1, widths=(4,8)).eval()
     info = ModelInfo('UNet', net.arguments, mean=[900.]*3, std=[300.]*3, chip_size=64, threshold=.5)
     save_model(tmp_path/'net.pth', net, info)
-    export(net, info, tmp_path/'net.onnx')
+    export_onnx(net, info, tmp_path/'net.onnx')
     path = geotiff(tmp_path/'town.tif', sample_scene((96,130), 5)[0])
     whole = Viewer(*open_model(tmp_path/'net.pth'), open_source(path, info)).answer(0).probs
     monkeypatch.setattr(S, '_MAX_SIDE', 70)

@@ -54,10 +54,10 @@ class Home:
             net,info = write_net(path, make, *classes)
             if info.threshold is not None: # So that both classes occur
                 info.threshold = round(float(np.quantile(one_pass(net, info, self.picture.astype(np.float32)), .7)), 3)
-                from satseg.models.export import export
+                from satseg.models.export import export_onnx
                 from satseg.models.model_file import save_model
                 save_model(path, net, info)
-                export(net, info, path.with_suffix('.onnx'))
+                export_onnx(net, info, path.with_suffix('.onnx'))
             self.made[name] = path.with_suffix('.onnx'),net,info
         return self.made[name]
 
