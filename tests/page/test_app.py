@@ -260,7 +260,7 @@ def test_uploads_a_pickle_a_picture_and_a_geotiff(page, files, geotiff, tmp_path
     page.locator('.satseg-pairs select').select_option(label='train')
     page.wait_for_timeout(300)
     idle(page)
-    assert said(page, 'careful').startswith('1 chip of 96 x 96')
+    assert said(page).startswith('1 chip of 96 x 96')
     upload(page, files/'a picture.png')
     assert page.locator('.satseg-title:visible').all_inner_texts() == ['image', 'prediction']
     assert picture(page, 'image').shape == (120, 200, 3)
