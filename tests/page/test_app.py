@@ -408,7 +408,7 @@ def test_python_and_uploads_end_with_the_page(page, server):
     temporary = Path(mine()[0].environ()['TMPDIR'])
     assert len(mine()) == 1 and list(temporary.glob('satseg-upload-*'))
     page.close(run_before_unload=True) # As somebody who closes the tab
-    end = time.monotonic()+30
+    end = time.monotonic()+120
     while mine() and time.monotonic() < end: time.sleep(.2)
     assert mine() == [] and not list(temporary.glob('satseg-upload-*'))
 
