@@ -135,6 +135,7 @@ def test_each_chip_is_read_once_before_the_first_batch_and_one_net_is_built(tmp_
     made = sample_chips(10, size=32, seed=11)
     chips = Chips(Cache(lambda i: reads.append(i) or made.raw(i)[0], 10, 0), [made.raw(i)[1] for i in range(10)])
     monkeypatch.setattr(preparation, 'load_dataset', lambda *args: dict(all=chips))
+    monkeypatch.setattr(preparation, 'kind_of', lambda path: 'pickle')
     monkeypatch.setattr(preparation, 'split_chips', lambda *args: (chips[:6], chips[6:8], chips[8:]))
     if not rates: monkeypatch.setattr(preparation, 'cached', lambda chips: chips) # As where memory is too small
     net,batch = fit._recipe_model,predict.predict_batch

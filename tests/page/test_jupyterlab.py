@@ -70,7 +70,7 @@ def difference_panel(src):
 @needs_browser('jupyterlab', 'ipywidgets')
 def test_tutorial_1_runs_in_jupyterlab_and_its_slider_moves_the_picture(lab, tmp_path):
     server,folder = lab
-    with browser_page(tmp_path) as page:
+    with browser_page(tmp_path, harmless=['restore the debugger state']) as page:
         assert run_all(page, server, 'tutorials/01_buildings.ipynb', patience=900) == []
         shot(page, 'jupyterlab_01_ran')
 
