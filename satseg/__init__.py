@@ -3,7 +3,7 @@ __version__ = "0.1.0"
 
 _HOMES = dict(load_dataset='data.datasets', sample_chips='data.synthetic', show_chips='data.chips', train='learn.fit',
               evaluate='evaluation.evaluate', report='evaluation.report', load_model='models.model_file',
-              predict='models.predict', map_scenes='scenes.run', export_onnx='models.export')
+              map_scenes='scenes.run', export_onnx='models.export')
 __all__ = list(_HOMES)
 
 

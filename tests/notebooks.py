@@ -83,11 +83,11 @@ def picture():
     from satseg.core.display import class_colours, overlay
     from satseg.data.bands import true_colour
     from satseg.core.display import ERROR_COLOURS, paint_errors
-    from satseg.models.predict import predict
+    from satseg.models.predict import predict_chips
     from satseg.models.model_file import load_model
     from satseg.data.synthetic import sample_chips
     model, info = load_model(ROOT/'unet_model.pth')
-    chip, probs = next(predict(model, info, sample_chips(8, seed=2026)[3:4]))
+    chip, probs = next(predict_chips(model, info, sample_chips(8, seed=2026)[3:4]))
     rgb = true_colour(chip.image, info.bands)
     mask, found = overlay(rgb, chip.mask, class_colours(2)), paint_errors(rgb, probs >= info.threshold, chip.mask)
     fig = Figure(figsize=(9.6, 3.75), layout='constrained')

@@ -28,7 +28,7 @@ from satseg.models.model_info import ModelInfo
 from satseg.evaluation.metrics import ProbabilityHistogram, class_table, scores
 from satseg.models.unet import pad_to_multiple
 from satseg.models.model_file import load_model
-from satseg.models.predict import predict
+from satseg.models.predict import predict_chips
 from satseg.learn.recipes import override, read_recipe
 from satseg.learn.preparation import prepare_data, split_chips
 from satseg.learn.run import run_recipe
@@ -157,7 +157,7 @@ def other_sensor(net, info, data):
     reflectance = Cache(lambda i: raw.raw(i)[0]/np.float32(1e4), len(raw), 0)
     chips = Chips(reflectance, raw.masks, raw.bands, ('clear','cloud'), raw.names, has_ignore=True)
     total = ProbabilityHistogram()
-    for chip,probs in predict(net, info, chips, bs=1): total.add((probs.argmax(0) == 1).astype(np.float32), chip.mask)
+    for chip,probs in predict_chips(net, info, chips, bs=1): total.add((probs.argmax(0) == 1).astype(np.float32), chip.mask)
     return dict({k: float(v) for k,v in total.at(.5).items()}, trivial={k: float(v['iou']) for k,v in total.trivial().items()})
 
 

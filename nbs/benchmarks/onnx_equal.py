@@ -17,7 +17,7 @@ import numpy as np
 
 from satseg.data.pickles import save_pickle
 from satseg.models.export import export_onnx
-from satseg.models.predict import load_net, predict
+from satseg.models.predict import load_net, predict_chips
 from satseg.data.synthetic import sample_chips
 
 
@@ -33,7 +33,7 @@ def main():
         export_onnx(model, info, tmp/'ids.onnx', class_map=True)
         for o in (args.model, tmp/'m.onnx', tmp/'ids.onnx'): print(f'{o.name}: {o.stat().st_size/1e6:.2f} MB')
         chips,net = sample_chips(16, seed=2026),load_net(tmp/'m.onnx')
-        pairs = zip(predict(model, info, chips), predict(*net, chips))
+        pairs = zip(predict_chips(model, info, chips), predict_chips(*net, chips))
         print(f'largest difference of probabilities, 16 sample chips: {max(np.abs(a-b).max() for (_,a),(_,b) in pairs):.1e}')
         save_pickle(tmp/'one.pickle', {'all': chips[:1]})
         times = {args.model: [], tmp/'m.onnx': []}

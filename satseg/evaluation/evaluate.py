@@ -19,9 +19,9 @@ from ..core.errors import BadInput
 from ..data.chips import require_chips
 from ..models.model_info import (
     has_border_class, is_presence_classifier, model_task, output_classes)
-from satseg.models.predict import (
-    batches, check_bands, class_ids, pick_threshold, pixel_probabilities, predict, predict_batch,
-    to_device)
+from ..models.predict import (
+    batches, check_bands, class_ids, pick_threshold, pixel_probabilities, predict_batch,
+    predict_chips, to_device)
 from .metrics import (
     EDGES, ProbabilityHistogram, class_table, confusion, metrics_dict, metrics_table, scores)
 from .objects import ObjectMetrics, find_objects
@@ -63,7 +63,7 @@ class ChipResult:
     "A chip, and what the net says about it."
     place:int # In the set
     chip:object # `Chip`; its mask, if there is one, as from `reference_mask`
-    raw:np.ndarray # (H,W) or (C,H,W) float32, from `predict`
+    raw:np.ndarray # (H,W) or (C,H,W) float32, from `predict_chips`
     evaluation:object # The `Evaluation` that it belongs to
     passed:bool=True # False: a presence classifier saw nothing here, so the answer is empty
 
@@ -110,7 +110,7 @@ class Evaluation:
 @patch
 def add(self:Evaluation,
     chip, # `Chip`; without a mask it is not counted
-    probs:np.ndarray, # (H,W) or (C,H,W) float32, from `predict`
+    probs:np.ndarray, # (H,W) or (C,H,W) float32, from `predict_chips`
     mask_objects:np.ndarray|None=None, # (H,W) instances of the mask, if objects are counted
 )->ChipResult:
     "Count the next chip."
@@ -217,7 +217,7 @@ def evaluate(
     chips,remark = match_classes(chips, info)
     res = new_evaluation(info, chips, threshold, remark=remark, min_area=min_area, tta=tta,
                          presence=presence, keep=keep)
-    for i,(chip,probs) in enumerate(predict(model, info, chips, bs, device, tta, progress)):
+    for i,(chip,probs) in enumerate(predict_chips(model, info, chips, bs, device, tta, progress)):
         result = res.add(chip, probs, None if res.objects is None else chips.instances(i))
         if on_chip: on_chip(result)
     return res

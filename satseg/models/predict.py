@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['dihedral', 'pick_device', 'load_net', 'batches', 'batch_probabilities', 'check_bands', 'to_device', 'predict_batch',
-           'predict', 'class_ids', 'pixel_probabilities', 'pick_threshold']
+           'predict_chips', 'class_ids', 'pixel_probabilities', 'pick_threshold']
 
 # %% ../../nbs/3_models/30_predict.ipynb #9f125b50
 import re
@@ -148,7 +148,7 @@ def predict_batch(
                    'use fewer (bs), or cut them')
 
 # %% ../../nbs/3_models/30_predict.ipynb #16ed767a
-def predict(
+def predict_chips(
     model, # Gives logits; a torch module is moved to `device`, bands last, in evaluation mode
     info, # `ModelInfo`: bands and normalisation
     chips, # `Chips` of any sizes; masks are not looked at
@@ -186,7 +186,7 @@ def class_ids(
     return (probs.argmax(0) if probs.ndim == 3 else probs >= np.float32(threshold)).astype(np.uint8)
 
 def pixel_probabilities(
-    probs:np.ndarray, # (H,W) or (C,H,W), from `predict`
+    probs:np.ndarray, # (H,W) or (C,H,W), from `predict_chips`
     info, # `ModelInfo`
 )->np.ndarray: # (H,W) of inside or border for a model with a border class; else `probs`
     "The probabilities that count for pixels."

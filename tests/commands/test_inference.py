@@ -32,7 +32,7 @@ from satseg.models.encoders import Classifier
 from satseg.models.model_info import ModelInfo
 from satseg.models.model_file import load_model, save_model
 from satseg.evaluation.objects import image_f2, match_objects, object_scores
-from satseg.models.predict import batch_probabilities, class_ids, pixel_probabilities, predict
+from satseg.models.predict import batch_probabilities, class_ids, pixel_probabilities, predict_chips
 from satseg.evaluation.objects import find_objects
 from satseg.evaluation.evaluate import choose_presence_threshold, evaluate, presence_probabilities
 from satseg.data.landscape import SCENE_CLASSES
@@ -53,7 +53,7 @@ def small_unet(chips, n_out=1, classes=('background', 'building'), seed=0, **kw)
     stats = band_stats(chips)
     info = ModelInfo('UNet', model.arguments, list(chips.bands), stats.mean, stats.std, list(classes), threshold=.5 if n_out == 1 else None)
     if n_out == 1:
-        probs = np.concatenate([p.ravel() for _, p in predict(model, info, chips, device='cpu')])
+        probs = np.concatenate([p.ravel() for _, p in predict_chips(model, info, chips, device='cpu')])
         info.threshold = round(float(np.quantile(probs, .8)), 3)
     return model, info
 
@@ -331,7 +331,7 @@ def test_several_classes(cli, place, tmp_path):
     assert metrics['threshold'] is None and list(metrics['by_class']) == list(SCENE_CLASSES)
     mask = Image.open(tmp_path/'maps'/'masks'/'all_0.png')
     model, info = load_model(place/'many.pth')
-    assert mask.mode == 'P' and np.array_equal(np.array(mask), class_ids(next(predict(model, info, chips, device='cpu'))[1]))
+    assert mask.mode == 'P' and np.array_equal(np.array(mask), class_ids(next(predict_chips(model, info, chips, device='cpu'))[1]))
     rc, out, err = cli(*args, '--dataset', 'many.pickle', '--threshold', '0.5')
     assert rc == 2 and 'expected no threshold' in err
     assert cli(*args)[0] == 0  # the sample knows these classes
@@ -370,9 +370,9 @@ def test_main_is_a_function(place, capsys):
 def test_predict_order_sizes_and_batches(place):
     model, info = load_model(place/'model.pth')
     chips = load_pickle(place/'data.pickle')['val']
-    first = list(predict(model, info, chips, bs=1, device='cpu'))
+    first = list(predict_chips(model, info, chips, bs=1, device='cpu'))
     for bs in (2, 8):
-        for (a, p), (b, q) in zip(first, predict(model, info, chips, bs=bs, device='cpu'), strict=True):
+        for (a, p), (b, q) in zip(first, predict_chips(model, info, chips, bs=bs, device='cpu'), strict=True):
             assert a.name == b.name and p.shape == a.mask.shape and q.dtype == np.float32 and np.allclose(p, q, atol=1e-5)
     a, b = (evaluate(model, info, chips, bs=bs, device='cpu').total for bs in (1, 4))
     assert a.n == b.n == sum((o.mask != 255).sum() for o in chips)
@@ -386,13 +386,13 @@ def test_predict_is_lazy_and_checks_at_once(place):
             taken.append(i)
             return super().__getitem__(i)
     chips = Chips(Images([np.ones((16, 16, 3), np.uint8)]*9))
-    it = predict(model, info, chips, bs=2, device='cpu')
+    it = predict_chips(model, info, chips, bs=2, device='cpu')
     assert taken == []
     next(it)
     assert len(taken) <= 3
     assert not torch.is_inference_mode_enabled() and torch.is_grad_enabled()  # nothing leaks into the caller between two chips
-    with pytest.raises(BadInput): predict(model, info, chips, bs=0)
-    with pytest.raises(BadInput): predict(model, info, Chips([np.ones((16, 16, 3))], bands=('B04', 'B03', 'B02')))
+    with pytest.raises(BadInput): predict_chips(model, info, chips, bs=0)
+    with pytest.raises(BadInput): predict_chips(model, info, Chips([np.ones((16, 16, 3))], bands=('B04', 'B03', 'B02')))
 
 
 def test_tta_turns_with_the_image(place):
@@ -408,8 +408,8 @@ def test_tta_turns_with_the_image(place):
 def test_gpu_agrees(place):
     model, info = load_model(place/'model.pth')
     chips = load_pickle(place/'data.pickle')['val']
-    slow = [p for _, p in predict(model, info, chips, device='cpu')]
-    for p, (_, q) in zip(slow, predict(model, info, chips, device='cuda')): assert np.abs(p - q).max() < .02
+    slow = [p for _, p in predict_chips(model, info, chips, device='cpu')]
+    for p, (_, q) in zip(slow, predict_chips(model, info, chips, device='cuda')): assert np.abs(p - q).max() < .02
 
 
 def test_readings_in_other_units_are_remarked_on(place, tmp_path, capsys):
@@ -503,7 +503,7 @@ def test_every_format_by_subprocess_without_torch(job, name, tmp_path):
     assert [metrics[k] for k in ABOUT] == ['net.onnx', 'data', kind, split, n, False, None]
     assert {o.stem for o in (tmp_path/'out'/'masks').iterdir()} == {o.stem for o in (tmp_path/'out'/'overlays').iterdir()} == set(names)
     cm, objects = 0, {}
-    for i, (chip, probs) in enumerate(predict(model, info, chips, device='cpu')):
+    for i, (chip, probs) in enumerate(predict_chips(model, info, chips, device='cpu')):
         pred = class_ids(pixel_probabilities(probs, info), .5)
         stored = np.array(Image.open(tmp_path/'out'/'masks'/f'{names[i]}.png'))
         stored = stored if len(classes) > 3 or name == 'clouds' else stored//255
@@ -535,7 +535,7 @@ def test_objects_are_counted_over_the_set(job, cli, tmp_path):
     tables = read_building_csv(tmp_path/'out'/'submission.csv')
     for way, watershed in (('connected components', False), ('instances', None)):
         total = 0
-        for i, (chip, probs) in enumerate(predict(model, info, chips, device='cpu')):
+        for i, (chip, probs) in enumerate(predict_chips(model, info, chips, device='cpu')):
             found = find_objects(probs, info, .5, watershed, 0)
             n = match_objects(np.where(chip.mask == 255, 0, found), np.where(chip.mask == 255, 0, chips.instances(i)))
             total = n if i == 0 else total + n
@@ -557,13 +557,13 @@ def test_ships_in_two_steps(job, cli, tmp_path):
     assert 0 < passed.sum() < len(passed)
     metrics = json.loads((tmp_path/'out'/'metrics.json').read_text())
     true = [chips.instances(i) for i in range(len(chips))]
-    found = [find_objects(p, info, info.threshold, min_area=3) for _, p in predict(model, info, chips, device='cpu')]
+    found = [find_objects(p, info, info.threshold, min_area=3) for _, p in predict_chips(model, info, chips, device='cpu')]
     gated = [o*bool(p) for o, p in zip(found, passed)]
     for way, preds in {'connected components': found, 'presence, then connected components': gated, 'all empty': [0*o for o in found]}.items():
         assert metrics['objects'][way]['f2'] == pytest.approx(np.mean([image_f2(p, t) for p, t in zip(preds, true)]), abs=1e-12)
     assert metrics['presence']['passed'] == passed.sum() and metrics['presence']['model'] == str(path/'gate.pth')
     assert metrics['presence']['accuracy'] == np.mean([bool(t.any()) == p for t, p in zip(true, passed)])
-    cm = sum(confusion(class_ids(p, info.threshold)*np.uint8(k), o.mask) for (o, p), k in zip(predict(model, info, chips, device='cpu'), passed))
+    cm = sum(confusion(class_ids(p, info.threshold)*np.uint8(k), o.mask) for (o, p), k in zip(predict_chips(model, info, chips, device='cpu'), passed))
     assert metrics['presence']['pixels'] == {k: scores(cm)[k] for k in SCORES}
     for i, name in enumerate(chips.names):
         assert np.array(Image.open(tmp_path/'out'/'masks'/f'{name.split(".")[0]}.png')).any() <= passed[i]

@@ -361,13 +361,13 @@ def test_zeros_stay_valid_where_something_is_warped(tmp_path):
 
 def test_a_net_says_nothing_where_nothing_was_seen(tmp_path):
     from satseg.models.model_file import load_model
-    from satseg.models.predict import predict
+    from satseg.models.predict import predict_chips
     from satseg.data.synthetic import sample_chips
     a = sample_chips(1, size=64, seed=7)[0].image.astype('int16')
     empty = a.copy(); empty[:,:,:20] = -9999
     for name,image in (('whole',a),('holes',empty)): tif(tmp_path/name/'a.tif', image, names=('B02','B03','B04'), nodata=-9999)
     net,info = load_model('unet_model.pth')
-    p,q = (next(iter(predict(net, info, load_dataset(tmp_path/o, 'folders')['all'], device='cpu')))[1] for o in ('whole','holes'))
+    p,q = (next(iter(predict_chips(net, info, load_dataset(tmp_path/o, 'folders')['all'], device='cpu')))[1] for o in ('whole','holes'))
     assert not q[:,:20].any() and p[:,:20].any() and np.abs(p-q)[:,50:].mean() < .05
     with open_scene(str(tmp_path/'holes'/'a.tif'), info.bands) as s: x,ok = s.read((0,0,64,64), info.mean)
     assert np.allclose(x, load_dataset(tmp_path/'holes', 'folders')['all'][0].filled(info.mean)) # Chips and maps are filled alike

@@ -16,7 +16,7 @@ from satseg.data.instances import border_mask
 from satseg.evaluation.metrics import ProbabilityHistogram, confusion, scores
 from satseg.models.unet import UNet
 from satseg.models.model_info import ModelInfo
-from satseg.models.predict import class_ids, predict
+from satseg.models.predict import class_ids, predict_chips
 from satseg.evaluation.evaluate import Evaluation, evaluate
 from satseg.evaluation.plots import _average_precision, plot_chips, plot_log
 from satseg.evaluation.report import Report, report
@@ -34,7 +34,7 @@ def untrained(chips, n_out=1):
     stats = band_stats(chips)
     info = ModelInfo('UNet', model.arguments, list(chips.bands), stats.mean, stats.std, list(chips.classes), threshold=None if n_out > 1 else .5)
     if n_out == 1:
-        probs = np.concatenate([p.ravel() for _, p in predict(model, info, chips, device='cpu')])
+        probs = np.concatenate([p.ravel() for _, p in predict_chips(model, info, chips, device='cpu')])
         info.threshold = round(float(np.quantile(probs, .8)), 3)
     return model, info
 
@@ -105,7 +105,7 @@ def test_numbers_are_those_of_the_metrics(done):
 def test_chips_worst_first(done):
     res, model, info, chips = done
     rows = list(csv.DictReader((res.path/'per_chip.csv').open()))
-    want = {o.name: scores(confusion(class_ids(p, info.threshold), o.mask))['iou'] for o, p in predict(model, info, chips, device='cpu')}
+    want = {o.name: scores(confusion(class_ids(p, info.threshold), o.mask))['iou'] for o, p in predict_chips(model, info, chips, device='cpu')}
     assert {o['name']: float(o['iou']) for o in rows} == want
     assert [float(o['iou']) for o in rows] == sorted(want.values())
     assert sum(int(o['labelled']) for o in rows) == 3*48*48 + 2*40*56

@@ -70,7 +70,7 @@ def test_imports_are_light():
 
 def test_beside_holes_as_the_command_line(model, tmp_path):
     "What is missing is filled with the means of training, in the page as anywhere, in small and in large chips."
-    from satseg.models.predict import predict
+    from satseg.models.predict import predict_chips
     net,info = model
     for size in (96, 1100):
         chips = sample_chips(1, size=96, seed=3)
@@ -78,7 +78,7 @@ def test_beside_holes_as_the_command_line(model, tmp_path):
         image[:, :48] = np.ma.masked
         save_pickle(tmp_path/'a.pickle', {'all': Chips([image], bands=chips.bands)})
         view = Viewer(net, info, open_source(tmp_path/'a.pickle', info)).compute()
-        want = next(iter(predict(net, info, view.source.chips)))[1]
+        want = next(iter(predict_chips(net, info, view.source.chips)))[1]
         assert np.abs(view.whole[0][0]-want)[:, 48:].max() < (1e-6 if size == 96 else .01)
 
 
@@ -103,11 +103,11 @@ def test_scores_are_those_of_the_command_line(tiny, model):
 
 
 def test_every_threshold_decides_as_the_net_would(tiny, model):
-    from satseg.models.predict import class_ids, predict
+    from satseg.models.predict import class_ids, predict_chips
     from satseg.evaluation.objects import find_objects
     (view,path),(net,info) = tiny,model
     view = view.copy()
-    for i,(chip,probs) in enumerate(predict(net, info, load_pickle(path)['val'], bs=1, device='cpu')):
+    for i,(chip,probs) in enumerate(predict_chips(net, info, load_pickle(path)['val'], bs=1, device='cpu')):
         for view.threshold in (0,.001,.123,.5,.999,1):
             assert np.array_equal(view.pixel_classes(i), class_ids(probs, view.threshold))
             for view.min_area in (0,9):
