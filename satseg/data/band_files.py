@@ -18,9 +18,9 @@ from .products import Band
 from .arrays import Cache
 from .chips import Chips
 from .pictures import PICTURES, list_pictures, white_rule
-from .chip_images import read_bands
+from .chip_images import read_bands, turn_with
 from .rasters import gdal_errors, open_raster
-from .calibration import parse_nodata
+from .calibration import parse_nodata, white_number
 from .splits import name_groups
 from .grids import RasterBands
 from .parts import require_folder
@@ -73,16 +73,18 @@ def _read_label(path, grid, n=256):
     crs,transform,h,w = grid
     with gdal_errors(path), open_raster(path) as r:
         if r.count != 1: raise BadInput(f'{path}: expected one band, found {r.count}')
+        white = white_number(r)
+        def seen(a): return white-a if white else a
         placed = r.crs is not None and crs is not None
         if not placed and (r.height,r.width) != (h,w):
             raise BadInput(f'{path}: {r.height} x {r.width} pixels without coordinates do not fit '
                            f'the scene of {h} x {w}: save a GeoTIFF')
         slip = r.nodata is not None and 0 <= r.nodata < n # The value of a class
-        if not placed: return r.read(1), (r.read_masks(1) == 0) & (not slip), r.nodata
+        if not placed: return seen(r.read(1)), (r.read_masks(1) == 0) & (not slip), r.nodata
         # Validity by an alpha band: GDAL 3.10 and 3.12 change valid zeros beside a nodata value
         kw = dict(crs=crs, transform=transform, width=w, height=h, nodata=None, add_alpha=True)
         with vrt.WarpedVRT(r, src_nodata=None if slip else r.nodata, resampling=enums.Resampling.nearest, **kw) as v:
-            return v.read(1), v.read(2) == 0, r.nodata
+            return seen(v.read(1)), v.read(2) == 0, r.nodata
 
 # %% ../../nbs/2_data/72_band_files.ipynb #9716f68e
 def _find_scenes(path):
@@ -118,7 +120,9 @@ def load_bands(
                    lambda i: grids[i][2:])
     if not labels: return {'all': Chips(images, has_ignore=True, **kw)}
     is_white = white_rule(labels, kw['classes'], has_ignore, path)
-    def mask(i): return _scene_mask(labels[i], grids[i], len(kw['classes']), is_white)
+    def mask(i):
+        ids = _scene_mask(labels[i], grids[i], len(kw['classes']), is_white)
+        return turn_with(ids, Path(picked[i][0].path), labels[i])
     masks = Cache(mask, len(folders), 2e8)
     objects = _read_objects(folders, grids)
     return {'all': Chips(images, masks, has_ignore=True, objects=objects, **kw)}

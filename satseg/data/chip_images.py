@@ -16,11 +16,11 @@ from fastcore.basics import patch
 from ..core.errors import BadInput, Hint, MissingPackage
 from .bands import all_band_names
 from .arrays import Cache
-from .rasters import open_raster, stored_backwards
+from .rasters import open_raster, stored_turn, upright
 from .products import Band, file_bands, pick_bands
-from .calibration import parse_nodata
+from .calibration import has_palette, parse_nodata
 from .grids import RasterBands
-from .pictures import check_size, picture_size, picture_turn, read_image
+from .pictures import check_size, picture_size, read_image
 
 # %% ../../nbs/2_data/22_chip_images.ipynb #57882e83
 def turn_with(
@@ -29,25 +29,22 @@ def turn_with(
     own:Path|None=None, # File of the mask: one with coordinates has been turned by them
 )->np.ndarray: # (H,W)
     "A mask turned as its picture is, where that is a raster stored from south to north."
-    def backwards(path):
+    def turn_of(path): # None: no coordinates
         if path.suffix.lower() not in ('.tif','.tiff','.jp2'): return None
-        with open_raster(path) as r: return stored_backwards(r) if r.crs else None
-    try: turn = None if own and backwards(own) else backwards(image)
-    except MissingPackage: turn = None
-    return a[::-1 if turn[0] else 1, ::-1 if turn[1] else 1] if turn else a
+        with open_raster(path) as r: return stored_turn(r, path) if r.crs else None
+    try: return upright(a, not (own and turn_of(own)) and turn_of(image) or 1)
+    except MissingPackage: return a
 
 # %% ../../nbs/2_data/22_chip_images.ipynb #1168c086
 def _is_raster(path):
-    "Is this for rasterio: a GeoTIFF, or a PNG with an alpha band or a key colour? No photographs."
+    "Is this for rasterio: a TIFF, or a PNG with an alpha band or a key colour? No palettes."
     if path.suffix.lower() not in ('.tif','.tiff','.jp2'):
         if path.suffix.lower() != '.png' or not path.is_file(): return False
         with path.open('rb') as f: head = f.read(4096)
         if head[25:26] not in (b'\x04',b'\x06') and b'tRNS' not in head: return False
     try: r = open_raster(path)
     except MissingPackage: return False
-    with r:
-        photo = r.crs is None and picture_turn(path) != 1 or r.colorinterp[0].name == 'palette'
-        return not photo and r.tags(ns='IMAGE_STRUCTURE').get('MINISWHITE') != 'YES'
+    with r: return not has_palette(r)
 
 def read_bands(
     bands, # Of `Band`, on one grid or warped onto it

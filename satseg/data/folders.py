@@ -19,9 +19,9 @@ from ..core.display import IGNORE
 from .arrays import Cache
 from .chips import Chips
 from .pictures import (
-    colours_to_ids, picture_size, picture_turn, read_mask, upright, white_rule)
+    colours_to_ids, picture_size, read_mask, white_rule)
 from .chip_images import lazy_pictures, turn_with
-from .rasters import map_tile
+from .rasters import map_tile, picture_turn, upright
 from .splits import name_groups
 from .parts import PARTS
 from .layouts import find_pairs

@@ -18,9 +18,11 @@ from fastcore.basics import patch
 from ..core.errors import BadInput, few, need, reason
 from .arrays import open_npy
 from .rasters import (
-    check_pointer, gdal_errors, gdal_settings, georeference, open_raster, stored_backwards)
+    check_pointer, gdal_errors, gdal_settings, georeference, open_raster, stored_turn,
+    stored_window, upright)
 from .products import Band, alpha_band
-from .calibration import band_nodata, typed_nodata, usable_mask, usable_pixels
+from .calibration import (
+    band_nodata, has_palette, typed_nodata, usable_mask, usable_pixels, white_number)
 
 # %% ../../nbs/2_data/18_grids.ipynb #f44753d6
 class Grid(NamedTuple):
@@ -37,8 +39,9 @@ def _grid_of(
     "The grid of a raster."
     if not abs(r.transform.determinant) > 0:
         raise BadInput(f'{path}: damaged, its pixels have no size')
-    transform,crs = georeference(r, path)
-    return Grid(crs, transform if crs else r.transform, r.height, r.width)
+    (transform,crs),turn = georeference(r, path),stored_turn(r, path)
+    if not crs: transform = r.transform if turn == 1 else need('affine', 'geo').Affine.identity()
+    return Grid(crs, transform, *r.shape[::-1 if turn >= 5 else 1])
 
 def _finest_grid(
     grids:dict, # Path -> `Grid`
@@ -73,7 +76,8 @@ class _Part(NamedTuple):
     nodata: list # Value or None, per band
     alpha: int # Its index, 0: none
     masked: bool # Has a mask of its own
-    backwards: tuple = (False,False) # Rows, columns
+    turn: int = 1 # See `stored_turn`
+    white: int = 0 # See `white_number`
 
 # %% ../../nbs/2_data/18_grids.ipynb #3ba75fd1
 def _warped(r, place, grid, nodata, method='bilinear'):
@@ -85,7 +89,7 @@ def _warped(r, place, grid, nodata, method='bilinear'):
         transform=grid.transform, height=grid.height, resampling=enums.Resampling[method],
         src_nodata=nodata, nodata=None, add_alpha=not has, tolerance=.01)
 
-def _turned(a, backwards): return a[..., ::-1 if backwards[0] else 1, ::-1 if backwards[1] else 1]
+def _upright(a, turn): return np.moveaxis(upright(np.moveaxis(a, 0, -1), turn), -1, 0)
 
 def _alone(r, path, index):
     "One band of a file as a dataset of its own."
@@ -150,9 +154,9 @@ def _mask_part(self:RasterBands, path):
         r = self.open.get(path) or open_raster(path)
         here = _grid_of(r, path)
         self.open[path],self.files = r,[*self.files, path]
-        data,turn = r,stored_backwards(r)
+        data,turn = r,stored_turn(r, path)
         if not _same(here, self.grid):
-            data,turn = _warped(r, here._replace(transform=r.transform), self.grid, None, 'nearest'),(0,0)
+            data,turn = _warped(r, here._replace(transform=r.transform), self.grid, None, 'nearest'),1
     return _Part(path, data, [], list(r.indexes), [], 0, False, turn)
 
 # %% ../../nbs/2_data/18_grids.ipynb #3208d415
@@ -162,7 +166,7 @@ def _key(self:RasterBands, b, r, nodata, here):
     dtype,value = r.dtypes[b.index-1],band_nodata(r, b, nodata)
     if dtype.startswith('complex'):
         raise BadInput(f'{b.path}: expected plain numbers, found complex ones')
-    if r.colorinterp[b.index-1].name == 'palette':
+    if b.index == 1 and has_palette(r):
         text = 'expected readings, its numbers are places in a palette of colours'
         raise BadInput(text, b.path, hint='save it as RGB')
     self.has_nodata |= value is not None
@@ -181,11 +185,12 @@ def _part(self:RasterBands, path, dtype, places, indexes, value, here, nodata, a
     # By a mask beside it, or by the tag NODATA_VALUES
     masked = 'per_dataset' in flags and 'alpha' not in flags
     if 'nodata' in flags: masked = masked and nodata is None
-    stored,turn = typed_nodata(value, dtype),stored_backwards(r)
+    stored,turn,white = typed_nodata(value, dtype),stored_turn(r, path),white_number(r)
     if _same(here, self.grid):
         alpha = 0 if alpha in indexes else alpha # It is a reading
-        return _Part(path, r, list(places), list(indexes), [stored]*len(indexes), alpha, masked, turn)
-    if any(turn): here = here._replace(transform=r.transform) # As it is stored
+        return _Part(path, r, list(places), list(indexes), [stored]*len(indexes), alpha, masked, turn,
+                     white)
+    if turn > 1: here = here._replace(transform=r.transform) # As it is stored
     known = None if stored is None else float(stored)
     if dtype.kind == 'f' and value != value: known = value
     try:
@@ -200,7 +205,7 @@ def _part(self:RasterBands, path, dtype, places, indexes, value, here, nodata, a
         raise BadInput(text, path) from None
     # Its alpha knows all
     return _Part(path, data, list(places), list(indexes), [None]*len(indexes), alpha or data.count,
-        False)
+        False, 1, white)
 
 # %% ../../nbs/2_data/18_grids.ipynb #6dc24489
 def _valid(part, a, window):
@@ -216,20 +221,20 @@ def _valid(part, a, window):
 @patch
 def read(self:RasterBands, x, window):
     "Fill `x` (C,h,w) with readings as stored; gives (h,w) bool, where they are valid."
-    row,col,h,w = window
+    (row,col,h,w),windows = window,need('rasterio.windows', 'geo')
     ok = np.ones((h,w), bool)
     for part in self.parts:
-        up,left = part.backwards
-        inside = need('rasterio.windows', 'geo').Window(
-            part.data.width-col-w if left else col, part.data.height-row-h if up else row, w, h)
+        y,x0,*size = stored_window(window, part.data.shape, part.turn)
+        inside = windows.Window(x0, y, *size[::-1])
         try:
             a = part.data.read(part.indexes, window=inside)
-            ok &= _turned(_valid(part, a, inside), part.backwards)
+            ok &= upright(_valid(part, a, inside), part.turn)
         except Exception as e:
             place = f'rows {row} to {row+h-1}, columns {col} to {col+w-1}'
             text = f'{place} cannot be read: the file is damaged there ({reason(e)})'
             raise BadInput(text, part.path) from None
-        if part.places: x[part.places] = _turned(a, part.backwards)
+        if part.white: a = part.white-a
+        if part.places: x[part.places] = _upright(a, part.turn)
     return ok
 
 # %% ../../nbs/2_data/18_grids.ipynb #ec09fafe

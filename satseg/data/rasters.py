@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CACHE', 'gdal_settings', 'gdal_errors', 'number_bytes', 'check_pointer', 'open_raster', 'vrt_stems', 'map_tile',
-           'stored_backwards', 'georeference']
+           'picture_turn', 'upright', 'stored_window', 'stored_turn', 'georeference']
 
 # %% ../../nbs/2_data/14_rasters.ipynb #bff4b670
 import math
@@ -197,14 +197,53 @@ def _is_cut_map(folder, suffix, changed):
     numbers = [n for o in tiles for n in o[1:3]]
     return math.gcd(*numbers) < 50 and (len(tiles) > 1 or max(numbers) > 20_000)
 
+# %% ../../nbs/2_data/14_rasters.ipynb #cced90a2
+def picture_turn(
+    path:str|Path, # A picture
+)->int: # 1: as it should be seen; 2 to 8: turned or mirrored, as in EXIF and TIFF
+    "How a picture is stored, by its tag Orientation; 1 for a GeoTIFF."
+    from PIL import Image
+    try:
+        with warnings.catch_warnings(), Image.open(path) as im:
+            warnings.simplefilter('ignore')
+            if im.format == 'PNG' and 'exif' not in im.info: return 1 # Else it would be decoded
+            tags = im.getexif()
+            turn = 1 if 34735 in tags else tags.get(274, 1) # Keys of coordinates
+            return turn if turn in range(1, 9) else 1
+    except Exception: return 1 # What is wrong is said by who reads it
+
+def upright(
+    a:np.ndarray, # (H,W) or (H,W,C), as stored
+    turn:int, # From `picture_turn`
+)->np.ndarray: # (H,W) or (W,H)
+    "A picture as it should be seen."
+    if turn >= 5: a = a.swapaxes(0, 1)
+    if turn in (3,4,7,8): a = a[::-1]
+    return a[:,::-1] if turn in (2,3,6,7) else a
+
+# %% ../../nbs/2_data/14_rasters.ipynb #5c23b703
+def stored_window(
+    window:tuple, # (row, column, height, width) of the upright raster
+    shape:tuple, # (H,W) as stored
+    turn:int, # From `stored_turn`
+)->tuple: # The same pixels as stored
+    "A window, to be read and then turned `upright`."
+    row,col,h,w = window
+    height,width = shape[::-1] if turn >= 5 else shape
+    if turn in (3,4,7,8): row = height-row-h
+    if turn in (2,3,6,7): col = width-col-w
+    return (col,row,w,h) if turn >= 5 else (row,col,h,w)
+
 # %% ../../nbs/2_data/14_rasters.ipynb #b5622533
-def stored_backwards(
+def stored_turn(
     r, # rasterio dataset, open
-)->tuple: # Bool: rows from south to north; columns from east to west
-    "What a placed raster stores the other way round than a map is read."
+    path:str|Path, # Its file
+)->int: # See `picture_turn`
+    "How a raster is stored: by its geotransform; a photograph by its tag Orientation."
     t = r.transform
-    straight = r.crs is not None and not t.is_identity and t.b == t.d == 0
-    return straight and t.e > 0,straight and t.a < 0
+    if r.crs is None: return picture_turn(path)
+    if t.is_identity or t.b or t.d: return 1
+    return {(False,True): 2, (True,True): 3, (True,False): 4}.get((t.e > 0, t.a < 0), 1)
 
 def georeference(
     r, # rasterio dataset, open
@@ -212,7 +251,8 @@ def georeference(
 )->tuple: # Affine transform and coordinate system; (None, None) if it lies nowhere
     "Where a raster lies once it is read from north to south and west to east."
     if r.crs and not r.transform.is_identity:
-        t,(up,left) = r.transform,stored_backwards(r)
+        t,turn = r.transform,stored_turn(r, path)
+        up,left = turn in (3,4),turn in (2,3)
         return type(t)(-t.a if left else t.a, t.b, t.c + t.a*r.width*left,
                        t.d, -t.e if up else t.e, t.f + t.e*r.height*up), r.crs
     tile,folder = map_tile(Path(path).stem),Path(r.name).parent

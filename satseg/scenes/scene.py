@@ -20,8 +20,8 @@ from ..data.arrays import FillCount
 from ..data.products import file_bands, pick_bands
 from ..data.calibration import parse_nodata, sentinel2_offset, stored_scale
 from ..data.rasters import CACHE, gdal_errors, gdal_settings, number_bytes, open_raster
+from ..data.rasters import picture_turn
 from ..data.grids import ArrayBands, RasterBands, array_bands
-from ..data.pictures import picture_turn
 from .sources import SceneSource, find_scenes, stac_bands
 from .ground import AreaOfInterest
 
@@ -99,7 +99,8 @@ def cache_for(self:Scene,
     "What `cache_bytes` must be so that no piece is decoded twice in a row of tiles."
     res = CACHE//4
     for p in self._reader.parts:
-        (h,w),r = p.data.block_shapes[p.indexes[0]-1],self._reader.open[p.path]
+        size,r = p.data.block_shapes[p.indexes[0]-1],self._reader.open[p.path]
+        h,w = size[::-1] if p.turn >= 5 else size
         n = r.count if r.profile.get('interleave') == 'pixel' else len(p.indexes)
         wide = min(self.width, 2*w) # Tiles of a file are needed by the next tile, strips by the row
         res += min(height//h+2, -(-self.height//h))*h*wide*n*number_bytes(r)
@@ -140,7 +141,7 @@ def _file_remarks(reader, own, scaled):
         if reader.grid.crs is not None and r.crs is None:
             res.append(f'{name}: placed by its name, as a map tile: if it is none, rename it')
         if r.crs is None and picture_turn(p.path) != 1:
-            res.append(f'{name}: is stored turned (EXIF), and mapped so: save it upright first')
+            res.append(f'{name}: is stored turned (EXIF), and mapped upright, as viewers show it')
         if not p.places:
             text = 'what it calls cloud or unusable is no data (--nodata none takes it)'
             res.append(f'{name}: {text}')

@@ -45,6 +45,16 @@ def test_a_mask_is_resized_with_nearest_and_its_nodata_is_unknown(tmp_path):
     assert (load_bands(tmp_path, classes=('a','b','c'))['all'][0].mask == np.kron([[0,2],[0,1]], np.ones((2,2)))).all()
 
 
+def test_masks_as_they_are_stored(tmp_path):
+    "Without coordinates a mask lies as its bands do, from south to north here; where 0 is white, white is a 1."
+    with rasterio.open(tmp_path/'B02.tif', 'w', 'GTiff', 4, 4, 1, 'EPSG:32633', rasterio.Affine(10,0,500000, 0,10,4999960), 'uint16') as r:
+        r.write(np.arange(1, 17, dtype=np.uint16).reshape(1,4,4))
+    a = np.uint8([[0,1,1,1]]*1+[[0]*4]*3)
+    with rasterio.open(tmp_path/'mask.tif', 'w', 'GTiff', 4, 4, 1, dtype='uint8', nbits=1, photometric='MINISWHITE') as r: r.write(1-a, 1)
+    chip = load_bands(tmp_path)['all'][0]
+    assert chip.image[0,0,0] == 13 and chip.mask.tolist() == a[::-1].tolist()
+
+
 def test_bad_scenes(tmp_path):
     save_tif(tmp_path/'a'/'B02.tif', np.ones((4,4), np.uint16))
     save_tif(tmp_path/'b'/'B03.tif', np.ones((4,4), np.uint16))

@@ -1115,14 +1115,3 @@ def test_files_are_opened_once_and_closed(tmp_path, monkeypatch):
     save(tmp_path/'s'/'B02.tif', numbers(4, 4)); save(tmp_path/'s'/'B03.tif', numbers(4, 4), crs=None)
     one_line(lambda: open_scene(str(tmp_path/'s'), ('B02','B03')), 'some have none')
     assert all(o.closed for o in opened)
-
-
-def test_a_photograph_stored_turned_is_named_and_the_way_out_works(tmp_path):
-    from PIL import Image, ImageOps
-    im = Image.fromarray(np.zeros((40,60,3), np.uint8))
-    exif = im.getexif()
-    exif[274] = 6
-    im.save(tmp_path/'a.jpg', exif=exif)
-    assert any('a.jpg: is stored turned (EXIF), and mapped so: save it upright first' in o for o in open_scene(str(tmp_path/'a.jpg'), ('R','G','B')).remarks)
-    with Image.open(tmp_path/'a.jpg') as stored: ImageOps.exif_transpose(stored).save(tmp_path/'b.jpg')
-    assert not any('turned' in o for o in open_scene(str(tmp_path/'b.jpg'), ('R','G','B')).remarks)
