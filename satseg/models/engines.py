@@ -56,7 +56,8 @@ class _OnnxRuntime(Engine):
     kind = 'onnxruntime'
     def __init__(self, file, threads, half):
         if half: raise BadInput('expected float32 for onnxruntime, got half: leave --half out')
-        super().__init__(OnnxNet(file, threads), file.info, file.facts, 'onnxruntime')
+        name = 'onnxruntime' + ', as OpenVINO computes this net otherwise'*(not file.openvino)
+        super().__init__(OnnxNet(file, threads), file.info, file.facts, name)
 
     def run(self, x): return batch_probabilities(self.net, self.info.normalise(x))
 
@@ -161,7 +162,7 @@ def load_engine(
     half:bool|None=None, # Half precision; unless given: on a GPU only
 )->Engine:
     "The net of a model file on the engine that suits this machine."
-    path = Path(path)
+    path,asked = Path(path),engine
     engine = _pick_engine(path, engine, device)
     if not path.is_file(): raise BadInput(f'{path}: no such model file; give a .pth or .onnx')
     before = path.stat().st_mtime_ns
@@ -172,6 +173,10 @@ def load_engine(
         found,digest = as_onnx(path)
         net = read_onnx(found, ('logits',))
         info = net.info
+        if engine == 'openvino' and not net.openvino:
+            why = 'OpenVINO computes this net otherwise than torch'
+            if asked: raise BadInput(why, path, hint='leave --engine out')
+            engine = 'onnxruntime'
     if path.stat().st_mtime_ns != before: raise BadInput(f'{path}: changed while read: try again')
     if is_presence_classifier(info):
         raise BadInput(f'{path}: expected a net that gives a mask, this is a presence classifier')

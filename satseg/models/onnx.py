@@ -12,6 +12,7 @@ import math
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,6 +69,7 @@ class OnnxFile(NamedTuple):
     output: str # 'logits', 'classes', or 'probabilities' for QGIS's Deepness
     facts: dict # See `model_geometry` of receptive_field; {} if the file says nothing
     n_weights: int # How many numbers its tensors hold
+    openvino: bool # Whether OpenVINO may run it: not where the export saw other answers
 
 def _parse(path, data, outputs):
     "The `OnnxFile` that bytes hold, or `BadInput`."
@@ -85,7 +87,8 @@ def _parse(path, data, outputs):
     n = sum(math.prod(map(float, o.dims)) for o in model.graph.initializer)
     if not 0 <= n <= len(data): raise BadInput('it promises more numbers than it has bytes')
     info = info_from(_read_json(said, 'info'))
-    return OnnxFile(path, data, info, output, _read_facts(said), int(n))
+    facts = _read_facts(said)
+    return OnnxFile(path, data, info, output, facts, int(n), 'openvino' not in said)
 
 # %% ../../nbs/3_models/25_onnx.ipynb #242d3081
 def read_onnx(
@@ -170,7 +173,13 @@ def file_hash(path:str|Path)->str:
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../../nbs/3_models/25_onnx.ipynb #f66b8362
-_CACHE_VERSION = 3 # One more whenever `satseg.export` writes other files
+_CACHE_VERSION = 4 # One more whenever `satseg.export` writes other files
+
+def _cache_name(digest):
+    "Name of a converted file; the OpenVINO that it is proved with is part of it."
+    try: proved = '-openvino-' + version('openvino')
+    except PackageNotFoundError: proved = ''
+    return f'{digest}-{_CACHE_VERSION}{proved}.onnx'
 
 def as_onnx(
     path:str|Path, # Model file, .pth or .onnx; the latter comes back as it is
@@ -179,7 +188,7 @@ def as_onnx(
     path = Path(path)
     before,digest = path.stat().st_mtime_ns,file_hash(path)
     if path.suffix.lower() == '.onnx': return path, digest
-    res = _cache_folder()/f'{digest}-{_CACHE_VERSION}.onnx'
+    res = _cache_folder()/_cache_name(digest)
     if res.is_file(): return res, digest
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join(o for o in sys.path if o)} # This satseg
     with atomic_file(res) as tmp: # -P: not the satseg of the current folder

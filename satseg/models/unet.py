@@ -79,7 +79,7 @@ def _mirrored(n, multiple, device):
     "Which of `n` pixels stands at each place of a padded line: 0..n-1, n-2..0, then 0, 0..."
     last = n - 1
     places = torch.arange((last + multiple)//multiple*multiple, device=device)
-    return (last - (last - places).abs()).clamp(min=0)
+    return torch.minimum(places, 2*last - places).clamp(min=0) # OpenVINO drops `abs` here
 
 def pad_to_multiple(
     x:Tensor, # (B,C,H,W)

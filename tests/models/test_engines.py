@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from satseg.core.errors import BadInput
+from satseg.core.files import bundled_file
 from satseg.models.engines import ENGINES, load_engine, window_size
 from satseg.models.model_info import ModelInfo
 from satseg.models.onnx import as_onnx, file_hash
@@ -65,6 +66,41 @@ def test_probabilities_are_those_of_the_net(nets, name, engine):
         for part in (x[:, :, ::1], np.asfortranarray(x), x[:, :, ::-1][:, :, ::-1]): np.testing.assert_allclose(e(part), got, atol=1e-6)
         alone = np.concatenate([e(o[None]) for o in x])  # A run may go on with other batches
         np.testing.assert_allclose(alone, got, rtol=0, atol=1e-6 if engine == 'torch' else 0)
+
+
+@pytest.mark.parametrize('engine', ENGINES[:2])
+def test_sides_that_are_no_multiples(nets, engine):
+    "OpenVINO dropped the mirror of the padding: 250 x 250 was off by 1."
+    path = bundled_file('unet_model.pth')
+    e,torch = load_engine(path, engine, threads=1),load_engine(path, 'torch', 'cpu', threads=1)
+    for h,w in ((250, 250), (97, 101), (1, 1)):
+        x = np.random.default_rng(0).normal(900, 400, (1, 3, h, w)).astype(np.float32)
+        np.testing.assert_allclose(e(x), torch(x), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', ['average', 'mirror'])
+def test_a_net_that_openvino_computes_otherwise(nets, name, tmp_path, monkeypatch):
+    "The proof of the export keeps OpenVINO from it; onnxruntime runs it, and the name says why."
+    import torch
+    from satseg.models import unet
+    class Averages(unet.UNet):
+        def forward(self, x):
+            (h,w),f = x.shape[-2:],torch.nn.functional
+            return super().forward(f.interpolate(f.avg_pool2d(x, 3, 2, 1, True, True), scale_factor=2)[..., -h:, -w:])
+    def mirror(n, multiple, device):
+        places = torch.arange((n-1+multiple)//multiple*multiple, device=device)
+        return (n-1-(n-1-places).abs()).clamp(min=0)
+    make = Averages if name == 'average' else unet.UNet
+    if name == 'mirror': monkeypatch.setattr(unet, '_mirrored', mirror)
+    net,info = write_net(tmp_path/'net.pth', lambda: make(3, 1, (4, 8)), onnx=False)
+    from satseg.models.export import export_onnx
+    info.architecture = 'UNet'
+    assert export_onnx(net, info, tmp_path/'net.onnx') <= 1e-4
+    e = load_engine(tmp_path/'net.onnx', threads=1)
+    assert (e.kind, e.name) == ('onnxruntime', 'onnxruntime, as OpenVINO computes this net otherwise')
+    x = np.random.default_rng(0).normal(900, 400, (1, 3, 64, 64)).astype(np.float32)
+    np.testing.assert_allclose(e(x)[0], one_pass(net, info, x[0]), atol=1e-5)
+    with pytest.raises(BadInput, match='otherwise than torch.*leave --engine out'): load_engine(tmp_path/'net.onnx', 'openvino')
 
 
 @pytest.mark.parametrize('error,words', [(MemoryError(), r'not enough memory for 2 window\(s\) of 32 x 48 pixels: give a smaller --memory'),
