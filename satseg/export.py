@@ -17,7 +17,7 @@ def main(
     out:str, # ONNX file to write
     class_map:bool=False, # Class ids (B,H,W) with the threshold inside, instead of logits
     deepness:bool=False, # For QGIS's plug-in Deepness, instead of for satseg
-    resolution:float=None, # Metres per pixel, with --deepness
+    resolution:float=None, # Metres a pixel, with --deepness; that of the model file unless given
 ):
     "Write a model file as ONNX, proved equal to torch."
     from satseg.models.export import TOLERANCE, export_onnx

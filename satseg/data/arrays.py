@@ -181,10 +181,11 @@ class Cache:
         n:int, # How many entries there are
         max_bytes:float=1e9, # Room for entries to be kept; 0: none is
         size=None, # i -> (H,W) of entry i without making it, or None where only making it tells
+        pixel_size=None, # i -> metres of a pixel down and to the right, None where nothing tells
     ):
-        self.function,self.n,self.max_bytes,self.size = function,n,max_bytes,size
-        self.bytes,self.kept = 0,{}
-        self._lock = Lock()
+        self.function,self.n,self.max_bytes = function,n,max_bytes
+        self.size,self.pixel_size = size,pixel_size
+        self.bytes,self.kept,self._lock = 0,{},Lock()
 
     def __len__(self): return self.n
     def __getstate__(self): return {k: v for k,v in self.__dict__.items() if k != '_lock'}
@@ -194,8 +195,7 @@ class Cache:
         if not -self.n <= i < self.n: raise IndexError(i)
         i = int(i) % self.n
         with self._lock:
-            # To the end: used last
-            if i in self.kept: return self.kept.setdefault(i, self.kept.pop(i))
+            if i in self.kept: return self.kept.setdefault(i, self.kept.pop(i)) # Now the last
         res = self.function(i) # Two threads may make the same entry; one of the two is kept
         size = _nbytes(res)
         if size > self.max_bytes: return res

@@ -23,6 +23,7 @@ from .rasters import gdal_errors, open_raster
 from .calibration import parse_nodata, white_number
 from .splits import name_groups
 from .grids import RasterBands
+from .resolution import pixel_size
 from .parts import require_folder
 from .coco import draw_objects, scene_objects
 
@@ -117,7 +118,8 @@ def load_bands(
     grids = band_grids(folders, bands)
     picked = [_pick_bands(o, bands) for o in folders]
     images = Cache(lambda i: read_bands(picked[i], nodata), len(folders), 1e9,
-                   lambda i: grids[i][2:])
+                   lambda i: grids[i][2:],
+                   lambda i: pixel_size(grids[i].transform, grids[i].crs, *grids[i][2:]))
     if not labels: return {'all': Chips(images, has_ignore=True, **kw)}
     is_white = white_rule(labels, kw['classes'], has_ignore, path)
     def mask(i):

@@ -20,6 +20,7 @@ from .rasters import open_raster, stored_turn, upright
 from .products import Band, file_bands, pick_bands
 from .calibration import has_palette, parse_nodata
 from .grids import RasterBands
+from .resolution import raster_pixel_size
 from .pictures import check_size, picture_size, read_image
 
 # %% ../../nbs/2_data/22_chip_images.ipynb #57882e83
@@ -121,5 +122,7 @@ def lazy_pictures(
 )->tuple: # `Cache` of (H,W,C) arrays, masked where pixels have no data; names of their bands
     "Pictures that are decoded when they are taken."
     read = _PictureReader(files, bands, all_bands, parse_nodata(nodata))
-    sizes = lambda i: picture_size(files[i][0] if isinstance(files[i], tuple) else files[i])
-    return Cache(lambda i: read(files[i]), len(files), 5e8, sizes), read.names
+    def told(function): # About the first file of a picture
+        return lambda i: function(files[i][0] if isinstance(files[i], tuple) else files[i])
+    return Cache(lambda i: read(files[i]), len(files), 5e8, told(picture_size),
+                 told(raster_pixel_size)), read.names

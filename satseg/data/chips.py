@@ -156,6 +156,12 @@ def size(self:Chips,
     except BadInput as e: raise e.at(self.place(i)) from None
     return image.shape[:2]
 
+@patch
+def pixel_size(self:Chips, i:int)->tuple|None: # Metres down and to the right
+    "How large the pixels of chip `i` are on the ground, where its file tells."
+    tell = getattr(self.images, 'pixel_size', None)
+    return tell and tell(self.items[i])
+
 # %% ../../nbs/2_data/08_chips.ipynb #7cc096e7
 @patch
 def __add__(self:Chips,
@@ -168,13 +174,13 @@ def __add__(self:Chips,
         text = f'expected two piles with the same {what}, got {a} and {b}'
         raise BadInput(text, hint='rename or choose them when loading')
     places = [(o,i) for o in (self,other) for i in range(len(o))]
-    def size(i): return places[i][0].size(places[i][1])
+    told = [lambda i, o=o: getattr(places[i][0], o)(places[i][1]) for o in ('size','pixel_size')]
     def column(name):
         if any(getattr(o, name) is None for o in (self,other)): return None
         def take(i):
             chips,j = places[i]
             return getattr(chips, name)[chips.items[j]]
-        return Cache(take, len(places), 0, size if name == 'images' else None)
+        return Cache(take, len(places), 0, *told*(name == 'images'))
     return Chips(
         column('images'), column('masks'), self.bands, self.classes, self.names + other.names,
         self.source or other.source, self.has_ignore, self.groups + other.groups, column('objects'),
@@ -194,8 +200,8 @@ def pick(self:Chips,
     def image(i): # A file with other bands than promised is found by `check_image`
         o = self.images[i]
         return o[..., places] if np.ndim(o) == 3 and o.shape[2] == n else o
-    size = self.images.size if isinstance(self.images, Cache) else None
-    res.images,res.bands = Cache(image, len(self.images), 0, size),tuple(bands)
+    told = (getattr(self.images, o, None) for o in ('size','pixel_size'))
+    res.images,res.bands = Cache(image, len(self.images), 0, *told),tuple(bands)
     return res
 
 # %% ../../nbs/2_data/08_chips.ipynb #f298be2b
@@ -254,7 +260,7 @@ def cut(self:Chips,
         def window(j):
             i,y,x = places[j]
             return take_window(pictures[i][k], y, x, size, fill)
-        return Cache(window, len(places), 0)
+        return Cache(window, len(places), 0, pixel_size=lambda j: self.pixel_size(places[j][0]))
     return Chips(
         column(0), column(1, IGNORE) if self.has_masks else None, self.bands, self.classes,
         [f'{self.names[i]}@{y},{x}' for i,y,x in places], self.source, True,

@@ -25,6 +25,7 @@ from .chips import Chips
 from .pictures import PICTURES
 from .chip_images import lazy_pictures
 from .rasters import georeference, open_raster
+from .resolution import pixel_size
 from .splits import name_groups
 from .instances import drop_small
 from .parts import find_subfolder, require_folder
@@ -98,6 +99,8 @@ class _Chip(NamedTuple):
     window: tuple # Row, column, height, width in the file
     transform: object # Affine; None: it lies nowhere
     crs: object
+
+    def size(self): return pixel_size(self.transform, self.crs, *self.window[2:])
 
 def _find_chips(path, labels=None, images=None, tile=None, cut=False, **_):
     "Chips of a dataset: rasters, or tiles of them."
@@ -217,7 +220,7 @@ def load_geotiffs(
     def image(i):
         y,x,h,w = chips[i].window
         return whole[place[chips[i].file]][y:y+h, x:x+w]
-    pictures = Cache(image, len(chips), 0, lambda i: chips[i].window[2:])
+    pictures = Cache(image, len(chips), 0, lambda i: chips[i].window[2:], lambda i: chips[i].size())
     kw = dict(names=names, source=path, has_ignore=True, groups=groups)
     if not chips[0].outlines:
         return {'all': Chips(pictures, None, bands, classes or ('background','building'), **kw)}

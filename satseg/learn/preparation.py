@@ -35,7 +35,7 @@ def cached(
     "`chips` that keep what they have read, as far as there is room."
     def pair(i): return tuple(o if o is None else np.asanyarray(o, order='C') for o in chips.raw(i))
     both,res = Cache(pair, len(chips), max_bytes),chips[:]
-    res.images = Cache(lambda i: both[i][0], len(chips), 0)
+    res.images = Cache(lambda i: both[i][0], len(chips), 0, pixel_size=chips.pixel_size)
     res.masks = Cache(lambda i: both[i][1], len(chips), 0) if chips.has_masks else None
     res.objects,res.items = None,range(len(chips))
     return res

@@ -8,6 +8,7 @@ __all__ = ['UNCERTAINTY', 'STEPS', 'make_plan', 'layout_of', 'uncertainty', 'Til
 # %% ../../nbs/6_scenes/50_compute.ipynb #13bd764a
 import math
 import time
+from fractions import Fraction
 
 import numpy as np
 from fastcore.basics import patch
@@ -15,6 +16,7 @@ from fastcore.basics import patch
 from ..core.errors import BadInput
 from ..core.display import IGNORE
 from ..data.chips import Chip
+from ..data.resolution import array_reader, resample
 from ..models.model_info import has_border_class, output_classes
 from ..models.predict import class_ids, pixel_probabilities, predict_batch
 from .tiles import Layout, predict_tile
@@ -39,7 +41,8 @@ def layout_of(
 )->Layout:
     "The tiles of a plan."
     sizes = 'height','width','window_from_memory','halo','multiple','chip'
-    return Layout(*(plan[o] for o in sizes))
+    steps = plan.get('steps') and tuple(Fraction(*o) for o in plan['steps'])
+    return Layout(*(plan[o] for o in sizes), steps=steps)
 
 # %% ../../nbs/6_scenes/50_compute.ipynb #4521520c
 STEPS = 250 # A stored 250 means 1
@@ -59,6 +62,11 @@ def uncertainty(
     return 1-(best[-1]-best[-2])
 
 # %% ../../nbs/6_scenes/50_compute.ipynb #751bd8f6
+def _cut(x, window, part):
+    "What lies in a part of a window, both (row, col, height, width)."
+    row,col = part[0]-window[0],part[1]-window[1]
+    return x[..., row:row+part[2], col:col+part[3]]
+
 _MAX_CACHE = 128_000_000 # Bytes of decoded pieces of the scene's file
 
 class TileMaker:
@@ -72,17 +80,24 @@ class TileMaker:
         self.seconds = 0. # Inside the net
         most = max(len(layout.windows(i)) for i in range(len(layout)))
         self.batch = -(-most//-(-most//plan['batch'])) # As few batches of one size as can be
-        needed = scene.cache_for(max(layout.window(i)[2] for i in range(len(layout))))
+        tall = max(layout.window(i)[2] for i in range(len(layout)))*(layout.steps or [1])[0]
+        needed = scene.cache_for(math.ceil(tall))
         scene.cache_bytes = min(max(scene.cache_bytes, needed), _MAX_CACHE)
 
-    def read(self, i:int): # Window; (C,h,w) float32 readings; (h,w) bool: valid pixels of the tile
-        "What tile `i` is computed from; None without a valid pixel."
-        tile,win = self.layout.tile(i),self.layout.window(i)
-        if not self.scene.wanted(tile): return None
-        x,valid = self.scene.read(win, self.info.mean)
-        r,c = tile[0]-win[0],tile[1]-win[1]
-        valid = valid[r:r+tile[2], c:c+tile[3]]
-        return (win, x, valid) if valid.any() else None
+    def read(self, i:int)->tuple|None:
+        """Window; (C,h,w) float32 readings; (height,width) bool: valid pixels of tile `i`, none: None;
+        (h,w) bool: where there are readings."""
+        layout,scene,mean = self.layout,self.scene,self.info.mean
+        tile,win = layout.tile(i),layout.window(i)
+        if not scene.wanted(tile): return None
+        if layout.steps:
+            valid,shape = scene.read(tile)[1],(scene.height,scene.width)
+            if not valid.any(): return None
+            x,seen = resample(scene.read, win, layout.steps, shape, mean)
+            return win,x,valid,seen
+        x,seen = scene.read(win, mean)
+        valid = _cut(seen, win, tile)
+        return (win, x, valid, seen) if valid.any() else None
 
 # %% ../../nbs/6_scenes/50_compute.ipynb #a3dbf2c1
 @patch
@@ -91,14 +106,17 @@ def predict(self:TileMaker,
 )->np.ndarray|None: # (K,h,w) float32; None where there are no data
     "Probabilities of a tile."
     if read is None: return None
-    (top,left,*_),x,_ = read
-    def cut(o): return x[:, o[0]-top:o[0]-top+o[2], o[1]-left:o[1]-left+o[3]]
+    (win,x,_,seen),layout = read,self.layout
     def run(x):
         start = time.perf_counter()
         res = self.engine(x)
         self.seconds += time.perf_counter()-start
         return res
-    return predict_tile(run, self.layout, i, cut, self.batch)
+    probs = predict_tile(run, layout, i, lambda o: _cut(x, win, o), self.batch)
+    if not layout.steps: return probs
+    span,known = layout.span(i),array_reader(probs, _cut(seen, win, layout.span(i)))
+    def back(o): return known((o[0]-span[0], o[1]-span[1], *o[2:]))
+    return resample(back, layout.tile(i), [1/o for o in layout.steps], layout.grid)[0]
 
 # %% ../../nbs/6_scenes/50_compute.ipynb #f91aca0d
 def net_reach(
@@ -155,7 +173,7 @@ def _pieces(self:TileMaker, i, classes, pixels, probs, valid, areas):
 @patch
 def finish(self:TileMaker,
     i:int, # Number of the tile
-    valid, # (h,w) bool, the last of what `read` gives; None
+    valid, # (h,w) bool, the third of what `read` gives; None
     probs, # (K,h,w) from `predict`; None: no data
 )->dict: # Layer -> packed arrays: map; if asked for, probabilities, uncertainty, pieces
     "From probabilities to what is kept of a tile."

@@ -22,6 +22,7 @@ from ..data.calibration import parse_nodata, sentinel2_offset, stored_scale
 from ..data.rasters import CACHE, gdal_errors, gdal_settings, number_bytes, open_raster
 from ..data.rasters import picture_turn
 from ..data.grids import ArrayBands, RasterBands, array_bands
+from ..data.resolution import pixel_size
 from .sources import SceneSource, find_scenes, stac_bands
 from .ground import AreaOfInterest
 
@@ -41,6 +42,7 @@ class Scene:
         self.bands,self.remarks = bands,list(remarks)
         self.dtype = str(np.result_type(*reader.dtypes)) # As stored
         self.cache_bytes = CACHE # May be raised to what `cache_for` says
+        self.pixel_size = pixel_size(self.transform, self.crs, self.height, self.width)
         self._reader,self._area,self._files,self._shift = reader,area,files,shift
 
     def close(self): self._reader.close()

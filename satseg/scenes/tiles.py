@@ -6,10 +6,13 @@
 __all__ = ['Layout', 'predict_tile']
 
 # %% ../../nbs/6_scenes/15_tiles.ipynb #b31f1d9f
+from itertools import pairwise
+
 import numpy as np
 from fastcore.basics import patch
 
 from ..core.errors import BadInput
+from ..data.resolution import source_span
 
 # %% ../../nbs/6_scenes/15_tiles.ipynb #d6cb88b3
 def _up(n, multiple): return -(-n//multiple)*multiple
@@ -25,10 +28,10 @@ def _split_axis(n, size, halo, multiple=1):
     step = _up(-(-(padded-2*halo)//k), multiple)
     return [0, *(min(i*step, padded-step-2*halo)+halo for i in range(1, k)), n]
 
-def _windows_around(edges, n, halo, multiple=1):
+def _windows_around(spans, n, halo, multiple=1):
     "First pixels of the windows around tiles, at multiples of `multiple`; pixels of every window."
-    starts = [max((o-halo)//multiple*multiple, 0) for o in edges[:-1]]
-    ends = [_up(min(o+halo, n), multiple) for o in edges[1:]]
+    starts = [max((o-halo)//multiple*multiple, 0) for o,_ in spans]
+    ends = [_up(min(o+halo, n), multiple) for _,o in spans]
     return starts,max(b-a for a,b in zip(starts, ends))
 
 def _overlapping_windows(n, size, multiple=1):
@@ -36,6 +39,18 @@ def _overlapping_windows(n, size, multiple=1):
     size,padded = max(_up(size, multiple), 2*multiple),_up(n, multiple) # At least two cells
     if padded <= size: return [0],padded
     return [*range(0, padded-size, size//2//multiple*multiple), padded-size],size
+
+# %% ../../nbs/6_scenes/15_tiles.ipynb #dd01f31f
+def _split_resampled(n, size, halo, multiple, step):
+    "Edges of the tiles along an axis of `n` pixels, where a pixel of the net is `step` of them."
+    if max(n, _up(-(-n//step), multiple)) <= size: return [0,n]
+    side = min(size, int((size//multiple*multiple-2*halo-2*multiple-1)*step))
+    if side < 1:
+        raise BadInput(f'expected windows of more than {2*halo+3*multiple} pixels for a halo of '
+                       f'{halo} and pixels {float(1/step):g} times as large, got {size}: '
+                       'allow more memory')
+    k = -(-n//side)
+    return [n*i//k for i in range(k+1)]
 
 # %% ../../nbs/6_scenes/15_tiles.ipynb #5cb38d86
 class Layout:
@@ -46,38 +61,59 @@ class Layout:
         halo:int|None=0, # Pixels of margin where the scene goes on; None: windows are blended
         multiple:int=1, chip:int=0, # Windows begin and end at multiples of it; side of blended ones
         tile:tuple|None=None, # The only one: (row, col, height, width); all unless given
+        steps:tuple|None=None, # Scene's pixels along one of the net's, see `resampling_steps`
     ):
         if min(height, width) < 1:
             raise BadInput(f'expected a scene of one pixel or more, got {height} x {width}')
         shape = self.height,self.width = height,width
-        self.blended,margin = halo is None,halo or 0
+        self.blended,self.steps,self.grid = halo is None,steps,shape # `grid`: the net's (H,W)
+        axes = [(n, size, halo or 0, multiple) for n in shape]
         edges = [[a,a+n] for a,n in zip(tile[:2], tile[2:])] if tile else [
-            _split_axis(n, size, margin, multiple) for n in shape]
+            _split_resampled(*o, step) if step else _split_axis(*o)
+            for o,step in zip(axes, steps or (None,None))]
         self.rows,self.cols = edges
+        self._spans = [list(pairwise(o)) for o in edges]
+        if steps: self._change_grid(steps)
         (self._tops,self.tall),(self._lefts,self.wide) = (
             _overlapping_windows(n, chip, multiple) if self.blended
-            else _windows_around(o, n, margin, multiple) for o,n in zip(edges, shape))
+            else _windows_around(o, n, halo, multiple) for o,n in zip(self._spans, self.grid))
 
-    def __len__(self): return (len(self.rows)-1)*(len(self.cols)-1)
+# %% ../../nbs/6_scenes/15_tiles.ipynb #e51daa10
+@patch
+def _change_grid(self:Layout, steps):
+    "The net's grid, and the spans on it."
+    self.grid = tuple(-(-n//step) for n,step in zip(self.grid, steps))
+    self._spans = [[source_span(a, b-a, 1/step, n) for a,b in o]
+                   for o,step,n in zip(self._spans, steps, self.grid)]
 
-    def tile(self, i:int)->tuple: # (row, col, height, width)
-        "What tile `i` writes."
-        if not 0 <= i < len(self): raise IndexError(i)
-        r,c = divmod(i, len(self.cols)-1)
-        return self.rows[r], self.cols[c], self.rows[r+1]-self.rows[r], self.cols[c+1]-self.cols[c]
+@patch
+def __len__(self:Layout): return (len(self.rows)-1)*(len(self.cols)-1)
+
+@patch
+def tile(self:Layout, i:int)->tuple: # (row, col, height, width)
+    "What tile `i` writes."
+    if not 0 <= i < len(self): raise IndexError(i)
+    r,c = divmod(i, len(self.cols)-1)
+    return self.rows[r], self.cols[c], self.rows[r+1]-self.rows[r], self.cols[c+1]-self.cols[c]
+
+@patch
+def span(self:Layout, i:int)->tuple: # (row, col, height, width)
+    "What tile `i` is made from, in the net's pixels: the tile itself unless it is resampled."
+    (top,bottom),(left,right) = (o[k] for o,k in zip(self._spans, divmod(i, len(self.cols)-1)))
+    return top, left, bottom-top, right-left
 
 # %% ../../nbs/6_scenes/15_tiles.ipynb #1f4e3f68
 @patch
 def windows(self:Layout, i:int)->list: # (row, col, height, width) each; one, unless blended
-    "Windows that tile `i` is computed from, cut at the scene's edge."
-    row,col,h,w = self.tile(i)
+    "Windows that tile `i` is computed from, in the net's pixels, cut at the scene's edge."
+    row,col,h,w = self.span(i)
     r,c = divmod(i, len(self.cols)-1)
     tops,lefts = self._tops[r:r+1],self._lefts[c:c+1]
     if self.blended: # All that touch the tile
         tops = [y for y in self._tops if row-self.tall < y < row+h]
         lefts = [x for x in self._lefts if col-self.wide < x < col+w]
-    return [(y, x, min(self.tall, self.height-y), min(self.wide, self.width-x))
-            for y in tops for x in lefts]
+    high,wide = self.grid
+    return [(y, x, min(self.tall, high-y), min(self.wide, wide-x)) for y in tops for x in lefts]
 
 @patch
 def window(self:Layout, i:int)->tuple: # (row, col, height, width)
@@ -116,8 +152,8 @@ def join(self:Layout,
     i:int, # Number of a tile
     answers, # (K,h,w) float32 for each of `windows(i)`, in their order
 )->np.ndarray: # (K,height,width) float32
-    "The answer for tile `i`."
-    top,left,h,w = self.tile(i)
+    "The answer for `span(i)`."
+    top,left,h,w = self.span(i)
     total,weight = None,np.zeros((h,w), np.float32)
     by,bx = _blend_weights(self.tall),_blend_weights(self.wide)
     for (y,x,m,n),probs in zip(self.windows(i), answers):
@@ -137,7 +173,7 @@ def predict_tile(
     read, # Function: window (row, col, height, width) -> (C,height,width) float32 readings
     batch:int=1, # Windows that go through the net at once
 )->np.ndarray: # (K,h,w) float32
-    "Probabilities of one tile."
+    "Probabilities of one tile, or of what it is made from (`Layout.span`)."
     def answers():
         wins = layout.windows(i)
         for k in range(0, len(wins), batch):
