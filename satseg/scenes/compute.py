@@ -62,11 +62,6 @@ def uncertainty(
     return 1-(best[-1]-best[-2])
 
 # %% ../../nbs/6_scenes/50_compute.ipynb #751bd8f6
-def _cut(x, window, part):
-    "What lies in a part of a window, both (row, col, height, width)."
-    row,col = part[0]-window[0],part[1]-window[1]
-    return x[..., row:row+part[2], col:col+part[3]]
-
 _MAX_CACHE = 128_000_000 # Bytes of decoded pieces of the scene's file
 
 class TileMaker:
@@ -84,20 +79,28 @@ class TileMaker:
         needed = scene.cache_for(math.ceil(tall))
         scene.cache_bytes = min(max(scene.cache_bytes, needed), _MAX_CACHE)
 
-    def read(self, i:int)->tuple|None:
-        """Window; (C,h,w) float32 readings; (height,width) bool: valid pixels of tile `i`, none: None;
-        (h,w) bool: where there are readings."""
-        layout,scene,mean = self.layout,self.scene,self.info.mean
-        tile,win = layout.tile(i),layout.window(i)
-        if not scene.wanted(tile): return None
-        if layout.steps:
-            valid,shape = scene.read(tile)[1],(scene.height,scene.width)
-            if not valid.any(): return None
-            x,seen = resample(scene.read, win, layout.steps, shape, mean)
-            return win,x,valid,seen
-        x,seen = scene.read(win, mean)
-        valid = _cut(seen, win, tile)
-        return (win, x, valid, seen) if valid.any() else None
+# %% ../../nbs/6_scenes/50_compute.ipynb #37901079
+def _cut(x, window, part):
+    "What lies in a part of a window, both (row, col, height, width)."
+    row,col = part[0]-window[0],part[1]-window[1]
+    return x[..., row:row+part[2], col:col+part[3]]
+
+@patch
+def read(self:TileMaker,
+    i:int, # Number of a tile
+)->tuple|None: # Window; (C,h,w) float32 readings; (H,W) bool: valid pixels of the tile; (h,w) bool
+    "What tile `i` is computed from; None without a valid pixel."
+    layout,scene,mean = self.layout,self.scene,self.info.mean
+    tile,win = layout.tile(i),layout.window(i)
+    if not scene.wanted(tile): return None
+    if layout.steps:
+        valid,shape = scene.read(tile)[1],(scene.height,scene.width)
+        if not valid.any(): return None
+        x,seen = resample(scene.read, win, layout.steps, shape, mean)
+        return win,x,valid,seen
+    x,seen = scene.read(win, mean)
+    valid = _cut(seen, win, tile)
+    return (win, x, valid, seen) if valid.any() else None
 
 # %% ../../nbs/6_scenes/50_compute.ipynb #a3dbf2c1
 @patch

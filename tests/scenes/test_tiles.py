@@ -1,4 +1,6 @@
 """Windows and tiles of any scene: nothing left out, nothing done twice, every tile as far from a cut as its halo; windows blended without seams."""
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,7 +26,7 @@ def axes(draw):
 def test_every_axis_is_split_without_gap_and_with_its_halo(axis):
     n,size,halo,multiple = axis
     blocks = _split_axis(*axis)
-    starts,side = _windows_around(blocks, n, halo, multiple)
+    starts,side = _windows_around([*pairwise(blocks)], n, halo, multiple)
     assert blocks[0] == 0 and blocks[-1] == n and len(blocks) == len(starts)+1 and blocks == sorted(set(blocks))
     assert side <= size and side % multiple == 0 and all(o % multiple == 0 for o in starts) and starts[0] == 0
     for start,first,end in zip(starts, blocks, blocks[1:]):
