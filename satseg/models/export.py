@@ -194,14 +194,14 @@ def export_onnx(
     path:str|Path, # Where to, `*.onnx`
     class_map:bool=False, # Answer with class ids, threshold inside, instead of logits
     deepness:bool=False, # For QGIS's plug-in Deepness, instead of for satseg
-    resolution:float|None=None, # Metres per pixel that it was trained on; told to Deepness
+    resolution:float|None=None, # Metres a pixel, told to Deepness; unless given, that of `info`
 )->float: # The largest difference between onnxruntime and torch, allowed is `TOLERANCE`
     "Write `model` as an ONNX file and prove it equal."
     path = Path(path)
     _check_request(path, info, model.arguments, class_map, deepness, resolution)
     model = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
     about = {} if is_presence_classifier(info) else dict(facts=model_geometry(model))
-    if deepness: about |= _deepness_metadata(info, about['facts'], resolution)
+    if deepness: about |= _deepness_metadata(info, about['facts'], resolution or info.resolution)
     output,reasons = 'classes' if class_map else 'probabilities' if deepness else 'logits',[]
     for new in (False, True): # The logits are proved in any case
         try:
