@@ -43,7 +43,7 @@ def try_one(python, lowest, folder):
     start = time.monotonic()
     if lowest: run(mine, '-m', 'pip', 'install', '-q', 'uv', cwd=folder)
     pip = ['-m','uv','pip','install','--resolution','lowest-direct'] if lowest else ['-m','pip','install','-q']
-    done = run(mine, *pip, f'{ROOT}[all]', cwd=folder)
+    done = run(mine, *pip, f'{ROOT}[all]', *(['torchvision>=0.21'] if lowest else []), cwd=folder) # The newest would bring a newer torch
     if done.returncode: return [f'not installed: {done.stderr.strip().splitlines()[-1][:200]}'], False
     seconds,here = time.monotonic()-start,folder/'here'
     here.mkdir()
