@@ -189,8 +189,8 @@ def _precisions(device):
 def segmentation_learner(
     dls:DataLoaders, # See `chip_loaders`
     model:torch.nn.Module, # Gives logits
-    loss=None, # A key of `LOSSES`, or a function of (logits, mask); None: by the model
-    opt:str='adamw', # A key of `_OPTIMISERS`
+    loss=None, # bce_dice, bce, dice, focal, combined, cross_entropy, a function; None: by the model
+    opt:str='adamw', # adamw, adam, sgd or rmsprop
     wd:float=.01, # Weight decay
     augment=None, # An `Augment`, or None
     precision:str|None=None, # 'full', 'half', 'bf16'; None: half on a GPU, full on a CPU

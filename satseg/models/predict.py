@@ -144,7 +144,7 @@ def predict_batch(
     except RuntimeError as e:
         if not re.search('out of memory|allocate', str(e)): raise
     b,_,h,w = x.shape
-    raise BadInput(f'not enough memory on {device} for {b} chips of {h} x {w} pixels: '
+    raise BadInput(f'not enough memory on {device} for {b} chips of {w} x {h} pixels: '
                    'use fewer (bs), or cut them')
 
 # %% ../../nbs/3_models/30_predict.ipynb #16ed767a

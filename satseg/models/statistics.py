@@ -81,15 +81,16 @@ def _misfit(mean, std, model_mean, model_std):
     spread = np.abs(np.log(np.maximum(std, 1e-9)/model_std))
     return (np.abs(mean-model_mean)/model_std + spread/2).max()
 
-def _likely_cause(bands, mean, std, model_mean, model_std, bits, hint):
+def _likely_cause(bands, mean, std, model_mean, model_std, bits, hint, numbers):
     "Why readings may lie far off and what to do, and how well it would fit."
     if bits: return 0.,('an 8-bit picture, made for the eye; the model knows the readings as '
                         'delivered, before they were stretched to 0..255: use those')
-    order = _best_order(mean, std, model_mean, model_std)
+    order,numbers = _best_order(mean, std, model_mean, model_std),numbers or range(1, 1000)
     likely = ','.join(bands[i] for i in np.argsort(order))
     tries = [(_misfit(mean[order], std[order], model_mean, model_std),
               f'another order of bands: these look like {likely}',
-              'say which is which with --bands')]*(len(bands) > 1 or bits is None)
+              f'try --bands {",".join(str(numbers[i]) for i in order)}')]
+    tries *= len(bands) > 1 or bits is None
     if bits is not None:
         tries += [(_misfit(mean*f+o, std*f, model_mean, model_std), words, options)
                   for f,o,words,options in _CAUSES]
@@ -106,6 +107,7 @@ def compare_statistics(
     limit:float=3.5, # Deviations of the training that the mean of a band may be off
     dtype:str='', # Of the scene as stored, if known
     hint:str='', # What to do, where that is not done with the options of satseg-scene
+    numbers=None, # Of the bands in their file, from 1; 1, 2, 3... unless given
 )->str: # One line; '' if all is as usual
     "How far a scene's readings lie from those of the training, and what is likely."
     mean,std,model_mean,model_std = np.asarray([mean, std, model_mean, model_std], float)
@@ -117,7 +119,7 @@ def compare_statistics(
     bits = bool(dtype in ('uint8','int8') and (model_mean > 255).any())
     usual = not far and not bits and np.abs(np.log(std/model_std)).max() <= np.log(20)
     if usual and now <= 1.5: return '' # Before SciPy, which prediction should not need
-    best,text = _likely_cause(bands, *both, None if usual else bits, hint)
+    best,text = _likely_cause(bands, *both, None if usual else bits, hint, numbers)
     if usual:
         if best >= min(now/3, .5): return ''
         return f'careful: the bands {",".join(bands)} are not quite as in the training: {text}'

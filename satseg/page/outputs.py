@@ -119,7 +119,7 @@ def words(viewer:Viewer, i:int)->str: # One line
     "What is on a piece, counted."
     v,pred,areas,n = viewer,viewer.pixel_classes(i),_areas(viewer, i),len(viewer.classes)
     counts = np.bincount(pred.ravel(), minlength=n)[:n]
-    res = [f'{pred.shape[0]:,} x {pred.shape[1]:,} pixels']
+    res = [f'{pred.shape[1]:,} x {pred.shape[0]:,} pixels']
     if whole := whole_command(v, i):
         res[0] += f' (a piece, as are mask, overlay and polygons: {whole} writes the whole)'
     if counts.sum() < pred.size: res.append(f'{1-counts.sum()/pred.size:.1%} no data')

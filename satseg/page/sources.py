@@ -205,7 +205,8 @@ def _open_raster(path, info):
     if not share: raise BadInput('expected readings, found no data anywhere', path.name)
     image = Cache(lambda p: read(p, (0,0,*shape))[0].transpose(1,2,0), 1, 0)
     chips = Chips(image, bands=info.bands, classes=output_classes(info), names=[path.stem])
-    odd = compare_statistics(info.bands, mean, std, info.mean, info.std, dtype=scene.dtype)
+    odd = compare_statistics(info.bands, mean, std, info.mean, info.std, dtype=scene.dtype,
+                             numbers=scene.numbers)
     remarks = [re.sub(r'(?<!\S)--(?=[a-z])', 'satseg-scene --', o.replace(str(path), path.name), 1)
                for o in (*scene.remarks, odd)] # A page has no such options
     places = {} if scene.crs is None else {0: dict(crs=scene.crs, transform=scene.transform)}

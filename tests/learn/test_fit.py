@@ -14,7 +14,8 @@ from satseg.data.synthetic import sample_chips
 from satseg.evaluation.evaluate import evaluate
 from satseg.learn.augment import Augment
 from satseg.learn.learner import EventCallback
-from satseg.learn.fit import class_weights, train
+from satseg.learn.fit import train
+from satseg.learn.losses import class_weights
 from satseg.learn.learner import segmentation_learner
 from satseg.learn.loaders import chip_loaders
 from satseg.learn.preparation import measure_chips, oversampling_weights

@@ -103,7 +103,7 @@ def test_a_net_that_openvino_computes_otherwise(nets, name, tmp_path, monkeypatc
     with pytest.raises(BadInput, match='otherwise than torch.*leave --engine out'): load_engine(tmp_path/'net.onnx', 'openvino')
 
 
-@pytest.mark.parametrize('error,words', [(MemoryError(), r'not enough memory for 2 window\(s\) of 32 x 48 pixels: give a smaller --memory'),
+@pytest.mark.parametrize('error,words', [(MemoryError(), r'not enough memory for 2 window\(s\) of 48 x 32 pixels: give a smaller --memory'),
     (RuntimeError('CUDA out of memory. Tried to allocate 2 GiB'), 'smaller --memory'),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 'smaller --memory'),
     (RuntimeError('expected scalar type'), r'torch on cpu failed \(expected scalar type\)')], ids=str)

@@ -703,7 +703,7 @@ def test_windows_equal_the_array(tmp_path):
         h,w = (int(rng.integers(1, n+1)) for n in (211,157))
         r,c = int(rng.integers(0, 212-h)),int(rng.integers(0, 158-w))
         for s in scenes: assert (s.read((r,c,h,w))[0][:2] == a[[2,0],r:r+h,c:c+w]).all()
-    for bad in ((-1,0,4,4),(0,0,0,4),(0,0,212,4),(0,150,4,8)): one_line(lambda: scenes[0].read(bad), 'inside 211 x 157 pixels')
+    for bad in ((-1,0,4,4),(0,0,0,4),(0,0,212,4),(0,150,4,8)): one_line(lambda: scenes[0].read(bad), 'inside 157 x 211 pixels')
 
 
 def test_reading_writes_nothing_and_works_in_a_thread(tmp_path):
