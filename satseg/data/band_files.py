@@ -78,7 +78,7 @@ def _read_label(path, grid, n=256):
         def seen(a): return white-a if white else a
         placed = r.crs is not None and crs is not None
         if not placed and (r.height,r.width) != (h,w):
-            raise BadInput(f'{path}: {r.height} x {r.width} pixels without coordinates do not fit '
+            raise BadInput(f'{path}: {r.width} x {r.height} pixels without coordinates do not fit '
                            f'the scene of {h} x {w}: save a GeoTIFF')
         slip = r.nodata is not None and 0 <= r.nodata < n # The value of a class
         if not placed: return seen(r.read(1)), (r.read_masks(1) == 0) & (not slip), r.nodata

@@ -45,7 +45,7 @@ class Engine:
         if not full: raise BadInput(f'{self.name} failed ({why})')
         self.free()
         b,_,h,w = x.shape
-        raise BadInput(f'not enough memory for {b} window(s) of {h} x {w} pixels: '
+        raise BadInput(f'not enough memory for {b} window(s) of {w} x {h} pixels: '
                        'give a smaller --memory')
 
     def free(self): "Let go of memory that the next call will ask for again."

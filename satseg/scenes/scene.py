@@ -36,10 +36,11 @@ class Scene:
         area=None, # Area of interest
         shift:float=0, # Added to readings as stored, which are cut off at 0 then
         remarks:list=(), # Lines for the user
+        numbers:list=(), # Of the bands among all that the source has, from 1
     ):
         self.crs,self.transform,self.height,self.width = reader.grid
         self.name,self.source,self.spec = spec['name'],spec['source'],spec
-        self.bands,self.remarks = bands,list(remarks)
+        self.bands,self.remarks,self.numbers = bands,list(remarks),list(numbers)
         self.dtype = str(np.result_type(*reader.dtypes)) # As stored
         self.cache_bytes = CACHE # May be raised to what `cache_for` says
         self.pixel_size = pixel_size(self.transform, self.crs, self.height, self.width)
@@ -81,7 +82,7 @@ def read(self:Scene,
     "Readings of a window."
     row,col,h,w = window = tuple(map(int, window))
     if min(row, col) < 0 or min(h, w) < 1 or row+h > self.height or col+w > self.width:
-        raise BadInput('', self.source, f'a window inside {self.height} x {self.width} pixels',
+        raise BadInput('', self.source, f'a window inside {self.width} x {self.height} pixels',
                        str(window))
     x = np.empty((len(self.bands),h,w), np.float32)
     with gdal_settings(self.cache_bytes), np.errstate(over='ignore', invalid='ignore'):
@@ -206,7 +207,7 @@ def open_scene(
     spec = dict(source=source.absolute(), bands=bands and list(bands), name=name or source.name,
                 band_map=band_map and dict(band_map), nodata='nan' if nodata != nodata else nodata,
                 aoi=aoi and os.path.abspath(aoi), **factors)
-    files = [*source.paths, *(b.path for b in chosen)]
+    files,places = [*source.paths, *(b.path for b in chosen)],[(b.path,b.index) for b in have]
     reader = RasterBands(chosen, nodata) if axis is None else ArrayBands(chosen, axis, nodata)
     try:
         shift,product,said = _correct(reader, source, files, nodata, factors['offset'])
@@ -217,7 +218,8 @@ def open_scene(
     files = [o for o in (*files, *reader.files, product, aoi) if o]
     if aoi: files += [Path(aoi).with_suffix(o) for o in ('.shx','.dbf','.prj','.cpg')]
     remarks += said + _file_remarks(reader, nodata, scale is not None or offset is not None)
-    return Scene(reader, names, spec, files, area, shift, remarks)
+    numbers = [places.index((b.path,b.index))+1 for b in chosen]
+    return Scene(reader, names, spec, files, area, shift, remarks, numbers)
 
 # %% ../../nbs/6_scenes/10_scene.ipynb #6bb27282
 @patch
