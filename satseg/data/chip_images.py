@@ -8,6 +8,7 @@ __all__ = ['turn_with', 'read_bands', 'lazy_pictures']
 # %% ../../nbs/2_data/22_chip_images.ipynb #74fef8fb
 import contextlib
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from .bands import all_band_names
 from .arrays import Cache
 from .rasters import open_raster, stored_turn, upright
 from .products import Band, file_bands, pick_bands
-from .calibration import has_palette, parse_nodata
+from .calibration import correct_product, has_palette, parse_nodata
 from .grids import RasterBands
 from .resolution import raster_pixel_size
 from .pictures import check_size, picture_size, read_image
@@ -47,17 +48,26 @@ def _is_raster(path):
     except MissingPackage: return False
     with r: return not has_palette(r)
 
+_WAY = ' (if it is off already: rename file and folder, or save without these tags)'
+
 def read_bands(
     bands, # Of `Band`, on one grid or warped onto it
     nodata=None, # As `parse_nodata` gives it
-)->np.ndarray: # (H,W,C) as stored, a masked array where some pixels have no data
+    window=None, # (row, column, height, width); all unless given
+    said=None, # Set of remarks that were made already
+)->np.ndarray: # (H,W,C) as stored, less the offset of Sentinel-2; masked where there is no data
     "Readings of the bands of rasters."
     with contextlib.closing(RasterBands(bands, nodata)) as r:
-        _,_,h,w = r.grid
+        shift,_,remarks = correct_product(r, [b.path for b in bands], nodata=nodata, way=_WAY)
+        row,col,h,w = window or (0,0,*r.grid[2:])
         dtype = np.result_type(*r.dtypes)
         check_size(bands[0].path, h*w*len(bands)*dtype.itemsize)
         image = np.empty((len(bands),h,w), dtype)
-        valid = r.read(image, (0,0,h,w))
+        valid = r.read(image, (row,col,h,w))
+    if shift: image = np.maximum(image+np.float32(shift), 0).astype(dtype)
+    if (text := '; '.join(remarks)) and said is not None and text not in said:
+        said.add(text)
+        warnings.warn(text, Hint)
     image = np.moveaxis(image, 0, -1)
     if valid.all(): return image
     image[~valid] = 0
@@ -69,12 +79,13 @@ _OPTION = 'all_bands= (--options all_bands=, --set data.options.all_bands=)'
 class _PictureReader:
     "Reads the same bands out of every picture, by name."
     def __init__(self, files, bands, all_bands, nodata):
-        self.all_bands,self.nodata = all_bands,nodata
+        self.all_bands,self.nodata,self.said = all_bands,nodata,set()
         files = list(files)
         self.first = self.bands(files[0])
         if any(b.alpha for b in self.first): # One chip of near infrared may look so; eight do not
             some = [self.bands(o) for o in files[::-(-len(files)//8)]]
             self.first = next((o for o in some if not any(b.alpha for b in o)), self.first)
+        self.bands_of = lru_cache(16)(self.bands)
         self.chosen,self.names,remarks = pick_bands(self.first, bands, None, str(self.first[0].path),
                                                     True, _OPTION)
         at = [(b.path,b.index) for b in self.first]
@@ -98,31 +109,35 @@ class _PictureReader:
 
 # %% ../../nbs/2_data/22_chip_images.ipynb #3ef138b5
 @patch
-def __call__(self:_PictureReader, path):
-    "(H,W,C)"
+def __call__(self:_PictureReader, path, window=None):
+    "(H,W,C) of a picture, or of a window of it."
     files = path if isinstance(path, tuple) else (path,)
     if not all(map(_is_raster, files)):
         a = np.concatenate([read_image(o, len(self.all_bands or ())) for o in files], 2)
         # A grey jpg among colour ones
         if a.shape[2] == 1 and len(self.first) == 3: a = np.repeat(a, 3, 2)
-        if a.shape[2] == len(self.first): return a[..., self.places]
+        if a.shape[2] == len(self.first):
+            y,x,h,w = window or (0,0,*a.shape[:2])
+            return a[y:y+h, x:x+w, self.places]
         text = f'expected {len(self.first)} bands as in {self.first[0].path}'
         raise BadInput(f'{text}, found {a.shape[2]}', path)
-    here = self.bands(path)
+    here = self.bands_of(path)
     def about(bands): return [(b.names,b.tag,b.alpha) for b in bands]
     if about(here) == about(self.first): chosen = [here[i] for i in self.places]
     else: chosen = pick_bands(here, self.names, None, path, True, _OPTION)[0]
-    return read_bands(chosen, self.nodata)
+    return read_bands(chosen, self.nodata, window, self.said)
 
 def lazy_pictures(
     files, # Paths, or tuples of one per band; some are looked at, to know their bands
     bands=None, # Names of the bands wanted; all unless given
     all_bands=None, # Names of the bands in the files
     nodata=None, # Stored value that means no data; the files' own unless given; 'none': no value
+    windows=None, # (row, column, height, width) of each, of files that are cut
 )->tuple: # `Cache` of (H,W,C) arrays, masked where pixels have no data; names of their bands
     "Pictures that are decoded when they are taken."
     read = _PictureReader(files, bands, all_bands, parse_nodata(nodata))
     def told(function): # About the first file of a picture
         return lambda i: function(files[i][0] if isinstance(files[i], tuple) else files[i])
-    return Cache(lambda i: read(files[i]), len(files), 5e8, told(picture_size),
-                 told(raster_pixel_size)), read.names
+    def image(i): return read(files[i], windows and windows[i])
+    size = (lambda i: windows[i][2:]) if windows else told(picture_size)
+    return Cache(image, len(files), 1e9 if windows else 5e8, size, told(raster_pixel_size)), read.names

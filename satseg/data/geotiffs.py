@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.errors import BadInput, Hint, Remark, few
-from ..core.files import MAX_BYTES
 from ..core.display import IGNORE
 from .bands import SIDE_FILE
 from .arrays import Cache
@@ -213,14 +212,12 @@ def load_geotiffs(
 )->dict[str,Chips]: # `all`, with objects: one per outline
     "Chips of GeoTIFFs with polygons."
     chips = _find_chips(path, labels, images, tile, cut)
-    names,place = [o.name for o in chips],{f: i for i,f in enumerate({o.file: 0 for o in chips})}
+    names = [o.name for o in chips]
     groups = name_groups(names, group) if group else _block_groups(chips, block)
-    whole,bands = lazy_pictures([*place], bands, all_bands, nodata)
-    if len(place) < len(chips): whole.max_bytes = MAX_BYTES # One at least, for all its tiles
-    def image(i):
-        y,x,h,w = chips[i].window
-        return whole[place[chips[i].file]][y:y+h, x:x+w]
-    pictures = Cache(image, len(chips), 0, lambda i: chips[i].window[2:], lambda i: chips[i].size())
+    files = [o.file for o in chips]
+    windows = [o.window for o in chips] if len({*files}) < len(files) else None
+    pictures,bands = lazy_pictures(files, bands, all_bands, nodata, windows)
+    pictures.pixel_size = lambda i: chips[i].size()
     kw = dict(names=names, source=path, has_ignore=True, groups=groups)
     if not chips[0].outlines:
         return {'all': Chips(pictures, None, bands, classes or ('background','building'), **kw)}

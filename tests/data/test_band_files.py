@@ -3,9 +3,11 @@ import numpy as np
 import pytest
 from data_samples import one_line, rasterio, save, save_tif
 
+from satseg.core.errors import Hint
 from satseg.data.band_files import load_bands
 from satseg.data.datasets import load_dataset
 from satseg.data.splits import class_shares
+from satseg.scenes.scene import open_scene
 
 
 def test_coarse_bands_and_other_systems_land_in_place(tmp_path):
@@ -75,3 +77,36 @@ def test_real_scenes(real_data):
     assert chips.names == ['genoa','san_francisco'] and chips.bands == ('B02','B03','B11')
     for i,n in ((0,29), (1,6)):
         assert chips.instances(i).max() == n and ((chips.instances(i) > 0) == (chips[i].mask == 1)).mean() > .999
+
+
+PRODUCT = 'S2A_MSIL2A_20230701T101311_N0509_R022_T32TQM_20230701T150000'
+
+
+def test_training_and_mapping_see_the_same_sentinel_2_readings(tmp_path):
+    "1000 less since baseline 04.00, and 0 is no data: as the name, the metadata or GDAL's tags say; one remark."
+    a = np.uint16([[0,900,1000],[1500,3000,65535]])
+    for name in ('B04','B08'): save_tif(tmp_path/PRODUCT/f'{name}.tif', a)
+    save(tmp_path/PRODUCT/'mask.png', np.ones((2,3)))
+    chips = load_bands(tmp_path/PRODUCT)['all']
+    with pytest.warns(Hint) as said: chip = chips[0]
+    assert len(said) == 1 and 's2 N0509 in the name: 1000 subtracted, cut off at 0' in str(said[0].message)
+    x,ok = open_scene(str(tmp_path/PRODUCT), ('B04','B08')).read((0,0,2,3))
+    assert chip.valid.tolist() == ok.tolist() == [[False,True,True],[True]*3]
+    assert chip.readings().tolist() == x[:,ok].tolist() == [[0,0,500,2000,64535]]*2
+    assert chip.mask.tolist() == [[255,1,1],[1,1,1]]
+
+
+@pytest.mark.parametrize('tags,name,shift', [({}, f'{PRODUCT}_7.tif', 1000), (dict(PROCESSING_BASELINE='05.09'), 'a.tif', 1000), (dict(PROCESSING_BASELINE='02.14'), 'a.tif', 0), ({}, 'a.tif', 0)])
+def test_chips_cut_from_sentinel_2_say_it_by_name_or_tags(tmp_path, tags, name, shift):
+    a = np.arange(900, 1100, dtype=np.uint16).reshape(10,20)
+    save_tif(tmp_path/'images'/name, a)
+    with rasterio.open(tmp_path/'images'/name, 'r+') as r: r.update_tags(**tags)
+    save(tmp_path/'masks'/f'{name[:-4]}.png', np.zeros((10,20)))
+    chips = load_dataset(tmp_path)['all']
+    want = np.maximum(a.astype(int)-shift, 0)
+    assert chips[0].image[0].tolist() == want.tolist()
+    assert open_scene(str(tmp_path/'images'/name)).read((0,0,10,20))[0][0].tolist() == want.tolist()
+    if tags and shift: # The way that the remark names
+        with pytest.warns(Hint, match='save without these tags'): load_dataset(tmp_path)['all'][0]
+        save_tif(tmp_path/'images'/name, a)
+        assert load_dataset(tmp_path)['all'][0].image[0].tolist() == a.tolist()

@@ -235,3 +235,17 @@ def test_real_geotiffs(real_data):
     assert len(chips) == 40 and len(set(chips.groups)) == 12 and {o.image.shape for o in chips} == {(3,512,512)}
     assert abs(class_shares(chips)['building'] - .454) < .002
     assert sum(int(chips.instances(i).max()) for i in range(40)) == 1523 # Of 1228 polygons, those on an edge count on each chip
+
+
+def test_an_orthomosaic_that_no_memory_holds_is_read_by_tiles(tmp_path):
+    "30,000 x 30,000 pixels of 3 bands are 2.7 GB; nearly all of it is nodata, and takes no room on the disk."
+    t = rasterio.transform.from_origin(500000, 5000000, .1, .1)
+    with rasterio.open(tmp_path/'ortho.tif', 'w', 'GTiff', 30000, 30000, 3, 'EPSG:32633', t, 'uint8', nodata=0, sparse_ok=True, tiled=True, blockxsize=512, blockysize=512) as r:
+        r.write(np.full((3,1024,1024), 90, np.uint8), window=((20480,21504),(10240,11264)))
+    geopandas.GeoDataFrame(geometry=[box(501030,4997940,501040,4997950)], crs='EPSG:32633').to_file(tmp_path/'houses.geojson')
+    chips = load_dataset(tmp_path)['all']
+    assert len(chips) == 59**2 and len(set(chips.groups)) == 30**2 and chips.size(0) == (508,508)
+    chip,empty = chips[40*59+20],chips[0] # Rows from 20339, columns from 10169
+    assert chip.name == 'ortho@20339,10169' and (chip.mask == 1).sum() == 100*100 and (chip.readings() == 90).all()
+    assert chip.mask[20500-20339,10300-10169] == 1 and chip.mask[20499-20339,10300-10169] == 0
+    assert not empty.valid.any() and (empty.mask == IGNORE).all()
