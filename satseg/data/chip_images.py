@@ -48,6 +48,7 @@ def _is_raster(path):
     except MissingPackage: return False
     with r: return not has_palette(r)
 
+# %% ../../nbs/2_data/22_chip_images.ipynb #cbc4c032
 _WAY = ' (if it is off already: rename file and folder, or save without these tags)'
 
 def read_bands(
