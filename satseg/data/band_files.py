@@ -117,7 +117,8 @@ def load_bands(
               source=path, groups=names if group is None else name_groups(names, group))
     grids = band_grids(folders, bands)
     picked = [_pick_bands(o, bands) for o in folders]
-    images = Cache(lambda i: read_bands(picked[i], nodata), len(folders), 1e9,
+    said = set()
+    images = Cache(lambda i: read_bands(picked[i], nodata, None, said), len(folders), 1e9,
                    lambda i: grids[i][2:],
                    lambda i: pixel_size(grids[i].transform, grids[i].crs, *grids[i][2:]))
     if not labels: return {'all': Chips(images, has_ignore=True, **kw)}

@@ -8,7 +8,6 @@ __all__ = ['Scene', 'open_scene']
 # %% ../../nbs/6_scenes/10_scene.ipynb #a56e781c
 import math
 import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from ..core.errors import BadInput, few
 from ..data.bands import aliases
 from ..data.arrays import FillCount
 from ..data.products import file_bands, pick_bands
-from ..data.calibration import parse_nodata, sentinel2_offset, stored_scale
+from ..data.calibration import correct_product, parse_nodata, stored_scale
 from ..data.rasters import CACHE, gdal_errors, gdal_settings, number_bytes, open_raster
 from ..data.rasters import picture_turn
 from ..data.grids import ArrayBands, RasterBands, array_bands
@@ -157,30 +156,6 @@ def _file_remarks(reader, own, scaled):
             for (k,b),names in pairs.items() if (k,b) != (1,0)]
     return list(dict.fromkeys(res))
 
-# %% ../../nbs/6_scenes/10_scene.ipynb #92d21ccb
-def _correct(reader, source, files, nodata, offset):
-    "What is added to readings, metadata file, and remarks; Sentinel-2 has a nodata value then."
-    raw = all(o.kind in 'iu' and o.itemsize > 1 for o in reader.dtypes) # As delivered
-    tags = ' '.join(f'{k}={v}' for r in reader.open.values() for i in (0,*r.indexes)
-                    for k,v in r.tags(i).items() if k.endswith(('_ADD_OFFSET','_BASELINE')))
-    shift,why,product = sentinel2_offset(files, source.item, tags)
-    props = (source.item or {}).get('properties')
-    props = props if isinstance(props, dict) else {}
-    parts = ' '.join(part for p in files for part in Path(p).parts) # Folders may be called anything
-    platform = f'{props.get("platform")} {props.get("constellation")}'
-    known = (why or product or re.search(r'(?<![^\W_])S2[A-D]_MSI', parts)
-             or re.search(r'\bsentinel-2', platform, re.I))
-    if offset is not None:
-        done = '--offset is what is done about it' if np.any(offset) else 'left as they are'
-        text = f'readings are {-shift:g} too high, {done}'
-    elif raw: text = f'{-shift:g} subtracted, cut off at 0 (--offset 0 leaves it)'
-    else: text = 'nothing subtracted, these are no readings as delivered'
-    remarks = [f's2 {why}: {text}']*bool(shift)
-    if raw and known and nodata is None and reader.parts and not reader.has_nodata:
-        reader.divide(0)
-        remarks.append('s2: 0 is nodata')
-    return shift*(raw and offset is None),product,remarks
-
 # %% ../../nbs/6_scenes/10_scene.ipynb #30312cee
 def _find_one(source):
     "The `SceneSource` that is meant."
@@ -210,7 +185,8 @@ def open_scene(
     files,places = [*source.paths, *(b.path for b in chosen)],[(b.path,b.index) for b in have]
     reader = RasterBands(chosen, nodata) if axis is None else ArrayBands(chosen, axis, nodata)
     try:
-        shift,product,said = _correct(reader, source, files, nodata, factors['offset'])
+        shift,product,said = correct_product(reader, files, source.item, nodata, factors['offset'],
+                                             ' (--offset 0 leaves it)')
         area = AreaOfInterest(aoi, reader.grid) if aoi else None
     except BaseException:
         reader.close()
