@@ -35,7 +35,7 @@ def _json_files(path):
 
 def recognise_coco(path:Path)->int:
     "Is this a JSON file, or a folder with a COCO file (2), or with one about few of its pictures?"
-    if path.is_file(): return 2*(path.suffix.lower() == '.json')
+    if path.is_file(): return (path.suffix.lower() == '.json')*(1+bool(_is_coco(path)))
     if not (files := _json_files(path)): return 0
     rows = sum(o.read_bytes().count(b'"file_name"') for o in files)
     return 2 if 4*rows >= len({*chain(*_list_pictures(path).values())}) else 1 # Half may be masks
