@@ -196,15 +196,23 @@ def _pick_classes(names, wanted, path):
     raise BadInput(f'{path}: expected classes out of {few(names)}, got {few(lack)}: '
                    f'say classes={",".join(every)}')
 
-def _check_twice(path, files, parts):
-    "Raise `BadInput` if two COCO files of a part are about the same picture."
-    seen = {}
-    for (part,file,_),(*_,pictures) in zip(files, parts):
-        other = next((seen[part,o] for o in pictures if (part,o) in seen), None)
-        if other:
-            text = f'{other.name} and {file.name} are about the same pictures'
-            raise BadInput(text, path, hint='give one of them, or merge them')
-        seen.update({(part,o): file for o in pictures})
+def _drop_twice(path, files, parts):
+    "Files and parts without a file of all pictures beside those of parts; others share none."
+    seen,res = {},[]
+    for o in sorted(zip(files, parts), key=lambda o: o[0][0] == 'all'):
+        (part,file,_),(*_,pictures) = o
+        if again := [p for p in pictures if p in seen]:
+            first,other = seen[again[0]]
+            text = f'{len(again):,} of {len(pictures):,} pictures of {file.name} are in '
+            text += f'{other.name} too'
+            if part == first or part != 'all':
+                hint = 'give one of the files, merge them, or take the pictures out of one'
+                raise BadInput(f'{text}: {few(p.name for p in again)}', path, hint=hint)
+            warnings.warn(f'{path}: left out: {text}', Remark)
+            continue
+        seen.update(dict.fromkeys(pictures, (part,file)))
+        res.append(o)
+    return zip(*res)
 
 # %% ../../nbs/2_data/60_coco.ipynb #716850f1
 def load_coco(
@@ -225,7 +233,7 @@ def load_coco(
     classes = _pick_classes(_class_names([o[1:] for o in files]), classes, path)
     kw = dict(bands=bands, all_bands=all_bands, nodata=nodata)
     parts = [_read_part(f, part, data, classes, crowd, boxes, **kw) for part,f,data in files]
-    _check_twice(path, files, parts)
+    files,parts = _drop_twice(path, files, parts)
     if not any(fine for _,fine,_ in parts):
         raise BadInput(f'{path}: no annotation has an outline that can be used: draw outlines; '
                        'if it has boxes alone, boxes=object takes them for outlines')

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-from ..core.errors import BadInput, Hint, Remark
+from ..core.errors import BadInput, Hint, Remark, few
 from ..core.files import refuse_archive
 from .chips import Chips
 from .pickles import load_pickle
@@ -45,14 +45,14 @@ class _Format(NamedTuple):
 
 # %% ../../nbs/2_data/76_datasets.ipynb #cc10f3ba
 FORMATS = dict(
-    pickle=_Format(lambda path: 2*bool(_find_pickles(path)), _load_pickle),
+    pickle=_Format(lambda path: bool(_find_pickles(path)) and 1+path.is_file(), _load_pickle),
     clouds=_Format(lambda path: 2*(path/'subscenes').is_dir(), load_clouds),
     ships=_Format(recognise_ships, load_ships),
     coco=_Format(recognise_coco, load_coco), # Before folders: annotations/ is a name of theirs
     geotiffs=_Format(lambda path: min(recognise_geotiffs(path), 3-recognise_folders(path)),
                     load_geotiffs), # Masks of their own say more than an outline beside them
     folders=_Format(recognise_folders, load_folders), # Before bands: a grid may have a cell B1
-    bands=_Format(lambda path: 2*(path.is_dir() and bool(band_scenes(path))), load_bands))
+    bands=_Format(lambda path: 2*(path.is_dir() and bool(band_scenes(path, True))), load_bands))
 
 # %% ../../nbs/2_data/76_datasets.ipynb #64cbaa3d
 def kind_of(
@@ -87,7 +87,7 @@ def _check_word(what, word, known):
     raise BadInput(where=what, expected=expected, got=f'{str(word)[:40]!r}', hint=hint)
 
 def _name_masks(path, kind, parts):
-    "Say where there are masks that were not read."
+    "Say where there are masks or pickles that were not read."
     if kind in ('folders','geotiffs') and not any(o.has_masks for o in parts.values()):
         warn_of_masks(path, [n for o in parts.values() for n in o.names])
     if kind == 'coco' and recognise_folders(Path(path)) == 2:
@@ -96,6 +96,9 @@ def _name_masks(path, kind, parts):
     if kind == 'folders' and recognise_coco(Path(path)) == 1:
         way = "kind='coco' (--kind coco) reads it"
         warnings.warn(f'{path}: a COCO file about few of the pictures is not read: {way}', Hint)
+    found = few(o.name for o in _find_pickles(Path(path)))
+    if kind != 'pickle' and found:
+        warnings.warn(f'{path}: left out: {found}; a pickle is read if its file is given', Remark)
 
 # %% ../../nbs/2_data/76_datasets.ipynb #f9c7f379
 def load_dataset(

@@ -5,7 +5,7 @@ from data_samples import one_line, rasterio, save, save_tif
 
 from satseg.core.errors import Hint
 from satseg.data.band_files import load_bands
-from satseg.data.datasets import load_dataset
+from satseg.data.datasets import kind_of, load_dataset
 from satseg.data.splits import class_shares
 from satseg.scenes.scene import open_scene
 
@@ -60,7 +60,7 @@ def test_masks_as_they_are_stored(tmp_path):
 def test_bad_scenes(tmp_path):
     save_tif(tmp_path/'a'/'B02.tif', np.ones((4,4), np.uint16))
     save_tif(tmp_path/'b'/'B03.tif', np.ones((4,4), np.uint16))
-    one_line(lambda: load_dataset(tmp_path), 'no band in common')
+    one_line(lambda: load_dataset(tmp_path, 'bands'), 'no band in common')
     save_tif(tmp_path/'b'/'B02.tif', np.ones((2,2), np.uint16), crs=None)
     assert load_dataset(tmp_path)['all'].bands == ('B02',)
     one_line(lambda: load_bands(tmp_path, bands=('B03',)), 'expected a band B03')
@@ -110,3 +110,20 @@ def test_chips_cut_from_sentinel_2_say_it_by_name_or_tags(tmp_path, tags, name, 
         with pytest.warns(Hint, match='save without these tags'): load_dataset(tmp_path)['all'][0]
         save_tif(tmp_path/'images'/name, a)
         assert load_dataset(tmp_path)['all'][0].image[0].tolist() == a.tolist()
+
+
+@pytest.mark.parametrize('names', [['car_red.png','car_2.png'], ['red.png','tree.png'], ['a-red.png','b-green.png','c_blue.png'], ['roof_red.png','roof_blue.png','roof_grey.png'],
+    ['B1.tif','A1.tif','C1.tif'], ['infrared_1.png','hundred_2.png']])
+def test_pictures_that_are_named_after_a_colour_are_no_bands(tmp_path, names):
+    for o in names: (save_tif if o.endswith('tif') else save)(tmp_path/'images'/o, np.zeros((4,4,3), np.uint8))
+    for root in (tmp_path, tmp_path/'images'): assert kind_of(root) in ('folders','geotiffs') and len(load_dataset(root)['all']) == len(names)
+    for o in names: save(tmp_path/'masks'/f'{o[:-4]}.png', np.eye(4))
+    assert kind_of(tmp_path) == 'folders' and load_dataset(tmp_path)['all'].has_masks
+
+
+@pytest.mark.parametrize('names', [['B02.tif','B03.tif'], ['S2_B04_10m.tif','S2_B11_20m.tif'], ['LC09_L2SP_194027_20220101_20220103_02_T1_SR_B4.TIF','LC09_L2SP_194027_20220101_20220103_02_T1_SR_B5.TIF'],
+    ['2020-05-01-00_00_2020-05-01-23_59_Sentinel-2_L2A_B04_(Raw).tiff','2020-05-01-00_00_2020-05-01-23_59_Sentinel-2_L2A_B08_(Raw).tiff'], ['red.tif','nir.tif'], ['x_B08.tif','label.tif']])
+def test_scenes_as_delivered_are_bands(tmp_path, names):
+    for o in names: save_tif(tmp_path/'s'/o, np.zeros((4,4), np.uint8))
+    save(tmp_path/'overview_red.png', np.zeros((4,4,3)))
+    assert kind_of(tmp_path/'s') == kind_of(tmp_path) == 'bands' and len(load_dataset(tmp_path)['all']) == 1

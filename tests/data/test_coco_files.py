@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from data_samples import ann, one_line, rect, save
 
-from satseg.core.errors import Hint
+from satseg.core.errors import Hint, Remark
 from satseg.data.coco import load_coco
 from satseg.data.coco_files import find_coco, find_pictures, recognise_coco
 from satseg.data.datasets import kind_of, load_dataset
@@ -68,7 +68,20 @@ def test_a_picture_of_another_site_is_missing(tmp_path):
 @pytest.mark.parametrize('a,b', [('annotations/train.json','annotations/train_v2.json'), ('labels.json','labels_backup.json')])
 def test_two_files_about_the_same_pictures_are_not_added_up(tmp_path, a, b):
     root = dataset(tmp_path, ['images/0.png','images/1.png'], {a: ['0.png','1.png'], b: ['1.png']})
-    one_line(lambda: load_dataset(root), f'{a.split("/")[-1]} and {b.split("/")[-1]} are about the same pictures', 'give one of them')
+    one_line(lambda: load_dataset(root), f'1 of 1 pictures of {b.split("/")[-1]} are in {a.split("/")[-1]} too: 1.png: give one of the files, merge them, or take')
+    assert sum(map(len, load_dataset(root/a).values())) == 2 # The advice helps
+
+
+def test_parts_share_no_picture(tmp_path):
+    "What is learned from is not judged on; the file of all pictures that the parts were made from is left out."
+    root = dataset(tmp_path, [f'images/{i}.png' for i in range(5)], {'annotations/instances_train.json': ['0.png','1.png','2.png'], 'annotations/instances_val.json': ['2.png','3.png']})
+    one_line(lambda: load_dataset(root), '1 of 2 pictures of instances_val.json are in instances_train.json too: 2.png', 'take the pictures out of one')
+    data = json.loads((root/'annotations/instances_val.json').read_text())
+    data['images'] = data['images'][1:] # As the message says
+    (root/'annotations/instances_val.json').write_text(json.dumps(data))
+    assert greys(root) == dict(train=[0,1,2], val=[3])
+    dataset(tmp_path, [], {'annotations/instances_all.json': [f'{i}.png' for i in range(5)]})
+    with pytest.warns(Remark, match='left out: 4 of 5 pictures of instances_all.json are in instances_train.json too'): assert greys(root) == dict(train=[0,1,2], val=[3])
 
 
 def test_never_outside_and_linked_folders_are_read(tmp_path):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from data_samples import ann, coco, folders, one_line, rect, save, save_tif, ships
 
-from satseg.core.errors import BadInput, Hint
+from satseg.core.errors import BadInput, Hint, Remark
 from satseg.data.chips import Chips
 from satseg.data.coco import load_coco
 from satseg.data.datasets import FORMATS, format_options, kind_of, load_dataset
@@ -113,3 +113,20 @@ def test_masks_beside_a_coco_file_are_named(tmp_path):
     with pytest.warns(UserWarning, match="masks beside the pictures are not read: kind='folders' .--kind folders. reads them"):
         assert load_dataset(root)['all'][0].mask.sum() == 16
     assert load_dataset(root, 'folders')['all'][0].mask.sum() == 6
+
+
+def test_a_pickle_beside_layout_folders_is_left_out_and_named(tmp_path):
+    "Ultralytics, fastai and others keep caches there; following the remark reads it."
+    import pickle
+    root = folders(tmp_path/'a', [np.eye(4)]*2)
+    (root/'cache.pkl').write_bytes(pickle.dumps([dict(image=np.zeros((4,4,3), np.uint8), mask=np.eye(4, dtype=np.uint8))]))
+    with pytest.warns(Remark, match='left out: cache.pkl; a pickle is read if its file is given'): assert len(load_dataset(root)['all']) == 2
+    assert len(load_dataset(root/'cache.pkl')['all']) == len(load_dataset(root, 'pickle')['all']) == 1
+    one_line(lambda: load_dataset(root, strict=True), 'cache.pkl')
+    for o in (ships(tmp_path/'b', [('a.jpg','1 3'), ('b.jpg','')]), coco(tmp_path/'c', [ann([rect(1,1,4,4)])])):
+        (o/'x.pickle').write_bytes(b'')
+        with pytest.warns(Remark, match='left out: x.pickle'): load_dataset(o)
+    (tmp_path/'d').mkdir()
+    (root/'cache.pkl').rename(tmp_path/'d'/'chips.pkl')
+    save(tmp_path/'d'/'preview.png', np.zeros((4,4,3)))
+    assert kind_of(tmp_path/'d') == 'pickle'

@@ -1,11 +1,12 @@
 """Folders of images and masks: written by hand, read back, every mistake in one line."""
 import io
 import json
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
-from data_samples import RGB, TABLE, folders, one_line, save, save_tif
+from data_samples import RGB, TABLE, folders, one_line, rasterio, save, save_tif
 
 from satseg.core.display import IGNORE
 from satseg.data.band_files import load_bands
@@ -417,3 +418,46 @@ def test_unrelated_files_named_like_tables_are_left_out(tmp_path):
         with pytest.warns(UserWarning, match=f'{name}: left out, for it is no table of classes'): assert load_folders(root)['all'].classes == ('background','building')
     (root/'labelmap.txt').write_text('background:0,0,0::\nroad:' + '9'*5000 + ',0,0::\n')
     one_line(lambda: load_folders(root), 'labelmap.txt', 'expected lines such as')
+
+
+def placed(root, x=500000, y=5000000, size=10, shape=(4,4), **kw):
+    "Pictures of 4 x 4 pixels of 10 m, and masks that lie where they say; what they hold is their column."
+    for i in range(2):
+        save_tif(root/'images'/f'{i}.tif', np.full((4,4,3), 9, np.uint8), x=500000+40*i)
+        save_tif(root/'masks'/f'{i}.tif', np.broadcast_to(np.arange(shape[1]) % 2, shape).astype(np.uint8), **dict(x=x+40*i, y=y, size=size) | kw)
+    return root
+
+
+@pytest.mark.parametrize('words,kw', [('is shifted by 1.0, 0.0 pixels', dict(x=500010)), ('is shifted by 0.0, 0.6 pixels', dict(y=4999994)), ('has pixels of another size', dict(size=5)),
+    ('has pixels of another size', dict(size=5, shape=(8,8))), ('pixels', dict(x=600000)), ('pixels', dict(crs='EPSG:32634')), ('pixels', dict(x=600000, shape=(8,8)))])
+def test_masks_that_lie_elsewhere_are_refused_and_following_the_advice_works(tmp_path, words, kw):
+    root = placed(tmp_path, **kw)
+    one_line(lambda: load_dataset(root), f'{root}/masks/', words, f'against its picture {root}/images/', '--like PICTURE')
+    for i in range(2):
+        mask,picture = root/'masks'/f'{i}.tif',root/'images'/f'{i}.tif'
+        if kw.get('shape'): # Of another shape: by coordinates
+            (root/'masks'/f'{i}.tif').rename(root/f'old{i}')
+            from click.testing import CliRunner
+            from rasterio.rio.main import main_group
+            done = CliRunner().invoke(main_group, ['warp', str(root/f'old{i}'), str(mask), '--like', str(picture)])
+            assert done.exit_code == 0, done.output
+        else:
+            with rasterio.open(mask) as r: a = r.read(1)
+            save_tif(mask, a, crs=None)
+    assert len(load_dataset(root)['all'][1].mask) == 4
+
+
+@pytest.mark.parametrize('kw,row', [(dict(), [0,1,0,1]), (dict(x=500004.9), [0,1,0,1]), (dict(crs=None), [0,1,0,1]), (dict(x=499990, shape=(6,7)), [1,0,1,0]), (dict(x=500010, y=5000010, shape=(9,2)), [255,0,1,255])])
+def test_masks_that_fit_or_cover_more_or_less_are_placed(tmp_path, kw, row):
+    root,more = placed(tmp_path, **kw),'shape' in kw
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        chips = load_dataset(root)['all']
+        assert [o.mask.tolist() for o in chips] == [[row]*4]*2
+    assert any('masks cover more or less ground than pictures' in str(o.message) for o in said) == more
+
+
+def test_one_system_in_other_words_is_the_same(tmp_path):
+    "As ArcGIS writes it, and as a datum that is the same to a millimetre."
+    esri = rasterio.crs.CRS.from_wkt(rasterio.crs.CRS.from_epsg(32633).to_wkt(version='WKT1_ESRI'))
+    for i,crs in enumerate((esri,'EPSG:25833')): assert len(load_dataset(placed(tmp_path/str(i), crs=crs))['all'][1].mask) == 4
