@@ -20,7 +20,7 @@ from .arrays import Cache
 from .chips import Chips
 from .pictures import (
     colours_to_ids, picture_size, read_mask, white_rule)
-from .chip_images import lazy_pictures, turn_with
+from .chip_images import lazy_pictures, mask_offset, turn_with
 from .rasters import map_tile, picture_turn, upright
 from .splits import name_groups
 from .parts import PARTS
@@ -246,16 +246,25 @@ def _part_chips(root, pairs, reader, group, bands, all_bands, nodata):
     masks = None
     if pairs[0].mask:
         reader.files += [o.mask for o in pairs]
-        masks = Cache(lambda i: _read_beside(reader, root, *pairs[i][2:]), len(pairs), 5e8)
+        first = [o.picture[0] if isinstance(o.picture, tuple) else o.picture for o in pairs]
+        for i in {0, len(pairs)//2, len(pairs)-1}: mask_offset(first[i], pairs[i].mask)
+        def mask(i): return _read_beside(reader, root, first[i], pairs[i].mask)
+        masks = Cache(mask, len(pairs), 5e8)
     return Chips(pictures, masks, bands, reader.classes, names, root, True, groups,
                  colours=reader.colours)
 
 def _read_beside(reader, root, picture, path):
-    "The mask in `path`, turned where its shape or its coordinates tell that it lies as stored."
-    mask = reader.read(path)
-    turn = 1 if isinstance(picture, tuple) else picture_turn(picture)
-    if turn == 1 and not isinstance(picture, tuple): return turn_with(mask, picture, path)
-    if turn == 1 or picture_turn(path) != 1: return mask
+    "The mask in `path`, turned and placed where its shape or its coordinates tell how it lies."
+    mask,turn = reader.read(path),picture_turn(picture)
+    if turn == 1:
+        mask,at = turn_with(mask, picture, path),mask_offset(picture, path)
+        if not at: return mask
+        text = 'masks cover more or less ground than pictures: they are cut, and unknown beyond'
+        warnings.warn(f'{root}: {text}', Remark)
+        sides = [(max(-o,0), max(o+n-m,0)) for o,n,m in zip(at, picture_size(picture), mask.shape)]
+        (y,x),(h,w) = np.maximum(at, 0),picture_size(picture)
+        return np.pad(mask, sides, constant_values=IGNORE)[y:y+h, x:x+w]
+    if picture_turn(path) != 1: return mask
     h,w = picture_size(picture) or mask.shape
     if turn >= 5 and h != w: return upright(mask, turn) if mask.shape == (w,h) else mask
     text = 'pictures are stored turned (EXIF), their masks taken as drawn upright'
