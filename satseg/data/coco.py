@@ -196,6 +196,7 @@ def _pick_classes(names, wanted, path):
     raise BadInput(f'{path}: expected classes out of {few(names)}, got {few(lack)}: '
                    f'say classes={",".join(every)}')
 
+# %% ../../nbs/2_data/60_coco.ipynb #3f99fa59
 def _drop_twice(path, files, parts):
     "Files and parts without a file of all pictures beside those of parts; others share none."
     seen,res = {},[]

@@ -20,7 +20,7 @@ from .arrays import Cache
 from .chips import Chips
 from .pictures import (
     colours_to_ids, picture_size, read_mask, white_rule)
-from .chip_images import lazy_pictures, mask_offset, turn_with
+from .chip_images import lazy_pictures, mask_offset, place_mask, turn_with
 from .rasters import map_tile, picture_turn, upright
 from .splits import name_groups
 from .parts import PARTS
@@ -256,14 +256,7 @@ def _part_chips(root, pairs, reader, group, bands, all_bands, nodata):
 def _read_beside(reader, root, picture, path):
     "The mask in `path`, turned and placed where its shape or its coordinates tell how it lies."
     mask,turn = reader.read(path),picture_turn(picture)
-    if turn == 1:
-        mask,at = turn_with(mask, picture, path),mask_offset(picture, path)
-        if not at: return mask
-        text = 'masks cover more or less ground than pictures: they are cut, and unknown beyond'
-        warnings.warn(f'{root}: {text}', Remark)
-        sides = [(max(-o,0), max(o+n-m,0)) for o,n,m in zip(at, picture_size(picture), mask.shape)]
-        (y,x),(h,w) = np.maximum(at, 0),picture_size(picture)
-        return np.pad(mask, sides, constant_values=IGNORE)[y:y+h, x:x+w]
+    if turn == 1: return place_mask(turn_with(mask, picture, path), picture, path, root)
     if picture_turn(path) != 1: return mask
     h,w = picture_size(picture) or mask.shape
     if turn >= 5 and h != w: return upright(mask, turn) if mask.shape == (w,h) else mask
