@@ -6,6 +6,7 @@
 __all__ = ['band_scenes', 'band_grids', 'load_bands', 'is_unlabelled_scene']
 
 # %% ../../nbs/2_data/72_band_files.ipynb #d63ee92b
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -52,12 +53,29 @@ def _common_bands(found):
     return tuple(names[0] for names in found[0] if all(colours(names) & o for o in there))
 
 # %% ../../nbs/2_data/72_band_files.ipynb #d81c9bc0
-def band_scenes(path:str|Path)->list:
+def _is_scene(folder):
+    "Are there two bands of one scene, or one and its mask, in files of one band each?"
+    files = list_pictures(folder, _SUFFIXES)
+    named = [(m,o) for o in files if (m := BAND_FILE.search(o.stem))]
+    pairs = {(m.string[:m.start(1)], m[1].upper()) for m,_ in named}
+    scenes = Counter(start for start,_ in pairs)
+    alone = max(scenes.values(), default=0) < 2
+    if not named or alone and not any(o.stem.lower() in _LABELS for o in files): return False
+    try:
+        with gdal_errors(named[0][1]), open_raster(named[0][1]) as r: return r.count == 1
+    except BadInput: return True # What is wrong is said by who reads it
+
+def band_scenes(
+    path:str|Path, # Folder
+    strict:bool=False, # Only those that surely are
+)->list:
     "Folders of scenes of single-band files: the folder itself, or those in it."
     root = require_folder(path)
-    def has_band(folder):
-        return any(BAND_FILE.search(o.stem) for o in list_pictures(folder, _SUFFIXES))
-    return [o for o in (root, *sorted(root.iterdir())) if o.is_dir() and has_band(o)]
+    def has_band(o): return any(BAND_FILE.search(f.stem) for f in list_pictures(o, _SUFFIXES))
+    some = [o for o in (root, *sorted(root.iterdir())) if o.is_dir() and has_band(o)]
+    sure = [o for o in some if _is_scene(o)]
+    if strict: return sure
+    return [o for o in some if o != root or o in sure] if sure else some
 
 # %% ../../nbs/2_data/72_band_files.ipynb #208af76a
 def band_grids(folders, bands)->list:

@@ -29,6 +29,7 @@ from .splits import name_groups
 from .instances import drop_small
 from .parts import find_subfolder, require_folder
 from .outlines import VECTORS, Outlines, read_outlines
+from .label_items import find_label_items, label_column, read_label_items
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #a4700ef3
 _RASTERS = '.tif','.tiff','.jp2'
@@ -67,6 +68,7 @@ def _pair(files, outlines, root=''):
 def _find_files(path, labels, images):
     "Pairs of a chip and the file of its outlines; all None where there is none."
     path = Path(path)
+    if not labels and find_label_items(path): return read_label_items(path, images)
     if path.is_file():
         labels = labels or path.name
         path = path.parent
@@ -93,7 +95,7 @@ def _find_files(path, labels, images):
 # %% ../../nbs/2_data/56_geotiffs.ipynb #2cdb40f3
 class _Chip(NamedTuple):
     name: str
-    file: Path
+    file: object # Path, or a tuple of one for each band
     outlines: Path|None # Their file
     window: tuple # Row, column, height, width in the file
     transform: object # Affine; None: it lies nowhere
@@ -104,20 +106,20 @@ class _Chip(NamedTuple):
 def _find_chips(path, labels=None, images=None, tile=None, cut=False, **_):
     "Chips of a dataset: rasters, or tiles of them."
     pairs,res,counts = _find_files(path, labels, images),[],{}
-    stems = Counter(o.stem for o,_ in pairs)
-    for file,own in pairs:
+    first = [o[0] if isinstance(o, tuple) else o for o,_ in pairs]
+    stems = Counter(o.stem for o in first)
+    for file,(every,own) in zip(first, pairs):
         stem = file.stem if stems[file.stem] == 1 else f'{file.parent.name}/{file.stem}'
         with open_raster(file) as r: (t,crs),(h,w),n = georeference(r, file),r.shape,r.count
         counts[file.name] = n
-        side = tile or 0
-        alone = cut and len(pairs) < 4 and min(h,w) >= 128
+        side,alone = tile or 0,cut and len(pairs) < 4 and min(h,w) >= 128
         if tile is None and own and (alone or h*w > 2**25):
             side = min(512, max(32, min(h,w)//4))
         edges = [np.linspace(0, n, max(1, round(n/(side or n)))+1).round() for n in (h,w)]
         for (y,y1),(x,x1) in product(*(pairwise(o.astype(int).tolist()) for o in edges)):
             name = stem if (y1-y,x1-x) == (h,w) else f'{stem}@{y},{x}'
             here = t and type(t)(t.a, t.b, t.a*x+t.b*y+t.c, t.d, t.e, t.d*x+t.e*y+t.f)
-            res.append(_Chip(name, file, own, (y,x,y1-y,x1-x), here, crs))
+            res.append(_Chip(name, every, own, (y,x,y1-y,x1-x), here, crs))
     if len(pairs) < 4 and 1 in counts.values() and max(counts.values()) > 2: # Heights or masks
         raise BadInput(f'{path}: expected rasters with the same bands, found {counts}: '
                        'say images=FILE or images=FOLDER')
@@ -145,13 +147,14 @@ def geotiff_grids(
     return [(o.transform,o.crs) for o in _find_chips(path, **options)]
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #b080e88f
-def _read_labels(chips, column, classes, layer):
-    "Classes; outlines and the class of each, for every file."
+def _read_labels(chips, classes, layer, column=None, known=()):
+    "Classes, the `known` ones first; outlines and the class of each, for every file."
     files = dict.fromkeys(o.outlines for o in chips)
     read = {o: read_outlines(o, column, layer, len(files) > 1) for o in files}
     found = {o for _,kinds,_ in read.values() for o in kinds if o is not None}
     ordered = sorted(found)
     if all(map(str.isdecimal, found)): ordered.sort(key=lambda o: len(o.lstrip('0'))) # As numbers
+    ordered = [o for o in dict.fromkeys([*known, *ordered]) if o.lower() != 'background']
     classes = [str(o) for o in classes or ['background', *(ordered if column else ['building'])]]
     if not column and len(classes) != 2:
         raise BadInput(f'classes: expected two names, or column= for more, got {",".join(classes)}')
@@ -174,7 +177,7 @@ def _read_masks(chips, labels):
     "Lazy masks and objects of the chips."
     if lost := [o.name for o in chips if o.transform is None]:
         raise BadInput(f'{len(lost):,} chips have no coordinates: {few(lost)}',
-                       chips[0].file.parent, hint='save GeoTIFFs, or name map tiles x-y-zoom')
+                       chips[0].outlines, hint='save GeoTIFFs, or name map tiles x-y-zoom')
     def find(chip): return labels[chip.outlines][0].find(chip.window[2:], *chip[-2:])[1]
     first,polys = next(((o,v) for o in chips if len(v := find(o))), (None,()))
     if not first:
@@ -219,17 +222,18 @@ def load_geotiffs(
     pictures,bands = lazy_pictures(files, bands, all_bands, nodata, windows)
     pictures.pixel_size = lambda i: chips[i].size()
     kw = dict(names=names, source=path, has_ignore=True, groups=groups)
-    if not chips[0].outlines:
-        return {'all': Chips(pictures, None, bands, classes or ('background','building'), **kw)}
-    classes,labels = _read_labels(chips, column, classes, layer)
-    masks,objects = _read_masks(chips, labels)
-    return {'all': Chips(pictures, masks, bands, classes, objects=objects, **kw)}
+    usual = classes or ('background','building')
+    if not chips[0].outlines: return {'all': Chips(pictures, None, bands, usual, **kw)}
+    found = _read_labels(chips, classes, layer, *label_column(path, column, classes, labels))
+    masks,objects = _read_masks(chips, found[1])
+    return {'all': Chips(pictures, masks, bands, found[0], objects=objects, **kw)}
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #d1821858
 _WORDS = 'label|json|annot|vector|outline|shape|polygon|build|house|foot|road|field|parcel|crop'
 
 def recognise_geotiffs(path:Path)->int:
     "Is this a file of outlines or a folder with one (2), or are its pictures all GeoTIFFs (1)?"
+    if find_label_items(path): return 2
     if path.is_file(): return 2*(path.suffix.lower() in VECTORS)
     outlines,images = _nearest(path, VECTORS),find_subfolder(path, ('images','chips','image'))
     folders = {str(o.parent.relative_to(path)) for o in outlines}
