@@ -25,6 +25,7 @@ from ..data.polygons import mask_to_polygons
 from ..data.submissions import instances_to_rle, validate, write_building_csv, write_ship_csv
 from ..models.model_info import is_presence_classifier, output_classes
 from ..models.predict import load_net, pick_threshold
+from ..models.engines import quick_file
 from .metrics import confusion, scores
 from .open_dataset import open_chips, reader_options, submission_kind
 from .evaluate import evaluate, presence_probabilities
@@ -52,14 +53,15 @@ def _check_arguments(model, dataset, kind, presence, out, overwrite, **numbers):
 def _load_nets(model, presence, device, threshold):
     "The net and its `ModelInfo`; the presence classifier and its own, or None."
     def refuse(where, expected, got, hint): raise BadInput('', where, expected, got, hint)
-    net,info = load_net(model, device)
+    comes_along = model == bundled_file('unet_model.pth') # Used often enough to be converted once
+    net,info = load_net(quick_file(model, device, comes_along), device)
     if is_presence_classifier(info):
         refuse(model, 'a net that gives a mask', 'a presence classifier', 'give it as --presence')
     if getattr(net, 'output', '') == 'classes' and threshold is not None:
         hint = 'this file answers with classes, its threshold is inside'
         refuse(model, 'no threshold', threshold, hint)
     if presence is None: return net,info,None
-    classifier,about = load_net(presence, device)
+    classifier,about = load_net(quick_file(presence, device), device)
     if not is_presence_classifier(about):
         refuse(presence, 'a presence classifier', about.architecture, 'give it as --model')
     if (n := len(output_classes(info))) != 2:

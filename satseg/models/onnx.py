@@ -183,13 +183,14 @@ def _cache_name(digest):
 
 def as_onnx(
     path:str|Path, # Model file, .pth or .onnx; the latter comes back as it is
+    convert:bool=True, # Else `path` itself comes back if the cache has none
 )->tuple[Path,str]: # An ONNX file; the `file_hash` of `path`
     "The ONNX file of a model file; if the cache has none, another process writes it."
     path = Path(path)
     before,digest = path.stat().st_mtime_ns,file_hash(path)
     if path.suffix.lower() == '.onnx': return path, digest
     res = _cache_folder()/_cache_name(digest)
-    if res.is_file(): return res, digest
+    if res.is_file() or not convert: return (res if res.is_file() else path), digest
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join(o for o in sys.path if o)} # This satseg
     with atomic_file(res) as tmp: # -P: not the satseg of the current folder
         command = [sys.executable, '-P', '-m', 'satseg.export', str(path.resolve()), str(tmp)]

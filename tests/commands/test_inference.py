@@ -133,6 +133,20 @@ def test_process_end_to_end(place, tmp_path):
     assert set(metrics['trivial']) == {'all background', 'all foreground'}
 
 
+def test_process_the_model_that_comes_along_needs_no_torch(place, tmp_path, monkeypatch):
+    "It is turned into ONNX once, which gives the same table; where that is impossible torch does it."
+    pytest.importorskip('onnxruntime'), pytest.importorskip('onnx')
+    code = ('import runpy, sys; runpy.run_module("satseg.inference", run_name="__main__", alter_sys=True); '
+            'print("torch" in sys.modules, file=sys.stderr)')
+    monkeypatch.setitem(ENV, 'SATSEG_CACHE', str(tmp_path))
+    first,again = (spawn(place, code=code) for _ in range(2))
+    (tmp_path/'file').touch()
+    monkeypatch.setitem(ENV, 'SATSEG_CACHE', str(tmp_path/'file'))
+    without = spawn(place, code=code)
+    assert [o.stderr for o in (first, again, without)] == ['False\n', 'False\n', 'True\n'] and len([*tmp_path.glob('*.onnx')]) == 1
+    assert first.stdout == again.stdout == without.stdout and '(chosen)     0.8544' in first.stdout
+
+
 def test_process_help_and_slips_need_no_torch(place):
     code = ('import runpy, sys, atexit; atexit.register(lambda: print("torch" in sys.modules)); '
             'runpy.run_module("satseg.inference", run_name="__main__", alter_sys=True)')
