@@ -93,7 +93,7 @@ def correct_product(
     item=None, # STAC item
     nodata=None, # As `parse_nodata` gives it
     offset=None, # That of the user instead
-    way='', # How to leave readings as they are, for the remark
+    way=' (--offset 0 leaves it)', # How to leave readings as they are, for the remark
 )->tuple: # What is added to readings, which are cut off at 0 then; metadata file or None; remarks
     "What to do about readings of Sentinel-2; the reader takes 0 as nodata, if nothing else is said."
     raw = all(o.kind in 'iu' and o.itemsize > 1 for o in reader.dtypes) # As delivered

@@ -185,8 +185,7 @@ def open_scene(
     files,places = [*source.paths, *(b.path for b in chosen)],[(b.path,b.index) for b in have]
     reader = RasterBands(chosen, nodata) if axis is None else ArrayBands(chosen, axis, nodata)
     try:
-        shift,product,said = correct_product(reader, files, source.item, nodata, factors['offset'],
-                                             ' (--offset 0 leaves it)')
+        shift,product,said = correct_product(reader, files, source.item, nodata, factors['offset'])
         area = AreaOfInterest(aoi, reader.grid) if aoi else None
     except BaseException:
         reader.close()
