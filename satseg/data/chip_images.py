@@ -141,11 +141,10 @@ class _PictureReader:
         "All bands of a picture, or of a tuple of files."
         files,n,res = path if isinstance(path, tuple) else (path,),len(self.all_bands or ()),[]
         for o in files:
-            if _is_raster(o):
-                with open_raster(o) as r: res += file_bands(o, r)
-                continue
-            m = read_image(o, n).shape[2]
+            m = 0 if _is_raster(o) else read_image(o, n).shape[2]
             res += [Band(str(o), i+1, (), 0, None, 'RGB'[i:i+1]*(m > 2)) for i in range(m)]
+            if m: continue
+            with open_raster(o) as r: res += file_bands(o, r)
         if not self.all_bands: return res
         if n < len(res): res = [b for b in res if b.alpha != b.index]
         else: res = [b._replace(alpha=0) for b in res]
@@ -172,6 +171,7 @@ def __call__(self:_PictureReader, path, window=None):
     else: chosen = pick_bands(here, self.names, None, path, True, _OPTION)[0]
     return read_bands(chosen, self.nodata, window, self.said)
 
+# %% ../../nbs/2_data/22_chip_images.ipynb #29fdc54b
 def lazy_pictures(
     files, # Paths, or tuples of one per band; some are looked at, to know their bands
     bands=None, # Names of the bands wanted; all unless given
