@@ -7,9 +7,12 @@ __all__ = ['outline_corners', 'trace_outlines', 'build_polygons', 'mask_to_polyg
            'polygons_to_mask']
 
 # %% ../../nbs/2_data/40_polygons.ipynb #380f6904
+from contextlib import closing
+
 import numpy as np
 
 from ..core.errors import BadInput, need
+from .borders import Borders
 from .instances import label_components, object_ids
 
 # %% ../../nbs/2_data/40_polygons.ipynb #fcf50d4b
@@ -85,21 +88,6 @@ def build_polygons(
     kind = shapely.GeometryType.POLYGON
     return shapely.from_ragged_array(kind, np.asarray(xy, float), (rings,polygons))
 
-# %% ../../nbs/2_data/40_polygons.ipynb #acf234fc
-def _simplify(polys, tolerance):
-    "Simpler polygons whose outline stays within `tolerance` of every old vertex."
-    shapely = need('shapely', 'geo')
-    res = polys.copy()
-    todo = np.arange(len(polys))
-    limit = tolerance
-    while len(todo): # GEOS may go further at the ring's first vertex: those again, more gently
-        res[todo] = shapely.simplify(polys[todo], limit)
-        xy,of = shapely.get_coordinates(polys[todo], return_index=True)
-        far = shapely.distance(shapely.points(xy), shapely.boundary(res[todo])[of]) > tolerance+1e-9
-        todo = todo[np.unique(of[far])]
-        limit /= 2
-    return res
-
 # %% ../../nbs/2_data/40_polygons.ipynb #d80c4cf0
 def mask_to_polygons(
     mask:np.ndarray, # (H,W) mask or instances; every 4-connected part of one value is a polygon
@@ -119,8 +107,12 @@ def mask_to_polygons(
     values = values[1:]
     keep = np.argsort(values, kind='stable')
     keep = keep[area[keep] >= min_area]
-    polys = list(_simplify(polys[keep], tolerance) if tolerance else polys[keep])
-    return (polys, values[keep]) if ids else polys
+    polys = polys[keep]
+    if tolerance:
+        with closing(Borders(tolerance)) as borders:
+            borders.add(polys)
+            polys = borders.simplify(polys)
+    return (list(polys), values[keep]) if ids else list(polys)
 
 # %% ../../nbs/2_data/40_polygons.ipynb #8e341949
 def polygon_array(

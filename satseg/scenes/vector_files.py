@@ -14,46 +14,15 @@ from contextlib import closing
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import numpy as np
 
 from ..core.errors import BadInput, need, reason
 from ..core.files import atomic_file
+from ..data.borders import Borders
 from .ground import apply_affine, find_crs, pixel_steps
-
-# %% ../../nbs/6_scenes/35_vector_files.ipynb #38b452b4
-_CORNERS,_COMPARISONS = 2_000_000,5e8 # Of a polygon that can be simplified in good time
-
-def _too_large(polygons):
-    "Which polygons `_simplify_polygons` leaves as they are."
-    shapely = need('shapely', 'geo')
-    n = shapely.get_num_coordinates(polygons)
-    return (n*(shapely.get_num_interior_rings(polygons)+1.) > _COMPARISONS)|(n > _CORNERS)
-
-# %% ../../nbs/6_scenes/35_vector_files.ipynb #461c70ed
-def _simplify_polygons(
-    polygons:np.ndarray, # (n,) shapely Polygons, (x, y) in pixels
-    tolerance:float, # Metres on the ground; pixels where there is no CRS
-    transform, crs, # Pixel corners (x, y) to coordinates; as rasterio or pyproj know it, or None
-)->np.ndarray: # (n,) shapely Polygons, (x, y) in pixels; holes are kept
-    "Polygons with fewer corners."
-    shapely = need('shapely', 'geo')
-    x0,y0,x1,y1 = shapely.bounds(polygons).T
-    near = np.stack([x0+x1,y0+y1], 1)//32*16 # Few places are measured
-    near,of = np.unique(near, axis=0, return_inverse=True)
-    steps = pixel_steps(transform, crs, *near.T)[of.ravel()]
-    sides = np.hypot(*steps.swapaxes(0, 1)) # (n,2) metres: to the right, down
-    small = sides.min(1)
-    scale = np.round(sides/small[:,None]*64)/64 # No rounding of coordinates: what touches, touches
-    some,res = ~_too_large(polygons),polygons.copy()
-    def stretch(polys, by):
-        xy,of = shapely.get_coordinates(polys, return_index=True)
-        return shapely.set_coordinates(polys.copy(), by(xy, scale[some][of]))
-    wide = shapely.simplify(stretch(polygons[some], np.multiply), (tolerance/small)[some])
-    fewer = stretch(wide, np.divide)
-    res[some] = np.where(shapely.is_valid(fewer) & ~shapely.is_empty(fewer), fewer, polygons[some])
-    return res
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #d4e2aeda
 def _schema(crs):
@@ -62,32 +31,51 @@ def _schema(crs):
     return pa.schema({'id':'int64', 'class_id':'int32', 'class':'string', 'score':'float64',
                       area:'float64', 'pixels':'int64', 'geometry':'binary'}.items())
 
+# %% ../../nbs/6_scenes/35_vector_files.ipynb #ee2a855c
+def _make_tables(shapes, schema, classes, min_area, report):
+    "Shapes as tables of ten thousand, in pixels; `report` is kept up to date."
+    pa,shapely,shapes = need('pyarrow', 'geo'),need('shapely', 'geo'),iter(shapes)
+    while some := list(islice(shapes, 10_000)):
+        large = [o for o in some if o.area >= min_area]
+        report['dropped_small'] += len(some)-len(large)
+        if not large: continue
+        ids,polys,pixels,areas,scores = (np.array(o) for o in zip(*large))
+        start = report['count']+1
+        report['count'] += len(large)
+        columns = [range(start, start+len(large)), ids, [classes[i] for i in ids],
+                   np.round(scores.astype(float), 3), np.round(areas.astype(float), 2), pixels,
+                   shapely.to_wkb(polys, byte_order=1)]
+        yield pa.record_batch(columns, schema=schema)
+
+# %% ../../nbs/6_scenes/35_vector_files.ipynb #35bo0002
+def _replace(table, change):
+    "A table with other polygons."
+    pa,shapely = need('pyarrow', 'geo'),need('shapely', 'geo')
+    polygons = change(shapely.from_wkb(table['geometry'].to_numpy(zero_copy_only=False)))
+    columns = [*table.columns[:-1], pa.array(shapely.to_wkb(polygons, byte_order=1))]
+    return pa.record_batch(columns, schema=table.schema)
+
 def _georeference(polygons, transform):
     "Polygons in coordinates; the CRS's x grows to the east."
     shapely = need('shapely', 'geo')
     res = shapely.transform(polygons, lambda xy: np.stack(apply_affine(transform, *xy.T), 1))
     return shapely.reverse(res) if transform.determinant < 0 else res
 
-# %% ../../nbs/6_scenes/35_vector_files.ipynb #ee2a855c
-def _make_batches(shapes, schema, classes, transform, crs, min_area, simplify, report):
-    "Shapes as tables of ten thousand; `report` is kept up to date."
-    pa,shapely,shapes,exact = need('pyarrow', 'geo'),need('shapely', 'geo'),iter(shapes),0
-    while some := list(islice(shapes, 10_000)):
-        large = [o for o in some if o.area >= min_area]
-        report['dropped_small'] += len(some)-len(large)
-        if not large: continue
-        ids,polys,pixels,areas,scores = (np.array(o) for o in zip(*large))
-        if simplify:
-            exact += int(_too_large(polys).sum())
-            polys = _simplify_polygons(polys, simplify, transform, crs)
-        start = report['count']+1
-        report['count'] += len(large)
-        wkb = shapely.to_wkb(_georeference(polys, transform), byte_order=1)
-        columns = [range(start, start+len(large)), ids, [classes[i] for i in ids],
-                   np.round(scores.astype(float), 3), np.round(areas.astype(float), 2), pixels, wkb]
-        yield pa.record_batch(columns, schema=schema)
-    note = 'polygons too large to simplify in good time, left exact'
-    if exact: report['remarks'].append(f'{note}: {exact:,}')
+# %% ../../nbs/6_scenes/35_vector_files.ipynb #461c70ed
+def _simplify_tables(tables, schema, tolerance, transform, crs, folder, report):
+    "Tables with fewer corners."
+    pa = need('pyarrow', 'geo')
+    def sides(x, y): return np.hypot(*pixel_steps(transform, crs, [x], [y])[0])
+    with TemporaryDirectory(dir=folder, prefix='.borders') as tmp, \
+         closing(Borders(tolerance, sides, f'{tmp}/borders')) as borders:
+        with pa.OSFile(f'{tmp}/exact', 'wb') as f, pa.ipc.new_stream(f, schema) as exact:
+            for o in tables:
+                _replace(o, lambda o: borders.add(o) or o)
+                exact.write_batch(o)
+        with pa.OSFile(f'{tmp}/exact') as f, pa.ipc.open_stream(f) as exact:
+            for o in exact: yield _replace(o, borders.simplify)
+        if borders.exact: report['remarks'].append(
+            f'polygons that are not simple when simplified, left exact: {borders.exact:,}')
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #10ab4d23
 _GEOMETRY = dict(geometry_name='geometry', geometry_type='Polygon')
@@ -177,15 +165,16 @@ def _pass_on(items, failed):
 def _write_table(path, write, batches, layer, report):
     "Write tables, and count what is there then."
     failed,reader = [],need('pyarrow', 'geo').RecordBatchReader
+    batches = _pass_on(batches, failed)
     try:
-        with atomic_file(path) as part:
-            table = reader.from_batches(layer.schema, _pass_on(batches, failed))
+        with atomic_file(path) as part, closing(batches):
+            table = reader.from_batches(layer.schema, batches)
             rows,polygons = write(part, table, layer)
             if rows != report['count']:
                 raise OSError(f'{report["count"]:,} polygons were written, {rows:,} are there')
     except Exception as e:
-        if failed: raise failed[0]
-        if not isinstance(e, (OSError,RuntimeError)): raise
+        e = (*failed,e)[0]
+        if not isinstance(e, (OSError,RuntimeError,sqlite3.Error)): raise e
         raise BadInput(f'could not be written ({reason(e)})', path,
                        hint='is there room on the disk?') from None
     if n := rows-polygons: report['remarks'].append(f'polygons too small for the decimals of '
@@ -197,7 +186,7 @@ def write_polygons(
     shapes, classes, # Iterable of `Shape`; names by class id
     transform, crs, # Pixel corners (x, y) to coordinates; None: none, and the unit is the pixel
     min_area:float=0, # Square metres, 0 or more: smaller shapes are left out
-    simplify:float=0, # Metres that the outline may move; 0: exact pixel edges
+    simplify:float=0, # Metres that outlines may move, neighbours together; 0: exact pixel edges
     tags:dict=None, # str -> str, written into the file: metadata, or the foreign member `tags`
     style:str='', # Of QGIS, as XML (QML): for a GeoPackage
 )->dict: # count; dropped_small; remarks
@@ -209,15 +198,17 @@ def write_polygons(
         raise BadInput('', path.name, 'a coordinate system on Earth, for GeoJSON is in degrees',
                        f'the local system {find_crs(crs).name}', 'write gpkg or parquet, or give '
                        'the scene its system (gdal_edit.py -a_srs EPSG:CODE)')
-    if not crs:
-        unit = "the file's own units, areas in pixels"
-        if transform.is_identity: unit = 'pixels (x, y from the upper left corner)'
-        report['remarks'] = [f'no CRS: polygons are in {unit}; a GIS will not know where they lie: '
-                             'give the scene a coordinate system first']
+    unit = "the file's own units, areas in pixels"
+    if transform.is_identity: unit = 'pixels (x, y from the upper left corner)'
+    if not crs: report['remarks'] = [f'no CRS: polygons are in {unit}; a GIS will not know where '
+                                     'they lie: give the scene a coordinate system first']
     name = re.sub('^(gpkg|sqlite_|layer_styles$)', r'map_\1', path.stem, flags=re.I) # Not SQLite's
     layer = SimpleNamespace(
         name=name, schema=_schema(crs), wkt=find_crs(crs).to_wkt() if crs else None, style=style,
         tags={k: str(o) for k,o in (tags or {}).items()}, decimals=_decimals(transform, crs))
-    how = classes,transform,crs,min_area,simplify
-    _write_table(path, write, _make_batches(shapes, layer.schema, *how, report), layer, report)
+    tables = _make_tables(shapes, layer.schema, classes, min_area, report)
+    how = layer.schema,simplify,transform,crs,path.parent,report
+    if simplify: tables = _simplify_tables(tables, *how)
+    tables = (_replace(o, lambda o: _georeference(o, transform)) for o in tables)
+    _write_table(path, write, tables, layer, report)
     return report

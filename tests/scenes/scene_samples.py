@@ -89,11 +89,11 @@ def scene(seed=0, shape=(90, 120)):
     return m
 
 
-def shapes_of(m, transform, crs, size=32):
+def shapes_of(m, transform, crs, size=32, wanted=(1, 2)):
     layout = Layout(*m.shape, size=size)
     areas = np.broadcast_to(pixel_areas(transform, crs, (0, 0, *m.shape)), m.shape)
     score = np.random.default_rng(0).random(m.shape, np.float32)
-    return merge_polygons(tiles_of(layout, m, score, areas, [1, 2]), layout)
+    return merge_polygons(tiles_of(layout, m, score, areas, wanted), layout)
 
 
 def python(code, *args, **options):
