@@ -66,7 +66,7 @@ class MapOptions:
     polygons:str='gpkg' # gpkg, geojson, parquet or none
     polygon_classes:str=None # Names with commas; all but the background unless given
     min_area:number=0 # Square metres: smaller polygons are left out
-    simplify:number=0 # Metres that outlines may move
+    simplify:number=0 # Metres that outlines may move; neighbours go on touching
     probabilities:bool=False # Also write the probability of every class (uint8: 250 means 1)
     uncertainty:str=None # Also write how unsure the net is: entropy or margin (uint8: 250 no idea)
     memory:str=None # For each process, such as 800MB: decides the size of the tiles; else 1GB
