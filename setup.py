@@ -17,7 +17,7 @@ site = f"{cfg['doc_host']}{cfg['doc_baseurl']}"
 # Links of README lead into the repository, from wherever it is shown
 readme = re.sub(r'(!?)\[([^\]]*)\]\((?!https?:|#)', lambda m: f"{m[0]}{home}/{'raw' if m[1] else 'blob'}/{cfg['branch']}/",
                 (here/'README.md').read_text(encoding='utf-8'))
-extras = {name: cfg[f'{name}_requirements'].split() for name in ('geo','onnx','app','scale')}
+extras = {name: cfg[f'{name}_requirements'].split() for name in ('geo','onnx','app','scale','pretrained')}
 all_extras = [o for needs in extras.values() for o in needs]
 scripts = dict(predict='inference', train='training', scene='scene', app='app')
 

@@ -21,6 +21,7 @@ def main(
     data:str=None, # Dataset: file or folder; the word sample for a synthetic one
     out:str=None, # Folder of the run
     set:list=None, # Decisions changed: key=value key=value..., such as lr=1e-3 split.seed=2
+    start:str=None, # Weights to begin with: a model file (.pth), or an encoder of timm
     resume:bool=False, # Go on with the stopped run in --out
     overwrite:bool=False, # Replace the run in --out
     quiet:bool=False, # Print nothing but errors
@@ -28,7 +29,8 @@ def main(
     "Train as a recipe says: read, split, train, take the scores, report."
     read_recipe(recipe)
     if not (data and out): raise BadInput('expected --data PATH (or sample) and --out FOLDER')
-    try: return run_recipe(recipe, data, out, resume, overwrite, quiet, **parse_overrides(set))
+    changes = parse_overrides(set) | (dict(start=start) if start else {})
+    try: return run_recipe(recipe, data, out, resume, overwrite, quiet, **changes)
     except KeyboardInterrupt:
         if (Path(out)/'checkpoint.pth').exists():
             print(f'satseg: {out} keeps what was done; go on with --resume', file=sys.stderr)

@@ -103,12 +103,12 @@ def test_metadata(wheel):
     z = zipfile.ZipFile(wheel)
     m = message_from_string(z.read(f"satseg_unet-{SETTINGS['version']}.dist-info/METADATA").decode())
     assert (m['Name'], m['Version'], m['License-Expression'], m['License-File'], m['Requires-Python']) == ('satseg-unet', SETTINGS['version'], 'Apache-2.0', 'LICENSE', '>=3.11')
-    assert set(m.get_all('Provides-Extra')) == {'geo','onnx','app','scale','dev','all'}
+    assert set(m.get_all('Provides-Extra')) == {'geo','onnx','app','scale','pretrained','dev','all'}
     needs = m.get_all('Requires-Dist')
     plain = [o for o in needs if 'extra ==' not in o]
     assert len(plain) == len(SETTINGS['requirements'].split()) and not [o for o in plain if re.match('nbdev|voila|rasterio|dask|onnx', o)]
     def of(extra): return {o.split(';')[0].strip() for o in needs if o.endswith(f'extra == "{extra}"')}
-    assert of('all') == of('geo') | of('onnx') | of('app') | of('scale') and of('all') < of('dev') and {'voila>=0.5.8','anywidget>=0.9'} <= of('app')
+    assert of('all') == of('geo') | of('onnx') | of('app') | of('scale') | of('pretrained') and of('all') < of('dev') and {'voila>=0.5.8','anywidget>=0.9'} <= of('app')
     assert m['Summary'] == SETTINGS['description'] and m['Keywords'] and m['Author-email'] and m['Home-page'] == SETTINGS['git_url']
     assert {o.split(',')[0] for o in m.get_all('Project-URL')} == {'Documentation','Source','Issues','Changes'}
     assert 'Typing :: Typed' in m.get_all('Classifier') and not [o for o in m.get_all('Classifier') if o.startswith('License')] # The expression says it

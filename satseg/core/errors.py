@@ -94,7 +94,7 @@ def exit_status():
 
 # %% ../../nbs/1_core/10_errors.ipynb #006bbfda
 def install_command(
-    extra:str, # Extra of satseg: geo, onnx, app or scale
+    extra:str, # Extra of satseg: geo, onnx, app...
 )->str: # For a shell
     "What installs the packages of an extra."
     try: dist = importlib.metadata.distribution('satseg-unet')

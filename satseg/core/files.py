@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'read_text', 'read_json', 'is_archive', 'refuse_archive', 'inside', 'file_names', 'check_free',
-           'atomic_folder', 'atomic_files', 'atomic_file', 'bundled_file']
+           'atomic_folder', 'atomic_files', 'atomic_file', 'bundled_file', 'cache_folder']
 
 # %% ../../nbs/1_core/20_files.ipynb #8c270368
 import json
@@ -196,3 +196,14 @@ def bundled_file(
             if o.is_file(): return o
     text = 'expected a file that comes with satseg (unet_model.pth, or recipes/NAME.yaml)'
     raise BadInput(f'{text}, there is none of this name', name, hint='give the path of your own')
+
+# %% ../../nbs/1_core/20_files.ipynb #6049836b
+def cache_folder()->Path:
+    "Where converted models are kept: `SATSEG_CACHE`, else ~/.cache/satseg (XDG_CACHE_HOME)."
+    home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    path = Path(os.environ.get('SATSEG_CACHE') or Path(home)/'satseg')
+    if str(path)[:1] == '~': raise BadInput('expected a home folder or SATSEG_CACHE, got none')
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.name == 'posix' and (path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o022):
+        raise BadInput(f'{path}: expected a folder where only you may write; set SATSEG_CACHE')
+    return path

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['deterministic_cudnn', 'PooledMetric', 'SegmentationLearner', 'RunLog', 'Checkpoint', 'EventCallback',
-           'segmentation_learner', 'lr_curve']
+           'segmentation_learner', 'encoder_groups', 'FreezeEncoder', 'lr_curve']
 
 # %% ../../nbs/5_learn/60_learner.ipynb #f209f71b
 from functools import partial
@@ -56,6 +56,7 @@ class PooledMetric(Metric):
 class SegmentationLearner(Learner):
     "A `Learner` that starts at `first_epoch`, and ends before a batch once `stop_when()` is true."
     first_epoch,stop_when,stopped = 0,None,False
+    started = '' # What its weights began with, in words; '': random
     def _do_fit(self):
         first,self.first_epoch = self.first_epoch,0 # Once: the next fit is a new one
         for self.epoch in range(first, self.n_epoch):
@@ -210,6 +211,24 @@ def segmentation_learner(
     metrics = [PooledMetric(o) for o in ('iou','dice','accuracy')[:2+presence]]
     return SegmentationLearner(dls, model, LOSSES.get(loss, loss), _OPTIMISERS[opt], wd=wd, cbs=cbs,
                                metrics=metrics, path=Path(path), model_dir='.')
+
+# %% ../../nbs/5_learn/60_learner.ipynb #cb926ea6
+def encoder_groups(
+    model:torch.nn.Module, # With an `encoder`, or a `backbone`
+)->list: # Two lists of parameters: of the encoder, and of the rest
+    "What a net that starts from another learns slowly, and fast."
+    groups = [],[]
+    for k,p in model.named_parameters():
+        groups[not k.startswith(('encoder.','backbone.'))].append(p)
+    return list(groups)
+
+class FreezeEncoder(Callback):
+    "Leave the first group alone for some epochs, apart from its BatchNorm, as fastai's `freeze`."
+    def __init__(self, epochs:int): self.epochs = epochs
+    def before_epoch(self):
+        self.opt.freeze_to(1 if self.epoch < self.epochs else 0) # Moments stay, unlike `freeze`
+        for p in self.opt.param_lists[0]:
+            if not p.requires_grad: p.grad = None # Of `lr_find`: even 0 would let it decay
 
 # %% ../../nbs/5_learn/60_learner.ipynb #4c8fa053
 deterministic_cudnn = partial(torch.backends.cudnn.flags, enabled=True, deterministic=True)

@@ -113,8 +113,8 @@ def measure_chips(
         pixels,x = x.shape[1],x if x.size else np.zeros((*bands,1)) # Nothing has no weight
         counts = np.bincount(chip.mask[chip.mask != IGNORE], minlength=n)
         res[i] = counts,chip.image.shape,pixels,x.mean(1),x.var(1)
-    if text := fills.remark('the chips', 'nodata={} says so (--options nodata=, --set data.options.nodata=)'):
-        warnings.warn(text, Remark)
+    hint = 'nodata={} says so (--options nodata=, --set data.options.nodata=)'
+    if text := fills.remark('the chips', hint): warnings.warn(text, Remark)
     return res
 
 # %% ../../nbs/5_learn/40_preparation.ipynb #7e759e0e

@@ -66,7 +66,8 @@ _WORDING = {'^Input should be (?=great|less)': 'a number ', '^(Input should be|V
             '^Keys should be': 'keys to be', ', (unable|got) .*': '', ' or instance of .*': '',
             'None': 'null', '^(List|String) should have (.*?)( after.*)?$': r'\2'} # pydantic to us
 _RENAMED = dict(watch='split.valid', turns='augmentation.dihedral', gain='augmentation.contrast',
-                scale='augmentation.random_scale', offset='augmentation.brightness') # Old keys
+                scale='augmentation.random_scale', offset='augmentation.brightness',
+                pretrained='start') # Old keys
 
 def _homes(key): return [f'{k}.{key}' for k,o in _SECTIONS.items() if key in o]
 

@@ -34,7 +34,8 @@ from .preparation import (
     Stopped, cached, measure_chips, open_dataset, prepare_data, presence_labels)
 from .loaders import default_device
 from .learner import lr_curve
-from .fit import loggers, train, train_arguments
+from .fit import train
+from .arguments import loggers, train_arguments
 
 # %% ../../nbs/5_learn/80_run.ipynb #1b74f965
 def _changes(a, b):
@@ -112,10 +113,10 @@ def _evaluate(recipe, test, out, name, stop):
 
 # %% ../../nbs/5_learn/80_run.ipynb #f83a589c
 def _prepare(recipe, splits, out, name):
-    "The learner for a recipe and its chips, everything checked; `learn.start` trains."
+    "The learner for a recipe and its chips, everything checked; `learn.go_on` trains."
     args = train_arguments(recipe, splits.train, splits.measured[0])
     learn,info = train(splits.train, splits.valid, out, measured=splits.measured, **args,
-                       trained_on=f'{recipe.name}: {name}, {splits.words}'[:500], start=False)
+                       trained_on=f'{recipe.name}: {name}, {splits.words}'[:500], check_only=True)
     info.min_area = recipe.target.min_area
     return learn
 
@@ -130,11 +131,11 @@ def _best_epoch(path, keep_best=True):
 def _train(recipe, splits, out, name, learn, **kw):
     "Train once, or once per rate of the grid; gives the grid's results."
     rows,rates = [],recipe.training.lr_grid or ()
-    if not rates: learn.start(**kw)
+    if not rates: learn.go_on(**kw)
     for lr in rates:
         if rows: learn = _prepare(recipe, splits, out, name)
         learn.path = out/'grid'/f'lr {lr:g}'
-        learn.start(**{**kw, 'lr':lr, 'quiet':True})
+        learn.go_on(**{**kw, 'lr':lr, 'quiet':True})
         if (learn.path/'model.pth').exists(): rows.append(dict(lr=lr, **_best_epoch(learn.path)))
         if learn.stopped: break
     rows.sort(key=lambda o: -o['iou'])
@@ -204,6 +205,7 @@ def _finished(out, name, say):
 def _carry_out(recipe, splits, out, name, say, overwrite, stop, cbs, **kw):
     "Train, take the scores, write metrics.json; a run of no epoch leaves nothing."
     learn = _prepare(recipe, splits, out, name)
+    if learn.started: say(learn.started)
     loggers(recipe) # The last that may be refused; now the folder becomes that of this run
     if overwrite and out.is_dir(): _clear(out)
     out.mkdir(parents=True, exist_ok=True)

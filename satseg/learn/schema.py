@@ -65,10 +65,8 @@ class Target(Section):
 
 class Model(Section):
     "Which net. Bands and classes follow from the data."
-    architecture:Literal[tuple(_MODEL_ARGUMENTS)] = 'UNet' # A key of `ARCHITECTURES`
+    architecture:Literal[(None, *_MODEL_ARGUMENTS)] = None # null: that of `start`, else UNet
     arguments:dict[str,Any] = {} # encoder, widths, dropout...: those of the net
-    pretrained:bool|Text = Field(False, union_mode='left_to_right') # Or a file of weights
-    fallback:bool = False # Random weights will do where pretrained ones cannot be had
 
 class Loss(Section):
     "What is made small."
@@ -102,6 +100,8 @@ class Training(Section):
     plateau_patience:int = Field(3, ge=1) # Epochs without a better IoU before the rate falls
     plateau_factor:float = Field(5, gt=1, le=1000) # What the rate is divided by
     epochs:int = Field(20, ge=1, le=100_000) # Passes over the training chips
+    freeze:int = Field(0, ge=0) # Epochs that leave the encoder of `start` alone
+    encoder_lr:float = Field(.1, gt=0, le=1) # Its learning rate, as a share of `lr`
     bs:int = Field(8, ge=1, le=65536) # Windows in a batch
     precision:Literal['auto','full','half','bf16'] = 'auto' # auto: half on a GPU, full on a CPU
     patience:int|None = Field(None, ge=1) # Stop after so many epochs without a better IoU
@@ -123,7 +123,7 @@ def did_you_mean(word, words):
 def _argument_rules(r):
     "Arguments that loss, net or reader do not take: as `_rules`."
     options = list(format_options(r.data.kind) if r.data.kind else r.data.options)
-    models = _MODEL_ARGUMENTS[r.model.architecture]
+    models = _MODEL_ARGUMENTS[r.model.architecture or 'UNet']
     for path,given,known in (('loss.arguments', r.loss.arguments, _LOSS_ARGUMENTS[r.loss.name]),
                              ('model.arguments', r.model.arguments, models),
                              ('data.options', r.data.options, options)):
@@ -139,7 +139,6 @@ def _rules(r):
     borders,presence = r.target.kind == 'borders',r.target.kind == 'presence'
     several = borders or n > 2 and not presence
     weighted = r.loss.class_weights is not None and name != 'auto'
-    encoder = m.architecture in ('EncoderUNet','DeepLabV3') or m.arguments.get('encoder')
     low,high = r.augmentation.random_scale or (1,1)
     for key,on in dict(patience=t.patience, lr_grid=t.lr_grid,
                        schedule=t.schedule == 'plateau').items():
@@ -154,7 +153,7 @@ def _rules(r):
     yield (weighted and arg in r.loss.arguments, 'loss.class_weights',
            f'is given as loss.arguments.{arg} as well: keep one of them')
     yield r.data.overlap >= (r.data.size or 1), 'data.overlap', 'expected less than data.size'
-    yield m.pretrained and not encoder, 'model.pretrained', f'{m.architecture} has none: say false'
+    yield t.freeze and not r.start, 'training.freeze', 'needs weights to keep: give start'
     yield low > high, 'augmentation.random_scale', 'expected the smaller number first'
 
 # %% ../../nbs/5_learn/25_schema.ipynb #ef93db9e
@@ -163,6 +162,7 @@ class Recipe(Section):
     name:Text = 'run' # One word or two
     about:str = Field('', max_length=500) # One line for people
     task:Literal[(None, *TASKS)] = None # What the model is for; null: by target and classes
+    start:Text|None = None # Weights to begin with: a model file, an encoder of timm; null: random
     data:Data = Data()
     split:Split = Split()
     target:Target = Target()

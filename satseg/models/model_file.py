@@ -75,7 +75,6 @@ def _build(info, state):
     "The net that `info` describes, with the weights `state`."
     make = ARCHITECTURES[info.architecture]
     try:
-        if {'pretrained','fallback'} & {*info.arguments}: raise BadInput('it asks for others')
         with torch.device('meta'): model = make(**info.arguments)
         _check_weights(state, model)
     except Exception as e: # Whatever an architecture makes of strange arguments

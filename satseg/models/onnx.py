@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.errors import BadInput, need, preview, reason
-from ..core.files import atomic_file
+from ..core.files import atomic_file, cache_folder
 from .model_info import FORMAT, VERSION, ModelInfo, check_consistency, info_from
 
 # %% ../../nbs/3_models/25_onnx.ipynb #14cc763b
@@ -158,16 +158,6 @@ def load_onnx(
     return OnnxNet(file), file.info
 
 # %% ../../nbs/3_models/25_onnx.ipynb #ae3420bb
-def _cache_folder():
-    "Where converted models are kept: `SATSEG_CACHE`, else ~/.cache/satseg (XDG_CACHE_HOME)."
-    home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    path = Path(os.environ.get('SATSEG_CACHE') or Path(home)/'satseg')
-    if str(path)[:1] == '~': raise BadInput('expected a home folder or SATSEG_CACHE, got none')
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.name == 'posix' and (path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o022):
-        raise BadInput(f'{path}: expected a folder where only you may write; set SATSEG_CACHE')
-    return path
-
 def file_hash(path:str|Path)->str:
     "SHA-256 of a file's bytes, 64 hexadecimal digits."
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
@@ -189,7 +179,7 @@ def as_onnx(
     path = Path(path)
     before,digest = path.stat().st_mtime_ns,file_hash(path)
     if path.suffix.lower() == '.onnx': return path, digest
-    res = _cache_folder()/_cache_name(digest)
+    res = cache_folder()/_cache_name(digest)
     if res.is_file() or not convert: return (res if res.is_file() else path), digest
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join(o for o in sys.path if o)} # This satseg
     with atomic_file(res) as tmp: # -P: not the satseg of the current folder

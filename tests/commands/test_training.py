@@ -66,3 +66,20 @@ def test_set_may_stand_several_times():
     from satseg.core.commands import _argument_parser
     args = _argument_parser(main).parse_args(['r.yaml', '--set', 'epochs=1', 'bs=2', '--data', 'd', '--set', 'lr=1e-3'])
     assert args.set == ['epochs=1','bs=2','lr=1e-3'] and _argument_parser(main).parse_args(['r.yaml']).set is None
+
+
+def test_a_start_is_a_file_or_a_line_that_says_why_not(tmp_path):
+    main('buildings', 'sample', str(tmp_path/'first'), ['epochs=1', 'model.arguments.widths=[8,16]'], quiet=True)
+    first,small = tmp_path/'first'/'model.pth',['--set', 'epochs=1']
+    done = cli('buildings', '--data', 'sample', '--out', tmp_path/'second', '--start', first, *small, 'freeze=1')
+    assert done.returncode == 0 and f'started from {first}: 32 of 32 tensors, first layer by band name, last layer kept\n' in done.stdout and not done.stderr, done.stderr
+    info = load_model(tmp_path/'second'/'model.pth')[1]
+    assert info.mean == load_model(first)[1].mean and 'started from' in info.trained_on and info.arguments['widths'] == [8,16]
+    for args,words in ((['--start', tmp_path/'absent.pth', *small], 'absent.pth: no such model file'), (['--start', 'resnet43', *small], 'expected an encoder of timm'),
+                       (['--start', first, *small, 'model.architecture=UNet', 'model.arguments.widths=[8,32]'], 'model.pth: expected weights for UNet(widths=[8, 32]')):
+        done = cli('buildings', '--data', 'sample', '--out', tmp_path/'third', *args)
+        assert done.returncode == 2 and done.stderr.startswith('satseg: start: ') and words in done.stderr and len(done.stderr.splitlines()) == 1 and not (tmp_path/'third').exists(), done.stderr
+    done = cli('footprints_geotiff', '--data', 'sample', '--out', tmp_path/'third', '--start', first, '--set', *SMALL)
+    assert done.returncode == 2 and '--set model.architecture=null model.arguments={}' in done.stderr
+    done = cli('footprints_geotiff', '--data', 'sample', '--out', tmp_path/'third', '--start', first, '--set', *SMALL, 'model.architecture=null', 'model.arguments={}')
+    assert done.returncode == 0 and 'last layer new' in done.stdout, done.stderr

