@@ -112,6 +112,15 @@ def _best_threshold(learn):
     best = hist.best()
     return best,hist.at(best)['iou']
 
+def _save(learn, info, iou, quiet): # The IoU on valid at 0.5, or of several classes
+    "Write model.pth, with the best threshold if it has none."
+    if info.threshold is None and info.arguments.get('n_out', 1) == 1:
+        info.threshold,iou = _best_threshold(learn)
+    info.scores = dict(valid=dict(iou=iou))
+    save_model(learn.path/'model.pth', learn.model, info)
+    at = '' if info.threshold is None else f', threshold {info.threshold:g}'
+    if not quiet: print(f'wrote {learn.path/"model.pth"}{at}: IoU {iou:.3f} on valid')
+
 # %% ../../nbs/5_learn/70_fit.ipynb #45655f30
 def fit(
     learn:SegmentationLearner, # Its `path` is the folder of the run
@@ -139,13 +148,7 @@ def fit(
     with deterministic_cudnn(), _output(learn, quiet): _run_epochs(learn, checkpoint, cbs or [])
     learn.stop_when = None
     if learn.stopped and not checkpoint.path.exists(): return
-    iou = float(checkpoint.best or 0) # At 0.5, or of several classes
-    if info.threshold is None and info.arguments.get('n_out', 1) == 1:
-        info.threshold,iou = _best_threshold(learn)
-    info.scores = dict(valid=dict(iou=iou))
-    save_model(learn.path/'model.pth', learn.model, info)
-    at = '' if info.threshold is None else f', threshold {info.threshold:g}'
-    if not quiet: print(f'wrote {learn.path/"model.pth"}{at}: IoU {iou:.3f} on valid')
+    _save(learn, info, float(checkpoint.best or 0), quiet)
 
 # %% ../../nbs/5_learn/70_fit.ipynb #748ccf64
 def _model_info(model, dls, threshold, trained_on, task):
@@ -166,7 +169,7 @@ def _model_info(model, dls, threshold, trained_on, task):
     info_from(vars(res))
     return res
 
-# %% ../../nbs/5_learn/70_fit.ipynb #f14e732d
+# %% ../../nbs/5_learn/70_fit.ipynb #ecbabb30
 def _make_net(make_model, start, chips, seed):
     "The net of `make_model`, else of the start, else a `UNet`."
     set_seed(seed)
