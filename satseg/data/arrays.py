@@ -164,8 +164,9 @@ def remark(self:FillCount,
     "One line about it."
     k = self.find()
     if k is None: return ''
-    return (f'careful: {self.values[k]:g} fills {self.counts[k]/self.n:.0%} of {what}, in all bands at '
-            f'once: if it means no data, {hint.format(f"{self.values[k]:g}")}')
+    value = f'{self.values[k]:.10g}' # As many digits as float32 and int32 need
+    return (f'careful: {value} fills {self.counts[k]/self.n:.0%} of {what}, in all bands at once: '
+            f'if it means no data, {hint.format(value)}')
 
 # %% ../../nbs/2_data/06_arrays.ipynb #b8fdd97f
 def _nbytes(o):

@@ -43,6 +43,15 @@ def _nearest(folder, suffixes):
         if found: return found
     return []
 
+_OTHERS = '.kml','.kmz','.gml','.geojsonl','.tab','.mif','.dxf','.json'
+
+def _is_vector(path):
+    "Is this no other JSON than a collection of outlines?"
+    if path.suffix.lower() != '.json': return True
+    with path.open('rb') as f: head = f.read(4096)
+    return b'"FeatureCollection"' in head and b'stac' not in head
+
+# %% ../../nbs/2_data/56_geotiffs.ipynb #4f40bf8e
 def _words(path, root):
     return re.split(r'[\W_]+', os.path.relpath(path.parent/path.stem, root).casefold())
 
@@ -80,7 +89,11 @@ def _find_files(path, labels, images):
     found = _nearest(at, VECTORS) if at.is_dir() else [at]
     try: pairs = [*zip(files, _pair(files, found, root))]
     except BadInput as e: raise e.at(root) from None
-    if not found: return pairs
+    if not found:
+        if others := [o.name for o in _nearest(root, _OTHERS) if _is_vector(o)]:
+            warnings.warn(f'{root}: outlines that are not read, of a format that is not known here: '
+                          f'{few(others)}: save them as .gpkg or .geojson', Remark)
+        return pairs
     fine,folders = [o for o in pairs if o[1]],few(dict.fromkeys(o.parent.name for o in files))
     if not fine:
         raise BadInput(f'{root}: expected one file of outlines, or one with the name of each chip, '
@@ -182,8 +195,9 @@ def _read_masks(chips, labels):
     first,polys = next(((o,v) for o in chips if len(v := find(o))), (None,()))
     if not first:
         crs = next(iter(labels.values()))[0].crs
+        order = crs and crs.is_geographic and ', and longitude before latitude'
         raise BadInput(f'{chips[0].outlines}: none of its outlines lies on a chip: is its '
-                       f'coordinate system ({crs.name if crs else "none"}) the right one?')
+                       f'coordinate system ({crs.name if crs else "none"}) the right one{order or ""}?')
     name,whole = first.outlines,.99*np.prod(first.window[2:])
     few_large = len(labels[name][0].geoms) <= len(chips) and max(o.area for o in polys) > whole
     if few_large or _EXTENTS.fullmatch(name.stem):

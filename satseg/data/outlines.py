@@ -36,8 +36,8 @@ def _find_layer(path, layer):
                 raise BadInput(f'{path}: expected plain tables, {name!r} is computed')
         rows = db.execute('select table_name, geometry_type_name from gpkg_geometry_columns')
         kinds = dict(rows.fetchall())
-    found = [layer] if layer in kinds else [k for k,v in kinds.items() if not layer
-             and not re.search('POINT|LINE', v, re.I)]
+    plain = [k for k,v in kinds.items() if not re.search('POINT|LINE', v, re.I)] or list(kinds)
+    found = plain if not layer else [layer]*(layer in kinds)
     if len(found) == 1: return found[0]
     raise BadInput(f'{path}: expected one layer of polygons, found {few(kinds) or "none"}: '
                    'say layer=, or save one alone')

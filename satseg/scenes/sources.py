@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from urllib.request import url2pathname
 
 from ..core.errors import BadInput, few
-from ..core.files import file_names, read_json, read_text
+from ..core.files import file_names, read_json, read_text, refuse_archive
 from ..data.bands import SIDE_FILE, aliases, bands_of_files, find_sensor, other_names
 from ..data.products import Band, file_bands
 from ..data.pictures import PICTURES
@@ -74,6 +74,7 @@ def _in_tree(folder):
     res = [_source(o) for o in there if _is_raster(o) and not SIDE_FILE.search(o.stem)]
     res += [s for o in there if o.is_dir() for s in _in_folder(o)]
     if res: return res
+    for o in there: refuse_archive(o)
     raise BadInput(f'expected rasters ({" ".join(_RASTERS)}) or folders of single-band files in '
                    'it, found none', folder)
 

@@ -249,3 +249,24 @@ def test_an_orthomosaic_that_no_memory_holds_is_read_by_tiles(tmp_path):
     assert chip.name == 'ortho@20339,10169' and (chip.mask == 1).sum() == 100*100 and (chip.readings() == 90).all()
     assert chip.mask[20500-20339,10300-10169] == 1 and chip.mask[20499-20339,10300-10169] == 0
     assert not empty.valid.any() and (empty.mask == IGNORE).all()
+
+
+@pytest.mark.parametrize('name,driver', [('o.kml','KML'), ('o.gml','GML'), ('o.json','GeoJSON'), ('o.geojsonl','GeoJSONSeq')])
+def test_outlines_that_are_not_read_are_named_and_the_way_out_works(tmp_path, name, driver):
+    geo(tmp_path, [FIELD])
+    frame = geopandas.read_file(next(o for o in tmp_path.iterdir() if o.is_file()))
+    for o in tmp_path.iterdir():
+        if o.is_file(): o.unlink()
+    frame.to_crs('EPSG:4326')[['geometry']].to_file(tmp_path/name, driver=driver)
+    with pytest.warns(Remark, match=f'{name}: save them as .gpkg'): assert not load_dataset(tmp_path)['all'].has_masks
+    frame.to_file(tmp_path/'o.gpkg')
+    assert load_dataset(tmp_path)['all'].has_masks
+
+
+def test_lines_and_points_are_told_from_polygons(tmp_path):
+    geo(tmp_path, [FIELD], name='o.gpkg')
+    geopandas.GeoDataFrame(geometry=[FIELD.boundary], crs='EPSG:32633').to_file(tmp_path/'o.gpkg', layer='o', mode='w')
+    one_line(lambda: load_dataset(tmp_path), 'expected polygons, found LineString', 'give lines and points a width')
+    geopandas.GeoDataFrame(geometry=[FIELD.boundary.buffer(15)], crs='EPSG:32633').to_file(tmp_path/'o.gpkg', layer='o', mode='w')
+    assert load_dataset(tmp_path)['all'][0].mask.any()
+    one_line(lambda: load_dataset(tmp_path, layer='roads'), 'expected one layer of polygons, found o')

@@ -1115,3 +1115,17 @@ def test_files_are_opened_once_and_closed(tmp_path, monkeypatch):
     save(tmp_path/'s'/'B02.tif', numbers(4, 4)); save(tmp_path/'s'/'B03.tif', numbers(4, 4), crs=None)
     one_line(lambda: open_scene(str(tmp_path/'s'), ('B02','B03')), 'some have none')
     assert all(o.closed for o in opened)
+
+
+@pytest.mark.parametrize('suffix,pack', [('zip','zip'), ('tar','tar'), ('tar.gz','gztar')])
+def test_archived_scenes_are_named_and_following_the_advice_works(tmp_path, suffix, pack):
+    "A zipped .SAFE of the Copernicus Browser, a .tar of EarthExplorer: alone, and in a folder of downloads."
+    product = 'S2A_MSIL2A_20230701T101311_N0509_R022_T32TQM_20230701T150000'
+    for b in BGR: save(tmp_path/'in'/f'{product}.SAFE'/'GRANULE'/'L2A_T32TQM'/'IMG_DATA'/'R10m'/f'T32TQM_20230701T101311_{b}_10m.tif', np.full((4,4), 1500, np.uint16))
+    (tmp_path/'all').mkdir()
+    shutil.make_archive(str(tmp_path/'all'/product), pack, tmp_path/'in')
+    for o in (tmp_path/'all', tmp_path/'all'/f'{product}.{suffix}'):
+        one_line(lambda: open_scene(str(o)), f'{product}.{suffix}: is an archive: unpack it, and give the folder or file in it')
+    shutil.unpack_archive(tmp_path/'all'/f'{product}.{suffix}', tmp_path/'out')
+    for o in (tmp_path/'out', tmp_path/'out'/f'{product}.SAFE'):
+        assert (open_scene(str(o), BGR).read((0,0,4,4))[0] == 500).all()
