@@ -102,6 +102,7 @@ def _run_epochs(learn, checkpoint, cbs):
     lr = slice(o['encoder_lr']*o['lr'], o['lr']) if learn.started else o['lr']
     run(o['epochs'], lr, cbs=cbs)
 
+# %% ../../nbs/5_learn/70_fit.ipynb #3cbd2887
 def _best_threshold(learn):
     "The threshold with the best pooled IoU over valid, 0 to 1 in steps of 0.001; this IoU."
     hist,model = ProbabilityHistogram(),learn.model.to(learn.dls.device).eval()
@@ -169,7 +170,7 @@ def _model_info(model, dls, threshold, trained_on, task):
     info_from(vars(res))
     return res
 
-# %% ../../nbs/5_learn/70_fit.ipynb #ecbabb30
+# %% ../../nbs/5_learn/70_fit.ipynb #730a85a0
 def _make_net(make_model, start, chips, seed):
     "The net of `make_model`, else of the start, else a `UNet`."
     set_seed(seed)
