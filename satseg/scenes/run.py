@@ -9,6 +9,11 @@ __all__ = ['map_scene', 'map_scenes']
 import math
 import sys
 import time
+from concurrent.futures import CancelledError
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import parent_process
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -21,7 +26,8 @@ from ..models.engines import load_engine
 from .sources import find_scenes
 from .store import TileStore
 from .compute import TileMaker
-from .executors import compute_here, compute_in_processes, compute_on_cluster
+from .executors import (
+    WorkerPool, compute_here, compute_in_processes, compute_on_cluster, open_engine)
 from .plan import MapOptions, SceneRun, map_options, threads_for
 from .outputs import map_files, verify_files, write_outputs
 
@@ -29,6 +35,7 @@ from .outputs import map_files, verify_files, write_outputs
 @patch
 def compute(self:SceneRun,
     store:TileStore, # Where tiles are kept
+    pool:WorkerPool|None=None, # Its processes compute them; unless given this one
 ):
     "Compute the tiles that are not in the store."
     o,layout = self.options,self.layout
@@ -37,14 +44,15 @@ def compute(self:SceneRun,
                device=o.device, threads=threads_for(o.workers), half=o.half, memory=self.memory)
     if not todo: return
     if o.scheduler: records = compute_on_cluster(job, todo, o.scheduler)
-    elif o.workers > 1: records = compute_in_processes(job, todo, int(o.workers))
+    elif pool: records = compute_in_processes(job, todo, pool)
     else:
         self.maker = TileMaker(self.plan, self.scene, self.engine)
         records = compute_here(self.maker, todo)
     def pixels(i): return math.prod(layout.tile(i)[2:])
+    hidden = o.quiet or parent_process() is not None # Workers' bars would write over each other
     bar = dict(total=layout.height*layout.width, initial=sum(map(pixels, store.done)),
                unit='px', unit_scale=True)
-    with tqdm(desc=self.scene.name, disable=True if o.quiet else None, **bar) as bar:
+    with tqdm(desc=self.scene.name, disable=hidden or None, **bar) as bar:
         for i,record in records:
             store.add(i, record)
             bar.update(pixels(i))
@@ -78,6 +86,7 @@ def map_scene(
     run:SceneRun, # What to compute
     out:str|Path, # Folder to write to; made if need be
     say=print, # Takes lines of text
+    pool:WorkerPool|None=None, # As for `compute`
 )->dict: # Layer -> path
     "One scene: tiles, then files."
     out,name,start = Path(out),run.scene.name,time.perf_counter()
@@ -89,7 +98,7 @@ def map_scene(
         if store.done or store.damaged:
             spoilt = f', {store.damaged:,} were damaged and are computed again'
             say(f'tiles that are there: {len(store.done):,}{spoilt*bool(store.damaged)}')
-        try: run.compute(store)
+        try: run.compute(store, pool)
         finally:
             if not store.done: store.remove() # Nothing to go on with
         run.engine.free()
@@ -99,15 +108,43 @@ def map_scene(
     return paths
 
 # %% ../../nbs/6_scenes/65_run.ipynb #beed3a1f
-def _map_or_forecast(run, out, say):
+def _map_or_forecast(run, out, say, pool=None):
     "One scene, with words; or only the words."
     say('\n  '.join([str(run), *run.remarks]))
     for o in run.remarks*run.options.quiet:
         if o.startswith('careful'): print(f'{run.scene.name}: {o}', file=sys.stderr)
     if run.options.dry_run: return say(run.forecast()) or {}
-    res = map_scene(run, out, say)
+    res = map_scene(run, out, say, pool)
     say('wrote '+', '.join(map(str, res.values())))
     return res
+
+# %% ../../nbs/6_scenes/65_run.ipynb #41703832
+def _map_small(source, model, options, out):
+    "By a worker process: a scene of a single tile, as words and paths; None if it has more."
+    o,said = options,[]
+    net = open_engine(model, o.engine, o.device, threads_for(o.workers), o.half)
+    run = SceneRun(source, net, model, o)
+    with run.scene:
+        if len(run.layout) == 1: return said,_map_or_forecast(run, out, said.append)
+
+def _hand_out(pool, sources, model, options, out):
+    "Scene -> `Future` of `_map_small`, where several processes have several scenes."
+    res = {}
+    if options.workers == 1 or len(sources) == 1 or options.dry_run: return res
+    with suppress(BrokenProcessPool):
+        for o in sources: res[str(o)] = pool.submit(_map_small, o, model, options, out)
+    return res
+
+def _map_one(source, future, net, model, options, out, say, pool):
+    "The paths of one scene: those of its future, or else it is mapped now."
+    try:
+        said,paths = future and future.result() or ((), None)
+        for o in said: say(o)
+        if paths is not None: return paths
+    except (BrokenProcessPool,CancelledError): # Lost with its process, perhaps half done
+        if not options.overwrite: options = replace(options, resume=True)
+    run = SceneRun(source, net, model, options)
+    with run.scene: return _map_or_forecast(run, out, say, pool)
 
 # %% ../../nbs/6_scenes/65_run.ipynb #1c2be1cc
 @map_options
@@ -127,12 +164,12 @@ def map_scenes(
     if o.quiet: say = lambda text: None
     say(f'{model}: {net.info.architecture} for {",".join(net.info.bands)}, '
         f'{", ".join(output_classes(net.info))}; computed by {net.name}')
-    for source in sources:
-        try:
-            run = SceneRun(source, net, model, o)
-            with run.scene: res[str(source)] = _map_or_forecast(run, out, say)
-        except (BadInput,OSError,MemoryError) as e:
-            if len(sources) == 1: raise
-            res[str(source)] = e
-            print('satseg:', ' '.join(str(e).split()), file=sys.stderr)
+    with WorkerPool(int(o.workers)) as pool:
+        futures,shared = _hand_out(pool, sources, model, o, out),pool if o.workers > 1 else None
+        for name,source in zip(map(str, sources), sources):
+            try: res[name] = _map_one(source, futures.get(name), net, model, o, out, say, shared)
+            except (BadInput,OSError,MemoryError) as e:
+                if len(sources) == 1: raise
+                res[name] = e
+                print('satseg:', ' '.join(str(e).split()), file=sys.stderr)
     return res

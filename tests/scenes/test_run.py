@@ -776,6 +776,27 @@ def test_workers_give_the_same_bytes_even_if_one_is_killed(home, unbroken, tmp_p
     assert killed and stored(tmp_path/'b') == want
 
 
+@pytest.mark.parametrize('loss', [False, True])
+def test_workers_share_a_list_of_scenes(home, unbroken, tmp_path, monkeypatch, loss):
+    "One pool for all; small scenes go to a process as a whole; bytes, words and errors are those of one process, even if a process is lost."
+    a,_ = holes(home)
+    scenes = [tif(tmp_path/f's{i}.tif', np.ascontiguousarray(a[:, :100-i, i:90]), nodata=0) for i in range(4)]
+    np.save(tmp_path/'four.npy', np.zeros((50, 50, 4)))
+    scenes = [str(o) for o in (scenes[0], unbroken[0], tmp_path/'four.npy', *scenes[1:])]
+    pools,said = [],{1: [], 2: []}
+    class Pool(X.ProcessPoolExecutor):
+        def __init__(self, *args): pools.append(1); super().__init__(*args)
+    monkeypatch.setattr(X, 'ProcessPoolExecutor', Pool)
+    def say(n, text):
+        if n == 2 and loss and len(said[2]) == 1: next(o for o in multiprocessing.active_children() if 'Spawn' in type(o).__name__).kill()
+        said[n].append(text)
+    res = {n: S.map_scenes(**arguments(home, None, tmp_path/str(n), scenes=scenes, workers=n, say=lambda o, n=n: say(n, o))) for n in (1, 2)}
+    assert stored(tmp_path/'1') == stored(tmp_path/'2') and len(pools) == 1+loss
+    assert list(res[1]) == list(res[2]) and [type(o) for o in res[1].values()] == [type(o) for o in res[2].values()]
+    first = [[o.split(' in ')[0].split('\n')[0].replace(str(tmp_path/str(n)), '') for o in said[n]] for n in (1, 2)]
+    assert first[0] == first[1] or loss
+
+
 @pytest.mark.skipif(not os.path.exists('/proc/self/environ'), reason='needs /proc')
 def test_workers_end_with_their_master(home, unbroken, tmp_path, spawn):
     scene,want = unbroken
@@ -801,17 +822,18 @@ def test_workers_that_always_die_or_refuse(monkeypatch):
     import ctypes
     from satseg.core.errors import need
     monkeypatch.setattr(X, '_compute_tile', ctypes.string_at)  # Reads the memory at 1
-    with pytest.raises(BadInput, match='3 times worker processes died.*--resume goes on'): [*X.compute_in_processes(1, [1, 2, 3], 2)]
+    with pytest.raises(BadInput, match='3 times worker processes died.*--resume goes on'): [*X.compute_in_processes(1, [1, 2, 3], X.WorkerPool(2))]
     monkeypatch.setattr(X, '_compute_tile', need)
-    with pytest.raises(BadInput, match='expected the package no_such_package'): [*X.compute_in_processes('no_such_package', [1, 2], 1)]
+    with pytest.raises(BadInput, match='expected the package no_such_package'): [*X.compute_in_processes('no_such_package', [1, 2], X.WorkerPool(1))]
 
 
 @pytest.mark.parametrize('limit,opened', [(2e9, 2), (None, 6), (1.5e9, 6)])
 def test_a_worker_shared_by_two_runs_keeps_both_open_if_memory_allows(monkeypatch, limit, opened):
     made,closed = [],[]
     class Maker:
-        def __init__(self, job): self.scene = self; made.append(job['n'])
+        def __init__(self, job): self.scene = self.engine = self; made.append(job['n'])
         def close(self): closed.append(1)
+        def free(self): pass
         def read(self, i): return None
         def predict(self, i, read): return None
         def finish(self, i, valid, probs): return i
