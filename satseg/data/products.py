@@ -47,16 +47,23 @@ def alpha_band(
     return found[0] if most >= .9*len(there) else 0
 
 # %% ../../nbs/2_data/15_products.ipynb #0ed88be8
-def _dimap_names(path, n):
-    "Names of the bands of a Pléiades or SPOT image, by its DIM_*.XML, if that can be read."
-    for o in sorted(path.parent.glob('DIM_*.[xX][mM][lL]')):
+_SPOT = dict(XS1='B1', XS2='B2', XS3='B3', XI1='B1', XI2='B2', XI3='B3', SWIR='B4', P='pan')
+
+def _read_dimap(path, n):
+    "Mission and bands of a Pléiades or SPOT image, by its DIM_*.XML or METADATA.DIM."
+    own = path.parent.glob('METADATA.[dD][iI][mM]') if path.stem.upper() == 'IMAGERY' else ()
+    for o in sorted((*path.parent.glob('DIM_*.[xX][mM][lL]'), *own)):
         try: # Names and numbers are ASCII, whatever the encoding of the rest
             with o.open('rb') as f: text = f.read(2**24).decode('ascii', 'replace')
         except OSError: continue
-        pattern = r'<BAND_ID>\s*(\w+)\s*</BAND_ID>\s*<BAND_INDEX>\s*(\d{1,4})\b'
-        found = re.findall(pattern, text)
-        if len(found) == n: return [name for _,name in sorted((int(i), name) for name,i in found)]
-    return ['']*n
+        found = re.findall(r'<BAND_ID>\s*(\w+)\s*</BAND_ID>\s*<BAND_INDEX>\s*(\d{1,4})\b', text)
+        spot = re.findall(r'<BAND_INDEX>\s*(\d{1,4})\s*</BAND_INDEX>\s*<BAND_DESCRIPTION>\s*(\w+)',
+                          text)
+        found = found or [(_SPOT.get(name.upper(), name), i) for i,name in spot]
+        mission = re.search(r'<MISSION>\s*(\w+)\s*</MISSION>\s*<MISSION_INDEX>\s*(\w+)', text)
+        names = [name for _,name in sorted((int(i), name) for name,i in found)]
+        if len(found) == n: return ' '.join(mission.groups() if mission else ()),names
+    return '',['']*n
 
 def _wavelengths(r):
     "Nanometres of each band (0: no telling), by its tags or description."
@@ -82,12 +89,13 @@ def file_bands(
     path,tags = Path(os.path.abspath(path)),[_TAGS.get(o.name, '') for o in r.colorinterp]
     said = ' '.join(str(v) for k,v in r.tags().items()
         if re.search('satellite|spacecraft|platform', k, re.I))
-    sensor,alpha = find_sensor(f'{path.stem} {path.parent.name} {said}'),alpha_band(r)
+    mission,dimap = _read_dimap(path, r.count)
+    alpha = 0 if any(dimap) else alpha_band(r)
+    sensor = find_sensor(f'{path.stem} {path.parent.name} {said} {mission}')
     names,n = [aliases(o or '', sensor) for o in r.descriptions],r.count-bool(alpha)
     if r.driver == 'VRT' and not any(names):
         names = [aliases(o, sensor, True) for o in vrt_stems(path, r.count)]
-    if sensor.first == 0 and not any(names):
-        names = [aliases(o, sensor) for o in _dimap_names(path, r.count)]
+    if not any(names): names = [aliases(o, sensor) for o in dimap]
     names = names_by_wavelength(names, _wavelengths(r))
     if n == 1 and not names[0] and BAND_FILE.search(path.stem):
         names = [aliases(path.stem, sensor, True)]*r.count

@@ -149,6 +149,30 @@ def test_pleiades_bands_by_their_metadata(tmp_path):
         assert whole(path, ('B04','B03','B02','B08'))[0][:,0,0].size == 4
 
 
+def scene_of_spot(root, mission, bands):
+    "SCENE01 as SPOT Image delivers it (DIMAP 1.1): the names tell nothing, METADATA.DIM all."
+    path = tif(root/'SCENE01'/'IMAGERY.TIF', plain(len(bands), 'uint8'))
+    info = ''.join(f'<Spectral_Band_Info>\n<BAND_INDEX>{i}</BAND_INDEX>\n<BAND_DESCRIPTION>{b}</BAND_DESCRIPTION>\n<GAIN_NUMBER>5</GAIN_NUMBER>\n<PHYSICAL_GAIN>1.2</PHYSICAL_GAIN></Spectral_Band_Info>' for b,i in bands)
+    source = f'<Dataset_Sources><Source_Information><Scene_Source><IMAGING_DATE>2008-05-08</IMAGING_DATE><MISSION>SPOT</MISSION>\n<MISSION_INDEX>{mission}</MISSION_INDEX><INSTRUMENT>HRG</INSTRUMENT></Scene_Source></Source_Information></Dataset_Sources>'
+    (path.parent/'METADATA.DIM').write_text(f'<?xml version="1.0" encoding="ISO-8859-1"?>\n<Dimap_Document><PRODUCER>R\xe9union</PRODUCER>{source}<Image_Interpretation>{info}</Image_Interpretation></Dimap_Document>', 'latin-1')
+    return path
+
+
+@pytest.mark.parametrize('mission,bands,want', [(5, [('XS3',1), ('XS2',2), ('XS1',3), ('SWIR',4)], [101,102,100,103]), (5, [('XS1',3), ('XS2',2), ('XS3',1), ('SWIR',4)], [101,102,100,103]),
+    (4, [('XI1',1), ('XI2',2), ('XI3',3), ('SWIR',4)], [101,100,102,103]), (2, [('XS1',1), ('XS2',2), ('XS3',3)], [101,100,102])])
+def test_spot_1_to_5_as_delivered(tmp_path, mission, bands, want):
+    "Red, green, near infrared, B11 of Sentinel-2; its third band is no blue, and no B3."
+    path,names = scene_of_spot(tmp_path, mission, bands),('B04','B03','B08','B11')[:len(bands)]
+    x,ok,_ = whole(path, names)
+    assert x[:,0,0].tolist() == want and ok.all()
+    with pytest.raises(BadInput, match='expected a band B02'): whole(path, ('B04','B03','B02'))
+    images = tmp_path/'chips'/'images'
+    images.mkdir(parents=True)
+    for o in path.parent.iterdir(): o.rename(images/o.name)
+    chips = load_dataset(tmp_path/'chips', 'folders', bands=names)['all']
+    assert chips[0].image[:,0,0].tolist() == want
+
+
 def test_narrow_bands_by_their_wavelengths(tmp_path):
     nm = np.linspace(400, 2500, 233)
     a = np.stack([np.full((4,4), k, np.uint16) for k in range(233)])
