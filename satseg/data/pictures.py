@@ -51,8 +51,10 @@ def _read_tif(path, n=0):
             raise BadInput(f'{path}: damaged, cannot be decoded') from None
         a = upright(a, stored_turn(r, path))
         if len(seen) != 1: return a, None
-        if white := white_number(r): return white - a[...,0], None # As it should be seen
-        if not has_palette(r): return a[...,0], None
+        if white := white_number(r): a = white - a # As it should be seen
+        if not has_palette(r):
+            one_bit = r.tags(1, ns='IMAGE_STRUCTURE').get('NBITS') == '1'
+            return a[...,0] > 0 if one_bit else a[...,0], None # As Pillow gives it
         table = r.colormap(1)
         return a[...,0], np.array([table.get(i, (0,0,0))[:3] for i in range(max(table)+1)],
             np.uint8)

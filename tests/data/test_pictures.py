@@ -98,3 +98,50 @@ def test_greys_of_few_bits_are_as_stored(tmp_path, reader, driver, bits):
     ids,path = np.arange(2**bits, dtype=np.uint8), tmp_path/f'a.{driver[-3:].lower().replace("iff", "tif")}'
     with rasterio.open(path, 'w', driver, len(ids), 1, 1, dtype='uint8', nbits=bits) as r: r.write(ids[None,None])
     assert read_picture(path)[0].astype(int).tolist() == [ids.tolist()]
+
+
+def grey_png(path, a, bits, palette=None):
+    "A grey PNG of 1, 2 or 4 bits, or one of a palette, as optipng and ImageMagick leave them."
+    rows = b''.join(b'\0'+np.packbits(np.unpackbits(row[:,None], axis=1)[:,8-bits:].ravel()).tobytes() for row in a)
+    def chunk(kind, data): return struct.pack('>I', len(data))+kind+data+struct.pack('>I', zlib.crc32(kind+data))
+    head = struct.pack('>IIBBBBB', a.shape[1], a.shape[0], bits, 3 if palette else 0, 0, 0, 0)
+    path.write_bytes(b'\x89PNG\r\n\x1a\n'+chunk(b'IHDR', head)+(chunk(b'PLTE', bytes(palette)) if palette else b'')+chunk(b'IDAT', zlib.compress(rows))+chunk(b'IEND', b''))
+
+
+def gdal_file(path, a, bits, photometric=None, crs=None):
+    driver,kw = ('PNG',{}) if path.suffix == '.png' else ('GTiff',dict(photometric=photometric))
+    white = 2**bits-1 if photometric == 'MINISWHITE' else 0
+    with rasterio.open(path, 'w', driver, 4, 4, 1, crs, rasterio.Affine(10, 0, 0, 0, -10, 0) if crs else rasterio.Affine.identity(), 'uint8', NBITS=bits, **kw) as r: r.write(white-a if white else a, 1)
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('bits', [1,2,4])
+def test_ids_of_masks_are_the_same_wherever_they_are_read(tmp_path, bits):
+    "Pillow 12 spreads greys of few bits and turns white as zero; GDAL 3.10 does neither: ids are as seen, in folders, scenes and without rasterio."
+    ids = (np.arange(16).reshape(4,4) % 2**bits).astype(np.uint8)
+    names = [f'c{i}' for i in range(2**bits)]
+    def pillow(**kw): return lambda path: Image.fromarray(ids > 0).save(path, **kw)
+    ways = {'a.png': lambda o: grey_png(o, ids, bits), 'b.png': lambda o: grey_png(o, ids, bits, [9]*3*2**bits), 'c.png': lambda o: gdal_file(o, ids, bits)}
+    for i,photometric in enumerate(('MINISBLACK','MINISWHITE')):
+        for crs in (None,'EPSG:32633'): ways[f'd{i}{crs and 1}.tif'] = lambda o,p=photometric,c=crs: gdal_file(o, ids, bits, p, c)
+    if bits == 1: ways |= {'e.tif': pillow(), 'f.tif': pillow(compression='group4'), 'g.png': pillow(), 'h.bmp': pillow()}
+    for name,way in ways.items():
+        folder,scene = tmp_path/name/'folder',tmp_path/name/'scene'
+        for o in (folder/'images', folder/'masks', scene): o.mkdir(parents=True)
+        Image.fromarray(np.zeros((4,4,3), np.uint8)).save(folder/'images'/'0.png')
+        way(folder/'masks'/f'0{name[-4:]}')
+        for b in ('B02','B03'): gdal_file(scene/f'{b}.tif', ids, 8, crs='EPSG:32633' if name.endswith('1.tif') else None)
+        way(scene/f'mask{name[-4:]}')
+        for o in (folder,scene): assert (load_dataset(o, classes=names)['all'][0].mask == ids).all(), name
+
+
+@pytest.mark.parametrize('suffix', ['png','tif'])
+@pytest.mark.parametrize('values,want', [((0,255), 1), ((0,1,255), 255)])
+def test_white_means_one_thing_beside_masks_of_one_bit(tmp_path, suffix, values, want):
+    "A mask of one bit says nothing about 255: compressors make one of any mask of two values."
+    for o in ('images','masks'): (tmp_path/o).mkdir()
+    for i in range(3): Image.fromarray(np.zeros((4,4,3), np.uint8)).save(tmp_path/'images'/f'{i}.png')
+    for i in range(2): Image.fromarray(np.resize(np.uint8(values), (4,4))).save(tmp_path/'masks'/f'{i}.png')
+    Image.fromarray(np.eye(4) > 0).save(tmp_path/'masks'/f'2.{suffix}')
+    with pytest.warns(UserWarning, match='255 in the masks is '): masks = [o.mask for o in load_dataset(tmp_path)['all']]
+    assert masks[0].max() == want and (masks[2] == np.eye(4)).all()
