@@ -30,6 +30,7 @@ def _json_files(path):
     "COCO files in a folder, in those of its parts, and in those of labels."
     inner = [o for o in sorted(path.iterdir()) if o.is_dir() and o.name.lower() in
              (*PARTS, *_JSON_FOLDERS)]
+    inner += [f for o in inner for f in sorted(o.iterdir()) if f.name.lower() in _JSON_FOLDERS]
     return [f for o in (path, *inner) for f in sorted(o.glob('*.json'))
             if f.name[0] != '.' and _is_coco(f)]
 

@@ -75,7 +75,9 @@ def _read_other(path):
     try:
         table = _read_object(path) if path.suffix == '.json' else _read_lines(path)
         if table and all(isinstance(v, list) or str(v)[:1] == '#' for v in table.values()):
-            return {},{k: _parse_colour(v, path) for k,v in table.items()},path
+            table = {k: _parse_colour(v, path) for k,v in table.items()}
+            black = path.name != 'meta.json' or (0,0,0) in table.values() # Supervisely names no more
+            return {},table if black else {'background': (0,0,0), **table},path
         if path.name != 'meta.json': return _read_mapping(table, path),None,None
     except BadInput:
         if path.suffix != '.json': raise
@@ -155,9 +157,10 @@ class _Masks:
 def read(self:_Masks, path):
     "The mask in `path` as class ids (H,W) uint8, 255 = ignore."
     a,palette,empty = read_mask(path, self.known)
-    grey = a.ndim == 3 and (a.shape[2] == 1 or self.table is None and (a[...,:1] == a).all())
-    if grey: a = a[...,0]
-    lossy = path.suffix.lower() in ('.jpg','.jpeg')
+    lossy,table = path.suffix.lower() in ('.jpg','.jpeg'),self.table or ()
+    low = min([len(table), *(max(o) for o in table if any(o))]) # Below are ids in three bands
+    ids = a.ndim == 3 and (not table or not lossy and 0 < a.max() < low) and (a[...,:1] == a).all()
+    if a.ndim == 3 and (ids or a.shape[2] == 1): a = a[...,0]
     coloured = a.ndim == 3 or palette is not None and self.table is not None
     kind = self.kind or ('colours' if coloured else '255' if lossy else 'ids')
     try:
@@ -165,7 +168,7 @@ def read(self:_Masks, path):
         elif a.ndim == 3: raise BadInput(f'expected ids, got {a.shape[2]} bands: give colours=')
         elif kind == '255' or not self.kind and (a[~empty] > 1).any() and self.is_white():
             ids = self.from_white(a)
-        else: ids = self.from_ids(np.where(empty, np.int16(IGNORE), a))
+        else: ids = self.from_ids(np.where(empty | (a == -1), np.int16(IGNORE), a)) # -1: no data
         return np.where(empty, np.uint8(IGNORE), ids)
     except BadInput as e: raise e.at(path) from None
 
@@ -211,7 +214,7 @@ def from_colours(self:_Masks, a, palette):
 
 # %% ../../nbs/2_data/52_folders.ipynb #f6096f19
 def load_folders(
-    path:str|Path, # Folder in one of `layouts.LAYOUTS`, or of pictures alone
+    path:str|Path, # Folder in one of `layout_table.LAYOUTS`, or of pictures alone
     bands=None, # Names of the bands wanted; all unless given
     classes=None, # Names in the order of the ids; label_mapping.json or colours.json unless given
     all_bands=None, # Names of the bands in the files; R,G,B for three
@@ -230,7 +233,7 @@ def load_folders(
     layout,parts = find_pairs(path, masks, missing)
     reader = _Masks(Path(path), layout, classes, colours, ignore, tolerance, ignore_colours,
                     mask_kind, has_ignore)
-    all_bands = all_bands or layout and layout.bands
+    all_bands = all_bands or [o for o in (layout.bands if layout else ()) if o.isalpha()]
     return {k: _part_chips(path, pairs, reader, group, bands, all_bands, nodata)
             for k,pairs in parts.items()}
 

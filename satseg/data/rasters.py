@@ -7,6 +7,7 @@ __all__ = ['CACHE', 'gdal_settings', 'gdal_errors', 'number_bytes', 'check_point
            'picture_turn', 'upright', 'stored_window', 'stored_turn', 'georeference']
 
 # %% ../../nbs/2_data/14_rasters.ipynb #bff4b670
+import logging
 import math
 import os
 import re
@@ -203,6 +204,7 @@ def picture_turn(
 )->int: # 1: as it should be seen; 2 to 8: turned or mirrored, as in EXIF and TIFF
     "How a picture is stored, by its tag Orientation; 1 for a GeoTIFF."
     from PIL import Image
+    logging.getLogger('PIL.TiffImagePlugin').disabled = True # It prints a line where bands are many
     try:
         with warnings.catch_warnings(), Image.open(path) as im:
             warnings.simplefilter('ignore')

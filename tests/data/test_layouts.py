@@ -9,7 +9,8 @@ from data_samples import one_line, save, save_tif
 
 from satseg.core.errors import Remark
 from satseg.data.datasets import kind_of, load_dataset
-from satseg.data.layouts import LAYOUTS, find_pairs
+from satseg.data.layout_table import LAYOUTS
+from satseg.data.layouts import find_pairs
 
 M = np.eye(4, dtype=np.uint8) # What every mask shows
 
@@ -55,6 +56,18 @@ TREES = { # As written: name, parts, classes, and which ids of the classes 0 and
                 ('impervious','building','low vegetation','tree','car','clutter'), (0,4)),
     'kaggle': (dict(train=('train_images/{i}.png','train_masks/{i}.png',range(1,4),ONE), val=('val_images/{i}.png','val_masks/{i}.png',range(4,6),ONE)), None, (0,1)),
     'xbd': (dict(train=('train/images/guatemala_{i}_pre_disaster.png','train/targets/guatemala_{i}_pre_disaster_target.png',range(1,4),ONE)), None, (0,1)),
+    'floodnet': (dict(train=('train/train-org-img/{i}.jpg','train/train-label-img/{i}_lab.png',range(1,4),(0,5)), val=('val/val-org-img/{i}.jpg','val/val-label-img/{i}_lab.png',range(4,6),(0,5))),
+                 ('background','building flooded','building','road flooded','road','water','tree','vehicle','pool','grass'), (0,5)),
+    'ftw': (dict(all=('s2_images/window_a/g{i}.tif','label_masks/semantic_2class/g{i}.tif',range(1,4),(3,1))), ('background','field'), (255,1)),
+    'biome': (dict(all=('forest/LC8{i}/LC8{i}.TIF','forest/LC8{i}/LC8{i}_fixedmask.TIF',range(1,4),(128,255))), ('clear','cloud','thin cloud','cloud shadow'), (0,1)),
+    'qgis deepness': (dict(all=('tile_img_0_{i}.png','tile_mask_0_{i}.png',range(1,4),WHITE)), None, (0,1)),
+    'qgis deepness in folders': (dict(all=('images/tile_img_0_{i}.png','masks/tile_mask_0_{i}.png',range(1,4),WHITE)), None, (0,1)),
+    'fiftyone': (dict(all=('data/{i}.jpg','labels/{i}.png',range(1,4),ONE)), None, (0,1)),
+    'isaid in mmseg': (dict(train=('img_dir/train/P0002_{i}_896.png','ann_dir/train/P0002_{i}_896_instance_color_RGB.png',range(1,4),ONE)), None, (0,1)),
+    'img and lbl': (dict(all=('images/img_00{i}.tif','labels/lbl_00{i}.tif',range(1,4),ONE)), None, (0,1)),
+    'NAME_image and NAME_segmentation': (dict(all=('{i}_image.png','{i}_segmentation.png',range(1,4),ONE)), None, (0,1)),
+    'arcgis pro': (dict(all=('images/00000000{i}.tif','labels/00000000{i}.tif',range(1,4),ONE)), None, (0,1)),
+    'raster-vision': (dict(train=('train/img/s-{i}.png','train/labels/s-{i}.png',range(1,4),ONE), val=('valid/img/s-{i}.png','valid/labels/s-{i}.png',range(4,6),ONE)), None, (0,1)),
     'flair': (dict(all=('D004_2021/Z1_NN/img/IMG_{i}.png','D004_2021/Z1_NN/msk/MSK_{i}.png',range(1,4),ONE)), None, (0,1)),
 }
 
@@ -78,7 +91,7 @@ def test_trees_as_tools_write_them(tmp_path, name):
 def test_every_row_of_the_table_has_a_tree(tmp_path):
     names = set()
     for k,(parts,*_) in TREES.items(): names.add(find_pairs(tree(tmp_path/k.replace('/', ' '), **parts))[0].name)
-    assert {o.name for o in LAYOUTS} - names <= {'CloudSEN12','38-Cloud','ISPRS Vaihingen'} # These have tests of their own
+    assert {o.name for o in LAYOUTS} - names <= {'CloudSEN12','38-Cloud','ISPRS Vaihingen','Sen1Floods11','On Cloud N'} # These have tests of their own
 
 
 def warned(function):
@@ -332,3 +345,83 @@ def test_masks_that_cannot_be_read_are_named(tmp_path, mask):
         Image.fromarray(M*255).save(tmp_path/mask.format(i=i))
     parts,said = warned(lambda: load_dataset(tmp_path))
     assert not parts['all'].has_masks and any(f'left out: 2 {mask[-5:].strip("k")} in ' in o for o in said)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_bands_in_files_of_a_folder_for_each_chip(tmp_path):
+    "On Cloud N as published, L8 Biome with a file for each band: bands by their names, Landsat's own numbers."
+    for k,name in enumerate(('adwp','adwu')):
+        for b in range(4): save_tif(tmp_path/'cloudn/train_features'/name/f"B0{(2,3,4,8)[b]}.tif", np.full((4,4), 10*k+b, np.uint16))
+        save_tif(tmp_path/'cloudn/train_labels'/f'{name}.tif', M)
+    chips = load_dataset(tmp_path/'cloudn', bands=('NIR','B02'))['train']
+    assert chips.names == ['adwp','adwu'] and chips[1].image[:,0,0].tolist() == [13,10] and (chips[1].mask == M).all() and chips.classes == ('clear','cloud')
+    for name in ('LC80010112014080LGN00','LC80010732013109LGN00'):
+        for b in range(1, 12): save_tif(tmp_path/'biome/forest'/name/f'{name}_B{b}.TIF', np.full((8,8) if b == 8 else (4,4), 100+b, np.uint16), size=5 if b == 8 else 10)
+        save_tif(tmp_path/'biome/forest'/name/f'{name}_fixedmask.TIF', np.uint8([128,192])[M])
+        save_tif(tmp_path/'biome/forest'/name/f'{name}_BQA.TIF', M)
+    chips = load_dataset(tmp_path/'biome', bands=('B04','B08','B11'))['all'] # Of Sentinel-2: red, near infrared, SWIR1
+    assert chips[1].image[:,0,0].tolist() == [104,105,106] and (chips[0].mask == M*2).all()
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_sen1floods11_knows_its_missing_pixels(tmp_path, capfd):
+    for i in range(2):
+        save_tif(tmp_path/f'S2Hand/Ghana_{i}_S2Hand.tif', np.full((4,4,13), i, np.int16), crs=None)
+        save_tif(tmp_path/f'S1Hand/Ghana_{i}_S1Hand.tif', np.full((4,4,2), i, np.float32))
+        save_tif(tmp_path/f'LabelHand/Ghana_{i}_LabelHand.tif', np.int16([-1,1])[M])
+    parts,said = warned(lambda: load_dataset(tmp_path))
+    assert parts['all'].classes == ('dry','water') and (parts['all'][0].mask == np.array([255,1])[M]).all() and any('left out: 2 .tif in S1Hand/' in o for o in said)
+    assert not capfd.readouterr().err # Pillow 12 prints a line for every TIFF of many bands
+
+
+def test_isaid_is_read_by_its_outlines_and_its_masks_are_no_pictures(tmp_path):
+    import json
+    paint = [(0,0,0),(0,0,63)]
+    tree(tmp_path, train=('train/images/P{i}.png','train/Semantic_masks/images/P{i}_instance_color_RGB.png',range(3),paint), more=('train/images/P{i}.png','train/Instance_masks/images/P{i}_instance_id_RGB.png',range(3),paint))
+    parts,said = warned(lambda: load_dataset(tmp_path))
+    assert parts['train'].names == ['P0','P1','P2'] and any('left out: 3 .png in train/Instance_masks/images/, 3 .png in train/Semantic_masks/images/' in o for o in said)
+    rows = dict(images=[dict(id=i, file_name=f'P{i}.png', width=4, height=4) for i in range(3)], annotations=[dict(id=i, image_id=i, category_id=1, segmentation=[[0,0,2,0,2,2,0,2]]) for i in range(3)], categories=[dict(id=1, name='ship')])
+    (tmp_path/'train/Annotations').mkdir()
+    (tmp_path/'train/Annotations/iSAID_train.json').write_text(json.dumps(rows))
+    chips = load_dataset(tmp_path)['train']
+    assert kind_of(tmp_path) == 'coco' and len(chips) == 3 and chips[2].mask.sum() == 4
+
+
+@pytest.mark.parametrize('names', [['via_region_data.json'], ['0.json','1.json'], ['0.xml','1.xml'], ['0.txt'], ['outlines.geojson'], ['project.json','classes.json']])
+def test_labels_of_other_tools_beside_pictures_are_named(tmp_path, names):
+    "VGG VIA, labelme, LabelImg, YOLO; a class table and terms of use are no labels."
+    tree(tmp_path, all=('{i}.jpg',None,range(2),0))
+    (tmp_path/'readme.txt').write_text('Terms of use')
+    for o in names: (tmp_path/o).write_text('{"a": "b", "0": "c"}')
+    parts,said = warned(lambda: load_dataset(tmp_path, 'folders'))
+    left = [o for o in names if o != 'classes.json']
+    assert any(f'left out: {len(left)} {left[0][left[0].index("."):]} in ./' in o for o in said) and not parts['all'].has_masks
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_masks_that_supervisely_exports(tmp_path):
+    "meta.json knows no background; masks for machines hold ids in three equal bands."
+    tree(tmp_path, all=('ds0/img/{i}.jpg','ds0/masks_machine/{i}.png',range(3),[[0]*3,[2]*3]), more=('ds0/img/{i}.jpg','ds0/masks_human/{i}.png',range(3),[(0,0,0),(0,0,255)]))
+    (tmp_path/'meta.json').write_text('{"classes": [{"title": "building", "color": "#FF0000"}, {"title": "water", "color": "#0000FF"}], "tags": []}')
+    chips = load_dataset(tmp_path)['all']
+    assert chips.classes == ('background','building','water') and (chips[0].mask == M*2).all()
+    assert (load_dataset(tmp_path, masks='ds0/masks_human')['all'][0].mask == M*2).all()
+
+
+def test_masks_that_pair_with_no_picture_are_an_error(tmp_path):
+    "Not GeoTIFFs without masks."
+    tree(tmp_path, all=('images/a{i}.tif',None,range(2),0), more=('labels/b{i}.tif',None,range(2),0))
+    one_line(lambda: load_dataset(tmp_path), 'a0 (no mask)', 'b1 (no image)')
+
+
+@pytest.mark.parametrize('images,drawn', [('images/{i}.png','drawn/{i}.png'), ('ds0/img/{i}.png','ds0/drawn/{i}.png'), ('a/images/{i}.png','drawn/x/{i}.png'), ('train/{i}.png','drawn/{i}.png')])
+def test_the_folder_of_masks_that_a_remark_names_is_the_right_one(tmp_path, images, drawn):
+    "What it says is done as it says it."
+    import re
+    from satseg.evaluation.open_dataset import reader_options
+    tree(tmp_path, all=(images,drawn,range(3),ONE))
+    parts,said = warned(lambda: load_dataset(tmp_path, 'folders'))
+    assert not any(o.has_masks for o in parts.values())
+    options = next(re.search(r'--options (\S+)\)', o)[1] for o in said if '--options' in o)
+    chips = load_dataset(tmp_path, 'folders', **reader_options(options))
+    assert all((o.mask == M).all() for v in chips.values() for o in v)
