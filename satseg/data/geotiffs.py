@@ -23,7 +23,7 @@ from .arrays import Cache
 from .chips import Chips
 from .pictures import PICTURES
 from .chip_images import lazy_pictures
-from .rasters import georeference, open_raster
+from .rasters import georeference, map_tile, open_raster
 from .resolution import pixel_size
 from .splits import name_groups
 from .instances import drop_small
@@ -50,6 +50,10 @@ def _is_vector(path):
     if path.suffix.lower() != '.json': return True
     with path.open('rb') as f: head = f.read(4096)
     return b'"FeatureCollection"' in head and b'stac' not in head
+
+def _find_rasters(folder):
+    "GeoTIFFs in a folder or below; else pictures that are named as map tiles."
+    return _nearest(folder, _RASTERS) or [o for o in _nearest(folder, PICTURES) if map_tile(o.stem)]
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #4f40bf8e
 def _words(path, root):
@@ -83,7 +87,7 @@ def _find_files(path, labels, images):
         path = path.parent
     root = require_folder(path)
     folder = root/images if images else find_subfolder(root, ('images','chips','image')) or root
-    files = [folder] if folder.is_file() else _nearest(require_folder(folder), _RASTERS)
+    files = [folder] if folder.is_file() else _find_rasters(require_folder(folder))
     if not files: raise BadInput(f'{folder}: expected GeoTIFF chips (.tif), found none')
     at = root/(labels or '')
     found = _nearest(at, VECTORS) if at.is_dir() else [at]
@@ -243,7 +247,7 @@ def load_geotiffs(
     return {'all': Chips(pictures, masks, bands, found[0], objects=objects, **kw)}
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #d1821858
-_WORDS = 'label|json|annot|vector|outline|shape|polygon|build|house|foot|road|field|parcel|crop'
+_WORDS = 'label|json|annot|vector|outline|shape|shp|polygon|build|house|foot|road|field|parcel|crop'
 
 def recognise_geotiffs(path:Path)->int:
     "Is this a file of outlines or a folder with one (2), or are its pictures all GeoTIFFs (1)?"
@@ -252,7 +256,7 @@ def recognise_geotiffs(path:Path)->int:
     outlines,images = _nearest(path, VECTORS),find_subfolder(path, ('images','chips','image'))
     folders = {str(o.parent.relative_to(path)) for o in outlines}
     meant = all(o == '.' or re.search(_WORDS, o, re.I) for o in folders)
-    if outlines and meant and _nearest(images or path, _RASTERS): return 2
+    if outlines and meant and _find_rasters(images or path): return 2
     files = [*path.glob('*.*'), *path.glob('[iI][mM]*/*.*')]
     found = {o.suffix.lower() for o in files} & set(PICTURES)
     return int(bool(found) and found <= {'.tif','.tiff'})
