@@ -7,12 +7,14 @@ __all__ = ['main']
 
 # %% ../nbs/8_commands/70_recipes.ipynb #1852d572
 from .core.commands import command
-from .learn.recipes import read_recipe, recipe_text
+from .learn.recipes import read_recipe, recipe_text, shipped_recipes
 
 # %% ../nbs/8_commands/70_recipes.ipynb #9c579293
 @command
 def main(
-    recipe:str, # Recipe file (YAML), or the name of one that comes with satseg, such as ships
+    recipe:str|None, # Recipe file (YAML), or a name such as ships; without it: which there are
 ):
     "Check a recipe and print every decision in it, defaults included."
-    print(recipe_text(read_recipe(recipe)), end='')
+    for name,path in shipped_recipes().items() if recipe is None else ():
+        print(f'{name:20}{read_recipe(path).about}')
+    if recipe: print(recipe_text(read_recipe(recipe)), end='')

@@ -57,3 +57,51 @@ def test_train_says_what_it_wrote_and_the_file_knows_its_score(tmp_path, capsys)
     assert last == f'wrote {tmp_path/"run"/"model.pth"}, threshold {info.threshold:g}: IoU {score:.3f} on valid'
     result = satseg.evaluate(satseg.load_model(tmp_path/'run'/'model.pth')[0], info, chips[2:])
     assert np.isclose(result.metrics()['iou'], score)
+
+
+def test_what_a_cell_gives_shows_itself(tmp_path):
+    chips = satseg.sample_chips(4, size=32, seed=1)
+    learn,info = satseg.train(chips[:2], chips[2:], tmp_path/'run', epochs=1, lr=1e-2, quiet=True)
+    result = satseg.evaluate(learn.model, info, chips[2:])
+    assert chips._repr_png_().startswith(b'\x89PNG') and chips[:0]._repr_png_() is None
+    assert repr(chips[0]) == 'Chip(chip[0]: 3 bands, 32 x 32 pixels, a mask)'
+    assert repr(learn) == f'SegmentationLearner(UNet in {tmp_path/"run"}, 2 chips to learn from, 2 to choose on)'
+    assert repr(result) == f'Evaluation(2 chips, IoU {result.metrics()["iou"]:.4f}, {result.rule})'
+    for o in (info, result): assert o._repr_html_().count('<table>') == 1
+    bare = satseg.evaluate(learn.model, info, type(chips)([chips.raw(0)[0]]), on_chip=lambda _: None)
+    assert 'no masks' in repr(bare) and '<table>' not in bare._repr_html_()
+
+
+def test_what_fastai_users_try_works_or_says_what_to_use(tmp_path):
+    from fastai.interpret import Interpretation
+    chips = satseg.sample_chips(4, size=32, seed=1)
+    learn,_ = satseg.train(chips[:2], chips[2:], tmp_path/'run', epochs=1, lr=1e-2, quiet=True)
+    with learn.no_bar():
+        learn.show_results()
+        assert len(learn.get_preds()[0]) == 2 and len(learn.validate()) == 3
+        for call,words in ((lambda: learn.predict(chips[0].image), 'satseg.predict(x, (learn, info))'), (learn.export, 'model.pth'), (learn.summary, 'learn.model'),
+                           (lambda: Interpretation.from_learner(learn), 'satseg.report(satseg.evaluate(')):
+            with pytest.raises(ValueError) as e: call()
+            assert words in str(e.value) and '\n' not in str(e.value)
+
+
+def test_bands_as_one_text_are_names(tmp_path):
+    from satseg.data.pickles import save_pickle
+    chips = satseg.sample_chips(2, size=32)
+    save_pickle(tmp_path/'a.pickle', dict(train=chips[:1], val=chips[1:]))
+    assert satseg.load_dataset(tmp_path/'a.pickle', bands='B04,B02')['val'].bands == ('B04','B02')
+
+
+
+def test_the_tables_of_areas_of_all_scenes_are_one(tmp_path):
+    pytest.importorskip('rasterio')
+    for name in 'ab': np.save(tmp_path/f'{name}.npy', satseg.sample_chips(1, size=64)[0].image)
+    np.save(tmp_path/'c.npy', np.zeros((8,8,5)))
+    maps = satseg.map_scenes([tmp_path/f'{o}.npy' for o in 'abc'], out=tmp_path/'maps', quiet=True)
+    assert list(maps.areas.scene) == ['a']*4+['b']*4 and maps.areas.columns[:4].tolist() == ['scene','class','pixels','share']
+    assert len(maps) == 3 and '<table' in maps._repr_html_()
+
+
+def test_recipes_are_listed():
+    done = subprocess.run([sys.executable, '-m', 'satseg.recipes'], capture_output=True, text=True)
+    assert done.returncode == 0 and re.search(r'^folder +Your own folder', done.stdout, re.M), done.stderr

@@ -38,6 +38,7 @@ def _argument_parser(
         if not needed and o.default not in (None,False): text += f' (default: {o.default})'
         kw = dict(help=text)
         if o.annotation is bool: kw['action'] = 'store_true'
+        elif o.annotation == str|None: kw['nargs'] = '?'
         elif o.annotation is not list: kw['type'] = o.annotation
         elif needed: kw['nargs'] = '+'
         else: kw.update(nargs='*', action='extend')

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['IGNORE', 'ERROR_COLOURS', 'class_colours', 'paint', 'overlay', 'escape_math', 'add_legend', 'show_pictures',
-           'shown_classes', 'mask_image', 'paint_errors', 'outlines', 'picture']
+           'shown_classes', 'mask_image', 'paint_errors', 'outlines', 'picture', 'figure_png']
 
 # %% ../../nbs/1_core/30_display.ipynb #9a4397c9
+import io
+
 import numpy as np
 
 from .errors import BadInput, format_shape
@@ -185,3 +187,20 @@ def picture(
             res = np.concatenate([paint(rgb, mask, colour_of), gap, res], 1)
     if instances is not None: res[:,-pred.shape[1]:][outlines(instances)] = 255
     return _with_legend(res, marks, note)
+
+# %% ../../nbs/1_core/30_display.ipynb #30dp0002
+def figure_png(
+    fig, # matplotlib `Figure`
+    colours:int|None=None, # So few of them make a small file
+    dpi:int=100, # Pixels an inch
+    title:str='', # Above all of it
+)->bytes: # Of a PNG file
+    "A figure as a file."
+    from PIL import Image
+    buf = io.BytesIO()
+    if title: fig.suptitle(escape_math(title), fontsize=9, wrap=True)
+    fig.savefig(buf, format='png', dpi=dpi)
+    if not colours: return buf.getvalue()
+    img,buf = Image.open(buf).convert('RGB').quantize(colours),io.BytesIO()
+    img.save(buf, 'PNG', optimize=True)
+    return buf.getvalue()

@@ -10,7 +10,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.errors import BadInput, format_shape
-from ..core.display import IGNORE, add_legend, class_colours, escape_math, overlay
+from ..core.display import IGNORE, add_legend, class_colours, escape_math, figure_png, overlay
 from .bands import true_colour
 from .arrays import (
     Cache, Chip, check_image, check_mask, read_image, read_mask, take_window, window_starts)
@@ -39,14 +39,12 @@ class Chips:
         n = len(self.classes)
         self.colours = [tuple(o) for o in (class_colours(n) if colours is None else colours)]
         if not 1 <= n <= IGNORE: raise BadInput(f'expected 1 to {IGNORE} classes, got {n}')
-        for what,o in dict(mask=masks, name=self.names, group=self.groups,
-            object_map=objects).items():
+        for what,o in dict(mask=masks, name=self.names, group=self.groups, object_map=objects).items():
             if o is not None and len(o) != len(images):
                 got = f'{len(images)} images and {len(o)} {what}s'
                 raise BadInput(expected=f'one {what} per image', got=got)
         if len(self.colours) != n:
-            got = f'{n} classes and {len(self.colours)} colours'
-            raise BadInput(expected='one colour per class', got=got)
+            raise BadInput(f'expected one colour per class, got {n} and {len(self.colours)}')
 
 # %% ../../nbs/2_data/08_chips.ipynb #a8a34dff
 @patch
@@ -121,9 +119,8 @@ def show_chips(
 ): # A matplotlib `Figure`
     "Draw chips in true colour, with mask and prediction as overlays and a legend."
     import matplotlib.pyplot as plt
-    n = min(n, len(chips))
+    n,shown = min(n, len(chips)),list(chips[:n])
     if not n: raise BadInput('show_chips: expected at least one chip, got none')
-    shown = [chips[i] for i in range(n)]
     columns = dict(image=[None]*n)
     if chips.has_masks: columns['mask'] = [o.mask for o in shown]
     if preds is not None:
@@ -141,6 +138,11 @@ def show_chips(
     if len(columns) > 1: add_legend(fig, chips.classes[1:], chips.colours[1:])
     plt.close(fig)
     return fig
+
+# %% ../../nbs/2_data/08_chips.ipynb #08ch0001
+@patch
+def _repr_png_(self:Chips): # In Jupyter
+    return figure_png(show_chips(self, n=3), 256, 80, repr(self)) if len(self) else None
 
 # %% ../../nbs/2_data/08_chips.ipynb #4e90ccaf
 @patch
@@ -242,8 +244,7 @@ def cut(self:Chips,
 )->Chips: # Names are NAME@row,col; groups stay: pieces of one picture stay on one side of a split
     "Windows of one size that together use every pixel."
     if not 0 <= overlap < size:
-        text = f'expected a size above 0 and an overlap below it, got {size} and {overlap}'
-        raise BadInput(text, 'cut')
+        raise BadInput(f'cut: expected size > 0 and an overlap below it, got {size} and {overlap}')
     def whole(i):
         image,mask = self.raw(i)
         try:

@@ -110,6 +110,7 @@ def load_dataset(
     **options, # See `format_options`: all_bands, group, shadow, ignore, colours, missing...
 )->dict[str,Chips]: # `train`, `val`, `test` as far as the data say so, else `all`
     "Chips of a dataset of any format."
+    if isinstance(bands, str): bands = bands.split(',')
     if strict:
         with warnings.catch_warnings():
             warnings.simplefilter('error', Remark)

@@ -16,6 +16,7 @@ from fastcore.basics import patch
 
 from ..core.display import IGNORE
 from ..core.errors import BadInput
+from ..core.tables import html_table
 from ..data.chips import require_chips
 from ..models.model_info import (
     has_border_class, is_presence_classifier, model_task, output_classes)
@@ -83,7 +84,7 @@ class ChipResult:
         return res if o.presence is None else res | {f'presence, then {own}': res[own]*self.passed}
 
 # %% ../../nbs/4_evaluation/50_evaluate.ipynb #50ev0014
-@dataclass
+@dataclass(repr=False)
 class Evaluation:
     "What one run of a net over a set of chips says about it."
     info:object # `ModelInfo`
@@ -105,6 +106,12 @@ class Evaluation:
 
     @property
     def classes(self): return output_classes(self.info) # Those that are judged
+
+    def __repr__(self):
+        score = f', IoU {self.metrics()["iou"]:.4f}' if self.n_pixels else ', no masks'
+        return f'Evaluation({self.n} chips{score}, {self.rule})'
+
+    def _repr_html_(self): return repr(self) + html_table(self.table() if self.n_pixels else [])
 
 # %% ../../nbs/4_evaluation/50_evaluate.ipynb #50ev0015
 @patch

@@ -68,6 +68,10 @@ class SegmentationLearner(Learner):
             raise CancelFitException
         super().one_batch(i, b)
 
+    def __repr__(self):
+        net,n,m = type(self.model).__name__,len(self.dls.train_ds),len(self.dls.valid_ds)
+        return f'SegmentationLearner({net} in {self.path}, {n} chips to learn from, {m} to choose on)'
+
 class RunLog(CSVLogger):
     "fastai's CSV log; a resumed run keeps the rows of finished epochs."
     def before_fit(self):
@@ -75,6 +79,20 @@ class RunLog(CSVLogger):
         rows = path.read_text().splitlines(True) if first and path.exists() else []
         super().before_fit()
         self.file.writelines(rows[1:first+1])
+
+# %% ../../nbs/5_learn/60_learner.ipynb #60ln0002
+def _refer(way): raise BadInput(f'a Learner has no raw readings, bands and threshold: {way}')
+
+@patch
+def predict(self:SegmentationLearner, *args, **kw): _refer('satseg.predict(x, (learn, info))')
+@patch
+def export(self:SegmentationLearner, *args, **kw): _refer("model.pth in the run's folder has them")
+@patch
+def summary(self:SegmentationLearner, *args, **kw): _refer('print(learn.model) shows the layers')
+@patch
+def get_preds(self:SegmentationLearner, *args, with_loss=False, **kw): # With it: `Interpretation`
+    if with_loss: _refer('satseg.report(satseg.evaluate(learn.model, info, chips), FOLDER)')
+    return Learner.get_preds(self, *args, **kw)
 
 # %% ../../nbs/5_learn/60_learner.ipynb #ced289ae
 def _random_state(dl):

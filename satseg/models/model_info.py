@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..core.errors import BadInput, preview, reason
+from ..core.tables import html_table
 from .statistics import normalise
 
 # %% ../../nbs/3_models/17_model_info.ipynb #d78eb7b9
@@ -55,6 +56,10 @@ class ModelInfo:
     scores:dict = field(default_factory=dict) # Name of data and split -> scores
     task:Literal['', *TASKS] = '' # One of `TASKS`; older files do not say, see `model_task`
     resolution:_Metres|None = None # Metres a pixel of its train chips; None: not known
+
+    def _repr_html_(self):
+        known = {k: v for k,v in vars(self).items() if v not in ('', {}, [], None)}
+        return html_table([dict(field=k, value=v) for k,v in known.items()])
 
     def normalise(self, x):
         "Raw readings (C,H,W) or (B,C,H,W), numpy or torch, to what the net takes."

@@ -13,7 +13,7 @@ from ..core.display import IGNORE, escape_math
 from ..data.bands import true_colour
 from ..models.statistics import normalise
 from ..evaluation.plots import plot_chips, plot_log
-from ..evaluation.report import figure_png
+from ..core.display import figure_png
 from ..evaluation.evaluate import chip_row
 from ..learn.preparation import measure_chips
 

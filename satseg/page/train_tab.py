@@ -14,7 +14,7 @@ import ipywidgets as w
 from fastcore.basics import patch
 
 from ..core.errors import BadInput
-from ..evaluation.report import figure_png
+from ..core.display import figure_png
 from ..learn.recipes import override, read_recipe, shipped_recipes
 from .status import Status, complaint
 from .preview import EpochPictures, PictureBox, Preview, log_png

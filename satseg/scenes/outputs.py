@@ -27,8 +27,6 @@ from .compute import STEPS
 from .plan import SceneRun
 
 # %% ../../nbs/6_scenes/60_outputs.ipynb #42b87adb
-_UNITS = dict(area_m2=(1,2), ha=(1e4,4), km2=(1e6,6)) # Square metres, decimals
-
 def _area_table(
     classes, pixels, # Names; number of pixels of each
     areas=None, # Square metres of each class; None without a CRS
@@ -41,7 +39,7 @@ def _area_table(
     res[-1]['share'] = None
     if areas is None: return res
     for row,m2 in zip(res, [*map(float, areas), float(sum(areas)), None]):
-        row |= {k: m2 if m2 is None else round(m2/unit, n) for k,(unit,n) in _UNITS.items()}
+        row['area_m2'] = m2 if m2 is None else round(m2, 2)
     return res
 
 # %% ../../nbs/6_scenes/60_outputs.ipynb #37b4a09f

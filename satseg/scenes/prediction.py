@@ -7,7 +7,6 @@ __all__ = ['Prediction', 'Predictions', 'predict']
 
 # %% ../../nbs/6_scenes/70_prediction.ipynb #70pr0005
 import base64
-import html
 import re
 import warnings
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.display import class_colours, shown_classes
+from ..core.display import class_colours, figure_png, shown_classes
 from ..core.errors import BadInput, Remark, format_shape, preview
 from ..core.files import bundled_file
 from ..data.arrays import Chip
@@ -25,7 +24,6 @@ from ..models.model_info import ModelInfo, output_classes
 from ..models.predict import (
     class_ids, load_net, pick_threshold, pixel_probabilities, predict_chips)
 from ..models.statistics import compare_statistics
-from ..evaluation.report import figure_png
 from .plan import parse_bands
 from .scene import open_scene
 
@@ -49,15 +47,15 @@ class Prediction:
         bands = ','.join(self.info.bands)
         return f'{self.chips.names[0]}: {w} x {h} pixels of {bands}; {shares}; {self.rule}'
 
-    def _repr_png_(self): return figure_png(show_chips(self.chips, [self.mask], size=3.6), 256, 80)
+    def _repr_png_(self):
+        return figure_png(show_chips(self.chips, [self.mask], size=3.6), 256, 80, repr(self))
 
 # %% ../../nbs/6_scenes/70_prediction.ipynb #70pr0011
 class Predictions(list):
     "Several `Prediction`; Jupyter shows the first four."
     def _repr_html_(self):
         def picture(o): return base64.b64encode(o._repr_png_()).decode()
-        return ''.join(f'<p>{html.escape(repr(o))}</p><img src="data:image/png;base64,{picture(o)}">'
-                       for o in self[:4])
+        return ''.join(f'<img src="data:image/png;base64,{picture(o)}"><br>' for o in self[:4])
 
 # %% ../../nbs/6_scenes/70_prediction.ipynb #70pr0013
 def _read_array(x, info, bands, scale, offset):

@@ -297,7 +297,7 @@ def test_a_class_of_any_name_is_drawn(data):
     from types import SimpleNamespace as NS
     import numpy as np
     from satseg.models.statistics import band_stats
-    from satseg.evaluation.report import figure_png
+    from satseg.core.display import figure_png
     chips = sample_chips(4, size=32, seed=5)
     chips.classes = ['background', r'$\frac$']
     ds = NS(chips=chips, stats=band_stats(chips))

@@ -38,7 +38,7 @@ def test_areas_add_up(tmp_path):
     assert [o['pixels'] for o in rows] == [1, 2, 5, 8, 12] and sum(o['share'] for o in rows[:3]) == 1 and rows[3]['area_m2'] == 2000100.5
     write_csv(tmp_path/'s.csv', rows)
     with open(tmp_path/'s.csv', newline='') as f: back = list(csv.DictReader(f))
-    assert [o['class'] for o in back] == ['a', 'b, "c"', 'd', 'all classes', 'no data'] and float(back[1]['km2']) == 2 and back[4]['area_m2'] == ''
+    assert [o['class'] for o in back] == ['a', 'b, "c"', 'd', 'all classes', 'no data'] and float(back[1]['area_m2']) == 2e6 and back[4]['area_m2'] == ''
     assert list(_area_table(['a'], [0])[0]) == ['class', 'pixels', 'share'] and _area_table(['a'], [0])[1]['share'] == 0
 
 
