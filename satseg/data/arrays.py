@@ -105,6 +105,10 @@ class Chip(NamedTuple):
     name: str # Where it came from, such as `train[3]`
     valid: np.ndarray|None = None # (H,W) bool: where there is data; None: everywhere
 
+    def __repr__(self):
+        c,h,w = self.image.shape
+        return f'Chip({self.name}: {c} bands, {w} x {h} pixels{", a mask"*(self.mask is not None)})'
+
     def readings(self)->np.ndarray: # (C,n): its valid pixels
         x = self.image.reshape(len(self.image), -1)
         return x if self.valid is None else x[:,self.valid.ravel()]
