@@ -107,15 +107,19 @@ _RGBN = 'red green blue NIR'
 SENSORS = (
     Sensor(r'HLS[._]L30', _OLI, nodata=-9999),
     Sensor(r'HLS[._]S30', nodata=-9999),
+    Sensor(r'<LANDSAT[89]-[\w-]+_\d{8}-\d{6}', _OLI, nodata=-10000), # Theia
     Sensor(r'<L[COT]0?[89](?=[_\d])|landsat[ _-]?0?[89]', _OLI, nodata=0),
     Sensor(r'<L[ET]0?[457](?=[_\d])|landsat[ _-]?0?[457]', _TM, nodata=0),
     Sensor(r'<L[COTEM]0?[1-9](?=[_\d])|landsat[ _-]?0?[1-9]', None, nodata=0),
     Sensor(r'<SENTINEL2[A-D]_\d{8}-\d{6}', nodata=-10000), # Theia
     Sensor(r'<VENUS-XS', _VENUS, nodata=-10000), # Theia
+    Sensor(r'<PNEO.*_NED(_|$| )', orders=('NIR rededge coastal',), nodata=0, first=0),
+    Sensor(r'<PNEO.*_RGB(_|$| )', orders=('red green blue',), nodata=0, first=0),
     Sensor(r'<(PHR1|SPOT[67]|PNEO)', 'blue green red NIR', (_RGBN, f'{_RGBN} rededge coastal'), 0, 0),
     Sensor(r'<SPOT[ _-]?[1-5]', 'green red NIR SWIR1', nodata=0),
-    Sensor(r'_3B_|AnalyticMS|ortho_analytic|PSScene', orders=('blue green red NIR',
-           'coastal_blue blue green_i green yellow red rededge NIR'), nodata=0), # Planet
+    Sensor(r'_3B_|_RE\d_3A_|<ssc?\d+(d\d)?_|AnalyticMS|ortho_analytic|PSScene', orders=(
+           'blue green red NIR', 'coastal_blue blue green_i green yellow red rededge NIR',
+           'blue green red rededge NIR'), nodata=0), # Planet: PlanetScope, RapidEye, SkySat
     Sensor(r'<m_\d{7}_[ns][ew]_\d\d_', orders=('red green blue',_RGBN))) # NAIP
 
 def find_sensor(

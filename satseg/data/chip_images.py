@@ -185,4 +185,4 @@ def lazy_pictures(
         return lambda i: function(files[i][0] if isinstance(files[i], tuple) else files[i])
     def image(i): return read(files[i], windows and windows[i])
     size = (lambda i: windows[i][2:]) if windows else told(picture_size)
-    return Cache(image, len(files), 1e9 if windows else 5e8, size, told(raster_pixel_size)), read.names
+    return Cache(image, len(files), 5e8, size, told(raster_pixel_size)), read.names

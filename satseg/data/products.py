@@ -100,7 +100,7 @@ def file_bands(
     if n == 1 and not names[0] and BAND_FILE.search(path.stem):
         names = [aliases(path.stem, sensor, True)]*r.count
     order = next((o.split() for o in sensor.orders if len(o.split()) == n), None)
-    if order and not any(names) and not {'R','G','B'} <= set(tags):
+    if order and not any(names) and (n == 3 or not {'R','G','B'} <= set(tags)):
         names = [aliases(o) for o in order]+[()]*(r.count-n)
     return [Band(str(path), i, o, alpha, None, t) for i,o,t in zip(r.indexes, names, tags)]
 

@@ -89,6 +89,7 @@ FILES = { # Name of the product -> pattern of the names of its files; its bands 
     'EO Browser': ('2023-06-01-00_00_2023-06-01-23_59_Landsat_8-9_L2_{}_(Raw)', 'B02 B03 B04 B05', 'B04 B03 B02 B05'),
     'EO Browser TM': ('1999-06-01-00_00_1999-06-01-23_59_Landsat_4-5_TM_L2_{}_(Raw)', 'B01 B02 B03 B04', 'B03 B02 B01 B04'),
     'SENTINEL2A_20180104-105905-457_L2A_T31TCJ_D_V1-8': ('SENTINEL2A_20180104-105905-457_L2A_T31TCJ_D_V1-8_FRE_{}', 'B2 B3 B4 B8 B8A', 'B4 B3 B2 B8'),
+    'LANDSAT8-OLITIRS-XS_20180314-104524-000_L2A_T31TCJ_C_V1-9': ('LANDSAT8-OLITIRS-XS_20180314-104524-000_L2A_T31TCJ_C_V1-9_FRE_{}', 'B2 B3 B4 B5', 'B4 B3 B2 B5'),
     'VENUS-XS_20180201-105905-000_L2A_X_C_V1-0': ('VENUS-XS_20180201-105905-000_L2A_X_C_V1-0_FRE_{}', 'B3 B4 B7 B11', 'B7 B4 B3 B11'),
     'LC09_L1TP_190028_20220101_20220101_02_T1': ('LC09_L1TP_190028_20220101_20220101_02_T1_{}', 'B2 B3 B4 B5 B10', 'B4 B3 B2 B5'),
     'LC08_L2SP_190028_20200101_20200823_02_T1': ('LC08_L2SP_190028_20200101_20200823_02_T1_SR_{}', 'B2 B3 B4 B5', 'B4 B3 B2 B5'),
@@ -115,6 +116,8 @@ STACKS = { # File -> its bands as they come; names, colours, options
     '20230601_101112_12_2486_3B_AnalyticMS_SR_8b_clip': ('B G R N'.split(), [1,3,5,7], 8, {}),
     '20230601_101112_1003_3B_AnalyticMS': ('B G R N'.split(), [0,1,2,3], 4, {}),
     'ortho_analytic_8b_sr': ('B G R N'.split(), [1,3,5,7], 8, dict(names=PLANET8)),
+    '3241621_2017-03-05_RE4_3A_Analytic_SR': ('B G R N'.split(), [0,1,2,4], 5, {}),
+    '20190101_120000_ssc1d1_0001_pansharpened': ('B G R N'.split(), [0,1,2,3], 4, {}),
     'planet_tagged': ('B G R N'.split(), [0,1,2,3], 4, dict(colours=('blue','green','red','undefined'))),
     'm_3807719_sw_18_060_20210619': ('R G B N'.split(), [0,1,2,3], 4, dict(colours=('red','green','blue','undefined'), dtype='uint8')),
     'IMG_PHR1A_MS_202006011056_ORT_1': ('R G B N'.split(), [0,1,2,3], 4, {}),
@@ -173,6 +176,15 @@ def test_spot_1_to_5_as_delivered(tmp_path, mission, bands, want):
     assert chips[0].image[:,0,0].tolist() == want
 
 
+def test_pleiades_neo_in_two_files(tmp_path):
+    "Red, green, blue in one; near infrared, red edge, deep blue in the other, which its maker tags as RGB as well."
+    rgb,ned = (tif(tmp_path/f'IMG_PNEO3_202208011056_MS-FS_ORT_1_{o}_R1C1.TIF', plain(3)+10*k, photometric='RGB') for k,o in enumerate(('RGB','NED')))
+    assert whole(f'{rgb},{ned}', ('B04','B03','B02','B08'))[0][:,0,0].tolist() == [100,101,102,110]
+    assert whole(ned, ('NIR','coastal'))[0][:,0,0].tolist() == [110,112]
+    tif(tmp_path/'chips'/'images'/ned.name, plain(3), photometric='RGB')
+    assert load_dataset(tmp_path/'chips', 'geotiffs')['all'].bands == ('NIR','rededge','coastal')
+
+
 def test_narrow_bands_by_their_wavelengths(tmp_path):
     nm = np.linspace(400, 2500, 233)
     a = np.stack([np.full((4,4), k, np.uint16) for k in range(233)])
@@ -216,7 +228,7 @@ def test_planet_takes_its_mask_of_usable_pixels(tmp_path):
 
 
 def test_nodata_of_products_that_do_not_tag_it(tmp_path):
-    for name,value,dtype in (('LC08_L1TP_190028_20220101_02_T1_B4',0,'uint16'), ('SENTINEL2A_20180104-105905-457_L2A_T31TCJ_D_V1-8_FRE_B4',-10000,'int16'),
+    for name,value,dtype in (('LC08_L1TP_190028_20220101_02_T1_B4',0,'uint16'), ('LANDSAT8-OLITIRS-XS_20180314-104524-000_L2A_T31TCJ_C_V1-9_FRE_B4',-10000,'int16'), ('SENTINEL2A_20180104-105905-457_L2A_T31TCJ_D_V1-8_FRE_B4',-10000,'int16'),
                              ('20230601_101112_1003_3B_AnalyticMS',0,'uint16')):
         a = np.full((16,16), 900, dtype); a[:4] = value
         path = tif(tmp_path/f'{name}.tif', a if 'MS' not in name else np.stack([a]*4))
