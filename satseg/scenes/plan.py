@@ -67,6 +67,7 @@ class MapOptions:
     polygon_classes:str=None # Names with commas; all but the background unless given
     min_area:number=0 # Square metres: smaller polygons are left out
     simplify:number=0 # Metres that outlines may move; neighbours go on touching
+    regularise:bool=False # Buildings: straight walls and right angles, shared by neighbours
     probabilities:bool=False # Also write the probability of every class (uint8: 250 means 1)
     uncertainty:str=None # Also write how unsure the net is: entropy or margin (uint8: 250 no idea)
     memory:str=None # For each process, such as 800MB: decides the size of the tiles; else 1GB

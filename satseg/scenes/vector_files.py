@@ -23,6 +23,7 @@ from ..core.errors import BadInput, need, reason
 from ..core.files import atomic_file
 from ..data.borders import Borders
 from .ground import apply_affine, find_crs, pixel_steps
+from .regularise import Houses
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #d4e2aeda
 def _schema(crs):
@@ -62,20 +63,34 @@ def _georeference(polygons, transform):
     return shapely.reverse(res) if transform.determinant < 0 else res
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #461c70ed
-def _simplify_tables(tables, schema, tolerance, transform, crs, folder, report):
-    "Tables with fewer corners."
+def _spool(tables, schema, path, borders):
+    "Write tables to a file, and down where their outlines run; a function that reads them again."
     pa = need('pyarrow', 'geo')
+    with pa.OSFile(path, 'wb') as f, pa.ipc.new_stream(f, schema) as exact:
+        for o in tables:
+            _replace(o, lambda o: borders.add(o) or o)
+            exact.write_batch(o)
+    def read():
+        with pa.OSFile(path) as f, pa.ipc.open_stream(f) as exact: yield from exact
+    return read
+
+def _simplify_tables(tables, schema, tolerance, straight, transform, crs, folder, report):
+    "Tables with fewer corners, or with straight walls."
     def sides(x, y): return np.hypot(*pixel_steps(transform, crs, [x], [y])[0])
+    tolerance = tolerance or sides(0, 0).max()
     with TemporaryDirectory(dir=folder, prefix='.borders') as tmp, \
          closing(Borders(tolerance, sides, f'{tmp}/borders')) as borders:
-        with pa.OSFile(f'{tmp}/exact', 'wb') as f, pa.ipc.new_stream(f, schema) as exact:
-            for o in tables:
-                _replace(o, lambda o: borders.add(o) or o)
-                exact.write_batch(o)
-        with pa.OSFile(f'{tmp}/exact') as f, pa.ipc.open_stream(f) as exact:
-            for o in exact: yield _replace(o, borders.simplify)
-        if borders.exact: report['remarks'].append(
-            f'polygons that are not simple when simplified, left exact: {borders.exact:,}')
+        read,change = _spool(tables, schema, f'{tmp}/exact', borders),borders.simplify
+        houses = Houses(borders)
+        if straight:
+            for o in read(): _replace(o, lambda o: houses.add(o) or o)
+            houses.solve()
+            change = houses.take
+        for o in read(): yield _replace(o, change)
+    notes = {'that are not simple when simplified': borders.exact,
+             'whose walls cannot be straightened': houses.left,
+             'in groups too large to be straightened': houses.large}
+    report['remarks'] += [f'polygons {k}, left exact: {n:,}' for k,n in notes.items() if n]
 
 # %% ../../nbs/6_scenes/35_vector_files.ipynb #10ab4d23
 _GEOMETRY = dict(geometry_name='geometry', geometry_type='Polygon')
@@ -188,7 +203,7 @@ def write_polygons(
     min_area:float=0, # Square metres, 0 or more: smaller shapes are left out
     simplify:float=0, # Metres that outlines may move, neighbours together; 0: exact pixel edges
     tags:dict=None, # str -> str, written into the file: metadata, or the foreign member `tags`
-    style:str='', # Of QGIS, as XML (QML): for a GeoPackage
+    style:str='', regularise:bool=False, # Of QGIS (QML), for a GeoPackage; straight, shared walls
 )->dict: # count; dropped_small; remarks
     "Stream shapes into a table: id, class_id, class, score, area_m2 (area_px without CRS), pixels."
     path,report = Path(path),dict(count=0, dropped_small=0, remarks=[])
@@ -196,8 +211,8 @@ def write_polygons(
     if not write: raise BadInput('', path.name, f'a name that ends in {known}')
     if crs and path.suffix.lower() == '.geojson' and find_crs(crs).is_engineering:
         raise BadInput('', path.name, 'a coordinate system on Earth, for GeoJSON is in degrees',
-                       f'the local system {find_crs(crs).name}', 'write gpkg or parquet, or give '
-                       'the scene its system (gdal_edit.py -a_srs EPSG:CODE)')
+            f'the local system {find_crs(crs).name}', 'write gpkg or parquet, or give the scene its '
+            'system (gdal_edit.py -a_srs EPSG:CODE)')
     unit = "the file's own units, areas in pixels"
     if transform.is_identity: unit = 'pixels (x, y from the upper left corner)'
     if not crs: report['remarks'] = [f'no CRS: polygons are in {unit}; a GIS will not know where '
@@ -207,8 +222,8 @@ def write_polygons(
         name=name, schema=_schema(crs), wkt=find_crs(crs).to_wkt() if crs else None, style=style,
         tags={k: str(o) for k,o in (tags or {}).items()}, decimals=_decimals(transform, crs))
     tables = _make_tables(shapes, layer.schema, classes, min_area, report)
-    how = layer.schema,simplify,transform,crs,path.parent,report
-    if simplify: tables = _simplify_tables(tables, *how)
+    how = simplify,regularise,transform,crs,path.parent,report
+    if simplify or regularise: tables = _simplify_tables(tables, layer.schema, *how)
     tables = (_replace(o, lambda o: _georeference(o, transform)) for o in tables)
     _write_table(path, write, tables, layer, report)
     return report

@@ -685,7 +685,7 @@ def test_finished_scenes_are_left_alone(home, unbroken, tmp_path, capsys):
     S.map_scenes(**kw, resume=True)
     assert 'finished already' in capsys.readouterr().out and stamps == {o: os.stat(tmp_path/'o'/o).st_mtime_ns for o in want}
     with pytest.raises(BadInput, match='exists already.*--overwrite'): S.map_scenes(**kw)
-    for other in (dict(threshold=.2), dict(min_area=5000), dict(simplify=9), dict(memory=8e8)):
+    for other in (dict(threshold=.2), dict(min_area=5000), dict(simplify=9), dict(regularise=True), dict(memory=8e8)):
         with pytest.raises(BadInput, match='other settings'): S.map_scenes(**{**kw, **other}, resume=True)
     assert stored(tmp_path/'o') == want
     S.map_scenes(**{**kw, 'threshold': .2}, overwrite=True)
