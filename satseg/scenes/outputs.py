@@ -109,7 +109,7 @@ def _qgis_style(classes, colours, polygons=False):
 def _run_id(run):
     "What decides the files, in 64 digits: the plan, and what is done with polygons."
     o = run.options
-    polygons = [run.plan['polygons'], o.polygons, o.min_area, o.simplify]
+    polygons = [run.plan['polygons'], o.polygons, o.min_area, o.simplify, o.regularise]
     return plan_id(dict(run.plan, polygons=polygons))
 
 def _origin(run):
@@ -201,7 +201,8 @@ def write_outputs(
             shapes = _merge_shapes(store, run, counts)
             style = _qgis_style(classes, colours, polygons=True)
             found = write_polygons(tmp/names['polygons'], shapes, classes, scene.transform,
-                                   scene.crs, o.min_area, o.simplify, tags, style)
+                                   scene.crs, o.min_area, o.simplify, tags, style,
+                                   o.regularise)
         _save_rasters(tmp, names, store, run, colours, tags)
         for o in _stale_names(scene.name, names): (folder/o).unlink(missing_ok=True)
     if n := counts['uncut']: found['remarks'].append(f'{n:,} connected parts are too large to be '
