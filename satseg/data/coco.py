@@ -6,6 +6,7 @@
 __all__ = ['draw_objects', 'scene_objects', 'load_coco']
 
 # %% ../../nbs/2_data/60_coco.ipynb #e29babca
+import re
 import warnings
 from pathlib import Path
 
@@ -40,7 +41,10 @@ def _rows(data, key, file, name=None):
     return rows
 
 def _get(table, key):
-    return table.get(key) if isinstance(key, (int,float,str)) else None # Else it is no id
+    "A row by its id, None if it is none; VGG VIA has numbers in one place and text in another."
+    if not isinstance(key, (int,float,str)): return None
+    other = int(key) if isinstance(key, str) and re.fullmatch(r'\d{1,18}', key) else str(key)
+    return table.get(key, table.get(other))
 
 # %% ../../nbs/2_data/60_coco.ipynb #6ed77a2c
 _NO_POINTS,_FEW_POINTS = 'without a part of three points','with a part of fewer than three points'

@@ -192,3 +192,8 @@ def test_real_coco_by_pycocotools(real_data):
         theirs = np.any([api.annToMask(o) for o in api.loadAnns(api.getAnnIds(k))], 0)
         both,either = both+(theirs & (chips[i].mask == 1)).sum(),either+(theirs | (chips[i].mask == 1)).sum()
     assert both/either > .98 # The rule for pixels on an outline differs
+
+
+@pytest.mark.parametrize('image_id,category_id', [('1','7'), (1,'7'), ('1',7)])
+def test_ids_of_vgg_via_are_text_in_one_place_and_numbers_in_another(tmp_path, image_id, category_id):
+    assert load_coco(coco(tmp_path, [ann([rect(1,1,3,3)], category_id, image_id)]))['train'][0].mask.sum() == 9
