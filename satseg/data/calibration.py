@@ -177,11 +177,14 @@ def usable_mask(
     "Planet's mask beside an image, or None."
     path = Path(path)
     m = re.match(r'(.*?)_?(?:(?:ortho_|BGRN_)?analytic|composite)', path.stem, re.I)
-    found = sorted(path.parent.glob(f'{glob.escape(m[1])}*udm2*.tif')) if m else ()
+    found = sorted(path.parent.glob(f'{glob.escape(m[1])}*udm*.tif')) if m else []
+    found = [o for o in found if 'udm2' in o.stem] or found
     return found[0] if len(found) == 1 else None
 
 def usable_pixels(
     a:np.ndarray, # (8,h,w), or (C,h,w) with the clear ones first
+    path:str|Path='udm2', # Its file: an older `udm` holds bits, 0 where all is well
 )->np.ndarray: # (h,w) bool
     "Where such a mask says that there is something to see."
-    return a[:5].any(0) & (a[7] == 0) if len(a) == 8 else a[0] != 0
+    if len(a) == 8: return a[:5].any(0) & (a[7] == 0)
+    return a[0] != 0 if 'udm2' in Path(path).stem else a[0] == 0

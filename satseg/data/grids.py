@@ -210,7 +210,7 @@ def _part(self:RasterBands, path, dtype, places, indexes, value, here, nodata, a
 # %% ../../nbs/2_data/18_grids.ipynb #6dc24489
 def _valid(part, a, window):
     "Where a part is valid by its nodata, alpha and mask."
-    if not part.places: return usable_pixels(a)
+    if not part.places: return usable_pixels(a, part.path)
     ok = np.isfinite(a).all(0) if a.dtype.kind == 'f' else np.ones(a.shape[1:], bool)
     for plane,value in zip(a, part.nodata):
         if value is not None: ok &= plane != value

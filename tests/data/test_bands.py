@@ -225,6 +225,10 @@ def test_planet_takes_its_mask_of_usable_pixels(tmp_path):
     x,ok,remarks = whole(path, ('B04','B03','B02'))
     assert (ok == want).all() and any('unusable' in o for o in remarks) and whole(path, ('B04',), nodata='none')[1].all()
     assert [str(o) for o in find_scenes(tmp_path)] == [str(path)] # The mask is no scene
+    old = np.zeros((16,16), np.uint8); old[3] = 1; old[5] = 4 # Not imaged, and blue is missing
+    tif(tmp_path/'20190109_015005_1020_3B_AnalyticMS_DN_udm.tif', old) # Before 2018 there was no udm2
+    x,ok,remarks = whole(tif(tmp_path/'20190109_015005_1020_3B_AnalyticMS.tif', a), ('B04','B03','B02'))
+    assert (ok == (old == 0)).all() and any('unusable' in o for o in remarks) and len(find_scenes(tmp_path)) == 2
 
 
 def test_nodata_of_products_that_do_not_tag_it(tmp_path):
