@@ -78,10 +78,9 @@ def _pair(files, outlines, root=''):
     return [own.get(o) for o in keys[0]]
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #a4700ef5
-def _find_files(path, labels, images):
+def _pair_by_names(path, labels, images):
     "Pairs of a chip and the file of its outlines; all None where there is none."
     path = Path(path)
-    if not labels and find_label_items(path): return read_label_items(path, images)
     if path.is_file():
         labels = labels or path.name
         path = path.parent
@@ -108,6 +107,18 @@ def _find_files(path, labels, images):
     text = f'{root}: {len(lost):,} files without a partner are left out: {few(lost)}'
     if lost: warnings.warn(text, Remark)
     return fine
+
+# %% ../../nbs/2_data/56_geotiffs.ipynb #28a49ff2
+def _find_files(path, labels, images):
+    "The same, by the links of label items if they are of use."
+    if labels or not find_label_items(path): return _pair_by_names(path, labels, images)
+    try: return read_label_items(path, images)
+    except BadInput as e: text = str(e)
+    try: pairs = _pair_by_names(path, labels, images)
+    except BadInput: pairs = [(None,None)]
+    if not pairs[0][1]: raise BadInput(text)
+    warnings.warn(f'{text}: paired by names', Remark)
+    return pairs
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #2cdb40f3
 class _Chip(NamedTuple):

@@ -128,3 +128,13 @@ def test_items_of_pictures_alone_are_no_labels(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         assert not load_dataset(root/'images', 'geotiffs')['all'].has_masks
+
+
+def test_where_links_lead_nowhere_names_may_do(tmp_path):
+    "As downloaded from Radiant MLHub: files beside the items, whose addresses are those of the web."
+    for i in range(3):
+        save_tif(tmp_path/f'ramp_source_{i}/source.tif', np.full((4,4,3), i+1, np.uint8), x=500000+40*i)
+        fields(tmp_path/f'ramp_labels_{i}/labels.geojson', i, kind=['hut','barn'])
+        item(tmp_path/f'ramp_labels_{i}/stac.json', dict(labels=f'https://api.radiant.earth/{i}.geojson'), [dict(rel='source', href=f'https://api.radiant.earth/{i}')], **labels(kind=['barn','hut']))
+    with pytest.warns(Remark, match='3 label items whose files lie on the web: download them .*: paired by names'): chips = load_dataset(tmp_path)['all']
+    assert chips.classes == ('background','barn','hut') and [o.mask[0].tolist() for o in chips] == [[2,1,0,0]]*3
