@@ -776,6 +776,16 @@ def test_workers_give_the_same_bytes_even_if_one_is_killed(home, unbroken, tmp_p
     assert killed and stored(tmp_path/'b') == want
 
 
+def test_small_scenes_of_one_size_share_the_compiled_net(home, tmp_path, monkeypatch):
+    import satseg.models.engines as E
+    a,_ = holes(home)
+    scenes,freed = [str(tif(tmp_path/f's{i}.tif', a[:, i:64+i, :64], nodata=0)) for i in range(3)],[]
+    free = E._OpenVino.free
+    monkeypatch.setattr(E._OpenVino, 'free', lambda self: freed.append(1) or free(self))
+    S.map_scenes(**arguments(home, None, tmp_path/'o', scenes=scenes, engine='openvino', memory='1GB'))
+    assert len(freed) == 1 # Before the first window
+
+
 @pytest.mark.parametrize('loss', [False, True])
 def test_workers_share_a_list_of_scenes(home, unbroken, tmp_path, monkeypatch, loss):
     "One pool for all; small scenes go to a process as a whole; bytes, words and errors are those of one process, even if a process is lost."
