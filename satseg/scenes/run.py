@@ -101,7 +101,8 @@ def map_scene(
         try: run.compute(store, pool)
         finally:
             if not store.done: store.remove() # Nothing to go on with
-        run.engine.free()
+        if 4*run.layout.tall*run.layout.wide > run.plan['window_from_memory']**2:
+            run.engine.free() # Else there is room to keep it for the next scene
         paths,table,found = write_outputs(out, store, run)
         store.remove()
     say('\n'.join([table, *_report(run, found, time.perf_counter()-start)]))
