@@ -212,10 +212,8 @@ def evaluate(
     presence:np.ndarray|None=None, # (N,) bool: False: the answer is empty
     keep:int=4, # So many of the worst and of the best chips are kept, for pictures
     on_chip=None, # Called with the `ChipResult` of every chip; then chips may lack masks
-    bs:int=8, # Chips in a batch at most
-    device=None, # See `pick_device`
     tta:bool=False, # Mean over the eight flips and turns
-    progress:bool=False, # A bar on stderr
+    **kw, # See `predict_chips`: bs, device, progress, resample, any_resolution
 )->Evaluation:
     "Predict all of `chips`, once, and count everything against their masks."
     if not on_chip: require_chips(chips, 'chips')
@@ -224,7 +222,7 @@ def evaluate(
     chips,remark = match_classes(chips, info)
     res = new_evaluation(info, chips, threshold, remark=remark, min_area=min_area, tta=tta,
                          presence=presence, keep=keep)
-    for i,(chip,probs) in enumerate(predict_chips(model, info, chips, bs, device, tta, progress)):
+    for i,(chip,probs) in enumerate(predict_chips(model, info, chips, tta=tta, **kw)):
         result = res.add(chip, probs, None if res.objects is None else chips.instances(i))
         if on_chip: on_chip(result)
     return res

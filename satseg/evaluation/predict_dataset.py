@@ -51,7 +51,7 @@ def _check_arguments(model, dataset, kind, presence, out, overwrite, **numbers):
 
 # %% ../../nbs/4_evaluation/70_predict_dataset.ipynb #70pd0013
 def _load_nets(model, presence, device, threshold):
-    "The net and its `ModelInfo`; the presence classifier and its own, or None."
+    "The net, its `ModelInfo` and how it decides; the presence classifier and its own, or None."
     def refuse(where, expected, got, hint): raise BadInput('', where, expected, got, hint)
     comes_along = model == bundled_file('unet_model.pth') # Used often enough to be converted once
     net,info = load_net(quick_file(model, device, comes_along), device)
@@ -60,14 +60,21 @@ def _load_nets(model, presence, device, threshold):
     if getattr(net, 'output', '') == 'classes' and threshold is not None:
         hint = 'this file answers with classes, its threshold is inside'
         refuse(model, 'no threshold', threshold, hint)
-    if presence is None: return net,info,None
+    rule = pick_threshold(info, threshold)[1]
+    if presence is None: return net,info,rule,None
     classifier,about = load_net(quick_file(presence, device), device)
     if not is_presence_classifier(about):
         refuse(presence, 'a presence classifier', about.architecture, 'give it as --model')
     if (n := len(output_classes(info))) != 2:
         refuse(presence, 'a model of two classes', f'{n} classes', 'leave --presence out')
     if about.threshold is None: about.threshold = .5
-    return net,info,(classifier,about)
+    return net,info,rule,(classifier,about)
+
+def _open(dataset, kind, split, info, ignore, options, quiet, head):
+    "The chips; the name of their part; what metrics.json says of how they were read. All is told."
+    chips,split,remarks = open_chips(dataset, kind, split, info, ignore, options)
+    if not quiet: print(head, *remarks, sep='\n')
+    return chips,split,dict(options=options, ignore=ignore, remarks=remarks[1:])
 
 # %% ../../nbs/4_evaluation/70_predict_dataset.ipynb #70pd0019
 def encode_objects(
@@ -203,6 +210,8 @@ def predict_dataset(
     device:str=None, # cpu, cuda, cuda:1 or mps; the GPU unless given, if there is one
     bs:number=8, # Batch size: chips of one size that are computed together
     tta:bool=False, # Mean over eight flips and turns, for nets trained on turned chips
+    resample:bool=False, # Let chips pass at the model's resolution; their masks keep their pixels
+    any_resolution:bool=False, # Take pixels that are far from the size that the model knows
     ignore:bool=False, # 255 means unknown even in a mask that has no 1
     options:str=None, # For the dataset's reader, such as "shadow=ignore all_bands=B02,B03,B04"
     overwrite:bool=False, # Replace --out if it exists and satseg wrote it
@@ -212,13 +221,11 @@ def predict_dataset(
     path,model = model or bundled_file('unet_model.pth'),str(model or 'unet_model.pth')
     kind = _check_arguments(path, dataset, kind, presence, out, overwrite, bs=bs, min_area=min_area)
     options = reader_options(options)
-    net,info,classifier = _load_nets(path, presence, device, threshold)
-    _,rule = pick_threshold(info, threshold)
-    chips,split,remarks = open_chips(dataset, kind, split, info, ignore, options)
-    said = [f'{model}: {info.architecture} for {",".join(info.bands)}, {rule}', *remarks]
-    if not quiet: print('\n'.join(said))
+    net,info,rule,classifier = _load_nets(path, presence, device, threshold)
+    head = f'{model}: {info.architecture} for {",".join(info.bands)}, {rule}'
+    chips,split,said = _open(dataset, kind, split, info, ignore, options, quiet, head)
     facts = dict(model=model, dataset=dataset and str(dataset), kind=kind, split=split)
-    said = dict(options=options, ignore=ignore, remarks=remarks[1:])
     return _predict_chips(
         net, info, chips, classifier, presence, out, overwrite, quiet, facts, said,
-        threshold=threshold, min_area=min_area, bs=bs, device=device, tta=tta)
+        threshold=threshold, min_area=min_area, bs=bs, device=device, tta=tta,
+        resample=resample, any_resolution=any_resolution)

@@ -21,6 +21,7 @@ import torch
 
 from ..core.errors import BadInput, Remark
 from ..data.chips import Chips, require_chips
+from ..data.resolution import median_resolution
 from ..models.unet import UNet, probabilities
 from ..models.statistics import BandStats, compare_statistics
 from ..models.model_file import ARCHITECTURES, save_model
@@ -166,7 +167,7 @@ def _model_info(model, dls, threshold, trained_on, task):
         classes,colours = [f'no {objects}', objects],colours[:2]
     res = ModelInfo(name, model.arguments, list(chips.bands), list(stats.mean), list(stats.std),
                     classes, colours, threshold if binary else None, int(train.shapes[0,-1]),
-                    trained_on, task=task)
+                    trained_on, task=task, resolution=median_resolution(chips))
     info_from(vars(res))
     return res
 

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,10 +18,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from fastcore.basics import noop
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, Remark
 from ..core.display import IGNORE
 from ..core.files import atomic_file
 from ..core.tables import format_table
+from ..data.resolution import chip_resolutions, median_resolution
 from ..models.model_info import is_presence_classifier
 from ..models.model_file import load_model, save_model
 from ..models.predict import pick_threshold
@@ -100,7 +102,7 @@ def _evaluate(recipe, test, out, name, stop):
     whole = presence or small and not (recipe.data.size and receptive_radius(model) is None)
     chips = test if whole else test.cut(recipe.data.size)
     res = (_evaluate_presence(model, info, chips, bs) if presence else
-           evaluate(model, info, chips, bs=bs, on_chip=check))
+           evaluate(model, info, chips, bs=bs, on_chip=check, any_resolution=True))
     metrics = res.metrics()
     words = f'{name}, {len(test)} test chips'
     if not whole: words += f', in windows of {recipe.data.size} pixels'
@@ -112,12 +114,25 @@ def _evaluate(recipe, test, out, name, stop):
             '\n'.join([words, *map(format_table, tables)]))
 
 # %% ../../nbs/5_learn/80_run.ipynb #f83a589c
+def _resolution(recipe, chips, name):
+    "Metres a pixel for the model file; a remark where it is not known, or not one."
+    known,words = chip_resolutions(chips),''
+    res = recipe.data.resolution or median_resolution(chips)
+    if not res and not name.startswith('synthetic '):
+        words = ('the data do not say how many metres a pixel is, so maps will not be checked for '
+                 'it: say so with data.resolution (--set data.resolution=10)')
+    elif known and max(known[-1], res)/min(known[0], res) > 1.5:
+        words = (f'pixels of {known[0]:.3g} to {known[-1]:.3g} m, and the model file says '
+                 f'{res:.3g} m: data.resolution says another (--set data.resolution=10)')
+    if words: warnings.warn(words, Remark)
+    return res
+
 def _prepare(recipe, splits, out, name):
     "The learner for a recipe and its chips, everything checked; `learn.go_on` trains."
     args = train_arguments(recipe, splits.train, splits.measured[0])
     learn,info = train(splits.train, splits.valid, out, measured=splits.measured, **args,
                        trained_on=f'{recipe.name}: {name}, {splits.words}'[:500], check_only=True)
-    info.min_area = recipe.target.min_area
+    info.min_area,info.resolution = recipe.target.min_area,_resolution(recipe, splits.train, name)
     return learn
 
 def _best_epoch(path, keep_best=True):

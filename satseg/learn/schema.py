@@ -34,6 +34,7 @@ class Data(Section):
     options:dict[str,Any] = {} # More arguments of the reader
     size:int|None = Field(None, ge=8, le=4096) # Side of the windows to train on; null: whole chips
     overlap:int = Field(0, ge=0) # Pixels that neighbouring windows share at least
+    resolution:float|None = Field(None, gt=0, lt=1e6) # Metres a pixel; null: as the files say
     sample:Text|None = None # Synthetic sample that `--data sample` makes
 
 class Split(Section):

@@ -106,12 +106,19 @@ def check_resolution(
     info:ModelInfo,
     resolution:float|None, # Metres a pixel of the data; None: not known
     where='', # For the error
+    resample:bool=False, # They will be read at the model's resolution, which must be possible then
+    any_resolution:bool=False, # Somebody insists
     hint='read them at its resolution with --resample (resample=True), or as they are with '
          '--any-resolution (any_resolution=True)', # What to do
 ):
     "Raise `BadInput` if pixels are far from the size that the model knows."
-    if not (info.resolution and resolution): return
-    if 1/_MOST <= resolution/info.resolution <= _MOST: return
+    if resample and any_resolution: raise BadInput('expected --resample or --any-resolution, got both')
+    if not (info.resolution and resolution):
+        lack = 'the data do not' if info.resolution else 'the model file does not'
+        if not resample: return
+        got = f'none: {lack} say one'
+        raise BadInput('', where, 'a known resolution for --resample', got, 'leave it out')
+    if resample or any_resolution or 1/_MOST <= resolution/info.resolution <= _MOST: return
     raise BadInput('', where, f'pixels of about {info.resolution:.3g} m as the model was trained on',
                    f'{resolution:.3g} m', hint)
 

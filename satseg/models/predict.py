@@ -13,7 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import BadInput
-from .model_info import check_consistency, has_border_class, is_presence_classifier
+from ..data.arrays import Chip
+from ..data.resolution import (
+    array_reader, median_resolution, resample, resampling_steps)
+from .model_info import (
+    check_consistency, check_resolution, has_border_class, is_presence_classifier)
 from .onnx import OnnxNet, load_onnx
 
 # %% ../../nbs/3_models/30_predict.ipynb #fb948054
@@ -147,6 +151,26 @@ def predict_batch(
     raise BadInput(f'not enough memory on {device} for {b} chips of {w} x {h} pixels: '
                    'use fewer (bs), or cut them')
 
+# %% ../../nbs/3_models/30_predict.ipynb #d2a1dbc8
+def _at_resolution(model, info, chip, steps, device, tta):
+    "Probabilities (K,H,W) of a chip that goes through the net with pixels of another size."
+    shape = chip.image.shape[1:]
+    grid = tuple(-(-n//o) for n,o in zip(shape, steps))
+    image = array_reader(chip.image, chip.valid)
+    x,seen = resample(image, (0,0,*grid), steps, shape, info.mean)
+    probs = predict_batch(model, info, [Chip(x, None, '')], device, tta)[0]
+    return resample(array_reader(probs, seen), (0,0,*shape), [1/o for o in steps], grid)[0]
+
+def _answers(model, info, chips, bs, device, tta, resampled):
+    "Chips with their probabilities (K,H,W)."
+    for batch in batches(chips, bs) if not resampled else ():
+        yield from zip(batch, predict_batch(model, info, batch, device, tta))
+    for i in range(len(chips)*resampled):
+        chip,pixel = chips[i],chips.pixel_size(i)
+        steps = pixel and resampling_steps(pixel, info.resolution)
+        yield chip, (_at_resolution(model, info, chip, steps, device, tta) if steps else
+                     predict_batch(model, info, [chip], device, tta)[0])
+
 # %% ../../nbs/3_models/30_predict.ipynb #16ed767a
 def predict_chips(
     model, # Gives logits; a torch module is moved to `device`, bands last, in evaluation mode
@@ -156,6 +180,8 @@ def predict_chips(
     device=None, # See `pick_device`
     tta:bool=False, # Mean over the eight flips and turns
     progress:bool=False, # A bar on stderr
+    resample:bool=False, # Let them pass at the model's resolution, and bring the answer back
+    any_resolution:bool=False, # Take them though their pixels are far from what the model knows
 ): # Iterator of (`Chip`, probabilities float32): (H,W) for one logit, (C,H,W) for several
     "Probabilities chip by chip, in their order, 0 where there is no data; arguments are checked at once."
     from tqdm import tqdm
@@ -165,16 +191,15 @@ def predict_chips(
     if not 1 <= bs < 2**31 or bs != int(bs):
         raise BadInput(f'expected a batch size of 1 or more, got {bs:g}')
     check_bands(info, chips)
+    check_resolution(info, median_resolution(chips), chips.source, resample, any_resolution)
     device = to_device(model, device)
     def run():
-        with tqdm(total=len(chips), unit='chip', disable=not progress) as bar:
-            for batch in batches(chips, bs):
-                for chip,probs in zip(batch, predict_batch(model, info, batch, device, tta)):
-                    if chip.valid is not None: # Background, where nothing was seen
-                        nothing = np.eye(len(probs), dtype=np.float32)[0]*(len(probs) > 1)
-                        probs = np.where(chip.valid, probs, nothing[:,None,None])
-                    yield chip, probs[0] if len(probs) == 1 else probs
-                    bar.update()
+        answers = _answers(model, info, chips, bs, device, tta, resample)
+        for chip,probs in tqdm(answers, total=len(chips), unit='chip', disable=not progress):
+            if chip.valid is not None: # Background, where nothing was seen
+                nothing = np.eye(len(probs), dtype=np.float32)[0]*(len(probs) > 1)
+                probs = np.where(chip.valid, probs, nothing[:,None,None])
+            yield chip, probs[0] if len(probs) == 1 else probs
     return run()
 
 # %% ../../nbs/3_models/30_predict.ipynb #3715fbd1

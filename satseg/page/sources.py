@@ -25,7 +25,8 @@ from ..data.band_files import is_unlabelled_scene
 from ..data.chips import Chips
 from ..data.datasets import chip_places, kind_of
 from ..data.chip_images import lazy_pictures
-from ..models.model_info import is_presence_classifier, output_classes
+from ..data.resolution import median_resolution
+from ..models.model_info import check_resolution, is_presence_classifier, output_classes
 from ..models.predict import check_bands, load_net
 from ..models.statistics import compare_statistics
 from ..evaluation.open_dataset import check_distribution_shift, load_parts, match_classes
@@ -37,6 +38,7 @@ from ..scenes.tiles import Layout
 # %% ../../nbs/7_page/30_sources.ipynb #efbd27d3
 _MAX_SIDE = 1024 # Pixels of a side of what is looked at
 _MAX_PIXELS = 2**25 # Of a source
+_WAYS = 'satseg-{0} --resample takes it, or satseg-{0} --any-resolution'
 
 def _existing(path, expected):
     "`path` as somebody typed it, if something is there."
@@ -161,6 +163,7 @@ def _open_chips(chips, info, name, kind, remarks=(), places=None, **kw):
     chips,shapes,few = _take_evenly(chips, name)
     chips,remark = match_classes(chips, info)
     check_bands(info, chips)
+    check_resolution(info, median_resolution(chips), name, hint=_WAYS.format('predict'))
     remarks = [*remarks, few, remark, check_distribution_shift(info, chips)]
     places = {p: places[i] for p,i in enumerate(chips.items) if i in places} if places else {}
     images = Cache(lambda p: chips[p].image, len(chips), 5e8)
@@ -196,7 +199,9 @@ def _open_dataset(path, kind, info, split):
 def _open_raster(path, info):
     "A `Source` of one picture."
     scene,guard = open_scene(str(path), list(info.bands)),RLock()
-    shape = scene.height,scene.width
+    shape,pixel = (scene.height,scene.width),scene.pixel_size
+    check_resolution(info, pixel and math.sqrt(math.prod(pixel)), path.name,
+                     hint=_WAYS.format('scene'))
     _check_pixels(path.name, [shape])
     def read(p, window):
         with guard: return scene.read(window, info.mean) # One thread at a time

@@ -32,7 +32,8 @@ def _windows_around(spans, n, halo, multiple=1):
     "First pixels of the windows around tiles, at multiples of `multiple`; pixels of every window."
     starts = [max((o-halo)//multiple*multiple, 0) for o,_ in spans]
     ends = [_up(min(o+halo, n), multiple) for _,o in spans]
-    return starts,max(b-a for a,b in zip(starts, ends))
+    side = max(b-a for a,b in zip(starts, ends))
+    return [min(o, _up(n, multiple)-side) for o in starts],side # None beyond the padded end
 
 def _overlapping_windows(n, size, multiple=1):
     "First pixels of windows that overlap by half and reach the end of an axis; their pixels."
