@@ -41,8 +41,9 @@ def model_card(
     path = Path(path)
     onnx = path.suffix.lower() == '.onnx'
     if onnx:
-        _,_,info,output,facts,n = read_onnx(path, ('logits','classes','probabilities'))
-        presence,radius = is_presence_classifier(info),facts.get('radius')
+        o = read_onnx(path, ('logits','classes','probabilities'))
+        info,output,n,radius = o.info,o.output,o.n_weights,o.facts.get('radius')
+        presence = is_presence_classifier(info)
     else:
         from satseg.models.model_file import load_model
         from satseg.models.receptive_field import receptive_radius
