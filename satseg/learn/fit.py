@@ -165,11 +165,10 @@ def _model_info(model, dls, threshold, trained_on, task):
     if name == 'Classifier':
         objects = ' or '.join(classes[1:])
         classes,colours = [f'no {objects}', objects],colours[:2]
-    res = ModelInfo(name, model.arguments, list(chips.bands), list(stats.mean), list(stats.std),
-                    classes, colours, threshold if binary else None, int(train.shapes[0,-1]),
-                    trained_on, task=task, resolution=median_resolution(chips))
-    info_from(vars(res))
-    return res
+    return info_from(vars(ModelInfo(
+        name, model.arguments, list(chips.bands), list(stats.mean), list(stats.std), classes,
+        colours, threshold if binary else None, int(train.shapes[0,-1]), trained_on, task=task,
+        resolution=median_resolution(chips))))
 
 # %% ../../nbs/5_learn/70_fit.ipynb #730a85a0
 def _make_net(make_model, start, chips, seed):

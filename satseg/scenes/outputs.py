@@ -116,10 +116,12 @@ def _origin(run):
     "What a map says about its origin."
     from satseg import __version__
     info,threshold = run.engine.info,run.plan['threshold']
+    steps = map(str, run.layout.steps or ()) # Pixels of the scene along one of the net's
     names = {f'CLASS_{i}': o for i,o in enumerate(output_classes(info))}
     if threshold is None: threshold = 'most probable class'
     return dict(SATSEG_PLAN=_run_id(run), SATSEG_VERSION=__version__, MODEL=Path(run.model).name,
                 MODEL_SHA256=run.plan['model'], MODEL_BANDS=','.join(info.bands),
+                MODEL_RESOLUTION=info.resolution or 'not said', RESAMPLED=' x '.join(steps) or 'no',
                 THRESHOLD=threshold, MODEL_TRAINED_ON=info.trained_on or 'not said', **names)
 
 def _hashes(folder, names):

@@ -19,8 +19,9 @@ from fastcore.meta import delegates
 
 from ..core.commands import number
 from ..core.errors import BadInput, need
+from ..data.resolution import STRIP, resampling_steps
 from ..models.statistics import compare_statistics
-from ..models.model_info import has_border_class, output_classes
+from ..models.model_info import check_resolution, has_border_class, output_classes
 from ..models.predict import pick_threshold
 from ..models.engines import batch_size, window_size
 from .scene import open_scene
@@ -71,6 +72,8 @@ class MapOptions:
     probabilities:bool=False # Also write the probability of every class (uint8: 250 means 1)
     uncertainty:str=None # Also write how unsure the net is: entropy or margin (uint8: 250 no idea)
     memory:str=None # For each process, such as 800MB: decides the size of the tiles; else 1GB
+    resample:bool=False # Read at the model's resolution; the map keeps the scene's pixels
+    any_resolution:bool=False # Map pixels that are far from the size that the model knows
     halo:number=None # Pixels of margin, or full; what the net needs unless given
     engine:str=None # openvino, onnxruntime or torch; the fastest that is installed unless given
     device:str=None # cpu, cuda, cuda:1 or mps; the GPU unless given, if there is one
@@ -103,7 +106,9 @@ def _check(o):
     address = re.fullmatch(r'tcp://[^\s/:]+:\d+/?', str(o.scheduler))
     expect('scheduler', not o.scheduler or address, 'an address such as tcp://10.0.0.1:8786')
     if o.scheduler and o.workers != 1: raise BadInput('expected --workers or --scheduler, got both')
-    if o.resume and o.overwrite: raise BadInput('expected --resume or --overwrite, got both')
+    for a,b in ('resume','overwrite'),('resample','any_resolution'):
+        if getattr(o, a) and getattr(o, b):
+            raise BadInput(f'expected --{a} or --{b.replace("_", "-")}, got both')
     for package in ('shapely','pyproj','pyogrio','pyarrow')*(o.polygons != 'none'):
         find_spec(package) or need(package, 'geo')
 
@@ -176,31 +181,52 @@ class SceneRun:
         self.scene = open_scene(source, list(info.bands), parse_bands(o.bands, info.bands),
                                 o.scale, o.offset, o.nodata, o.aoi)
         self.memory = _default_memory(engine, o.workers) if o.memory is None else o.memory
-        choices,how = self._choices()
+        steps = self._steps()
+        choices,how = self._choices(steps)
         self.plan = make_plan(self.scene, engine, **choices)
         self.layout = layout_of(self.plan)
         mean,std,_ = self.scene.statistics()
         unlike = compare_statistics(info.bands, mean, std, info.mean, info.std,
                                     dtype=self.scene.dtype, numbers=self.scene.numbers)
-        self.remarks = [o for o in (how, *self.scene.remarks, unlike) if o]
+        said = self._resampling() if steps else ''
+        self.remarks = [o for o in (how, said, *self.scene.remarks, unlike) if o]
 
 # %% ../../nbs/6_scenes/57_plan.ipynb #b42617b6
 @patch
-def _choices(self:SceneRun):
+def _steps(self:SceneRun):
+    "Steps of a scene that is to be resampled, see `resampling_steps`; None: it is not."
+    info,o,pixel = self.engine.info,self.options,self.scene.pixel_size
+    check_resolution(info, pixel and math.sqrt(math.prod(pixel)), self.scene.source,
+                     o.resample, o.any_resolution)
+    return resampling_steps(pixel, info.resolution) if o.resample else None
+
+@patch
+def _resampling(self:SceneRun):
+    "What is done about the scene's resolution, in a line."
+    want,pixel = self.engine.info.resolution,self.scene.pixel_size
+    words = f'read at {want:.3g} m a pixel, the scene has {" x ".join(f"{o:.3g}" for o in pixel)} m'
+    if math.sqrt(math.prod(pixel)) <= 1.1*want: return words
+    return (f'careful: {words}: nothing is known between its pixels, and a net that looks for '
+            'sharp edges may find none; compare with --any-resolution')
+
+@patch
+def _choices(self:SceneRun, steps):
     "What `make_plan` takes, and how the halo is said."
     engine,info,o = self.engine,self.engine.info,self.options
     weights,(halo,how) = os.path.getsize(self.model),_pick_halo(o.halo, engine)
     threshold = pick_threshold(info, o.threshold)[0]
     if has_border_class(info) and not threshold > 0:
         raise BadInput(f'expected a threshold above 0 for single objects, got {threshold}')
-    size = window_size(engine, self.memory, weights)
+    strips = 8*STRIP*(len(info.bands)+2) if steps else 0 # Bytes of what `resample` reads
+    size = window_size(engine, self.memory-strips, weights)
     if halo is not None and size < 2*halo+engine.facts['multiple']:
         raise BadInput(f'expected a halo that fits into a window of {size} pixels twice, '
                        f'got {halo}: allow more --memory')
     classes = [] if o.polygons == 'none' else _class_ids(o.polygon_classes, info)
-    batch = batch_size(engine, self.memory, size, weights)
+    batch = batch_size(engine, self.memory-strips, size, weights)
+    steps = steps and [list(o.as_integer_ratio()) for o in steps]
     return dict(window_from_memory=size, halo=halo, threshold=threshold, polygons=classes,
-                probabilities=o.probabilities, uncertainty=o.uncertainty, batch=batch),how
+                steps=steps, probabilities=o.probabilities, uncertainty=o.uncertainty, batch=batch),how
 
 # %% ../../nbs/6_scenes/57_plan.ipynb #81a2f47a
 def _tiles(n): return f'{n:,} tile{"s"*(n > 1)}'

@@ -738,5 +738,5 @@ def test_strict_refuses_what_is_left_out_otherwise(tmp_path):
     data = json.loads(path.read_text())
     data['annotations'][0]['segmentation'] = [[1, 2, 3, 4]]
     path.write_text(json.dumps(data))
-    with pytest.warns(UserWarning, match='1 annotations without a part of three points'): main(None, str(tmp_path/'d'), options='all_bands=B04,B03,B02', quiet=True)
-    with pytest.raises(BadInput, match='strict'): main(None, str(tmp_path/'d'), options='all_bands=B04,B03,B02', strict=True, quiet=True)
+    with pytest.warns(UserWarning, match='1 annotations without a part of three points'): main(None, str(tmp_path/'d'), options='all_bands=B04,B03,B02', any_resolution=True, quiet=True)
+    with pytest.raises(BadInput, match='strict'): main(None, str(tmp_path/'d'), options='all_bands=B04,B03,B02', any_resolution=True, strict=True, quiet=True)
