@@ -106,12 +106,12 @@ def test_nets_that_see_the_whole_picture_are_resampled_too(home, engine_of, tmp_
     for o in rest: assert np.abs(o-one)[:, valid].max() <= 1e-6
 
 
-@pytest.fixture
-def model(home, tmp_path):
+@pytest.fixture(scope='session')
+def model(home):
     "A model file that says 10 m."
     net,info = home.net('one')[1:]
-    save_model(tmp_path/'ten.pth', net, type(info)(**{**vars(info), 'resolution':10}))
-    return tmp_path/'ten.pth'
+    save_model(home.path/'ten.pth', net, type(info)(**{**vars(info), 'resolution':10}))
+    return home.path/'ten.pth'
 
 
 def pixels(path):
