@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from fastcore.basics import noop
 
+# %% ../../nbs/5_learn/80_run.ipynb #3e8c816a
 from ..core.errors import BadInput, Remark
 from ..core.display import IGNORE
 from ..core.files import atomic_file
@@ -113,7 +114,7 @@ def _evaluate(recipe, test, out, name, stop):
     return (dict(metrics, whole_chips=whole, unit='chip' if presence else 'pixel'),
             '\n'.join([words, *map(format_table, tables)]))
 
-# %% ../../nbs/5_learn/80_run.ipynb #f83a589c
+# %% ../../nbs/5_learn/80_run.ipynb #30006640
 def _resolution(recipe, chips, name):
     "Metres a pixel for the model file; a remark where it is not known, or not one."
     known,words = chip_resolutions(chips),''
@@ -127,6 +128,7 @@ def _resolution(recipe, chips, name):
     if words: warnings.warn(words, Remark)
     return res
 
+# %% ../../nbs/5_learn/80_run.ipynb #f83a589c
 def _prepare(recipe, splits, out, name):
     "The learner for a recipe and its chips, everything checked; `learn.go_on` trains."
     args = train_arguments(recipe, splits.train, splits.measured[0])
