@@ -29,7 +29,7 @@ from .splits import name_groups
 from .instances import drop_small
 from .parts import find_subfolder, require_folder
 from .outlines import VECTORS, Outlines, read_outlines
-from .label_items import find_label_items, label_column, read_label_items
+from .label_items import find_label_items, label_column, pair_by_links
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #a4700ef3
 _RASTERS = '.tif','.tiff','.jp2'
@@ -111,14 +111,8 @@ def _pair_by_names(path, labels, images):
 # %% ../../nbs/2_data/56_geotiffs.ipynb #28a49ff2
 def _find_files(path, labels, images):
     "The same, by the links of label items if they are of use."
-    if labels or not find_label_items(path): return _pair_by_names(path, labels, images)
-    try: return read_label_items(path, images)
-    except BadInput as e: text = str(e)
-    try: pairs = _pair_by_names(path, labels, images)
-    except BadInput: pairs = [(None,None)]
-    if not pairs[0][1]: raise BadInput(text)
-    warnings.warn(f'{text}: paired by names', Remark)
-    return pairs
+    def by_names(): return _pair_by_names(path, labels, images)
+    return by_names() if labels else pair_by_links(path, images, by_names)
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #2cdb40f3
 class _Chip(NamedTuple):

@@ -66,6 +66,8 @@ def test_one_item_alone_and_several_sources(tmp_path):
     item(root/'one.json', dict(labels='labels/q9/o.geojson'), [dict(rel='source', href=f'images/p{i}/image.tif') for i in range(2)], **labels(kind=['barn','hut']))
     chips = load_dataset(root/'one.json')['all']
     assert [o.image.max() for o in chips] == [1,2] and [o.mask.max() for o in chips] == [2,0]
+    fields(root/'mine.geojson', 0)
+    assert load_dataset(root/'mine.geojson', images='images')['all'].classes == ('background','building') # A file of outlines means itself
 
 
 def test_bands_in_files_of_their_own(tmp_path):
