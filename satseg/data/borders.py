@@ -122,6 +122,12 @@ def blocks(self:Borders, table):
     return [o for o, in self.db.execute(f'SELECT DISTINCT block FROM {table}').fetchall()]
 
 @patch
+def blocks_in(self:Borders, x0, y0, x1, y1):
+    "Numbers of the blocks that a box touches."
+    rows,cols = (range(int(a)//_SIDE, int(b)//_SIDE+1) for a,b in ((y0,y1),(x0,x1)))
+    return [y*2**32+x for y in rows for x in cols]
+
+@patch
 def _is_kept(self:Borders, block):
     "Which corners (h,w) of a block are kept."
     res = np.zeros((_SIDE,_SIDE), bool)

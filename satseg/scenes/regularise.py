@@ -110,8 +110,9 @@ def _build(ring, places, polys):
     walls = np.unique(np.sort(np.stack([corner,after], 1), 1), axis=0)
     ends = np.bincount(walls.ravel(), minlength=len(spots))
     (ax,ay),(bx,by) = (spots[corner]-spots[before]).T,(spots[after]-spots[corner]).T
-    bent = np.abs(ax*by-ay*bx) > 1e-4*np.hypot(ax, ay)*np.hypot(bx, by)
-    ring,corner = _drop(bent|(ends[corner] != 2), ring, corner)
+    back = ax*bx+ay*by < 0 # A spike, if it is not bent
+    bent = np.abs(ax*by-ay*bx) > np.where(back, .01, 1e-4)*np.hypot(ax, ay)*np.hypot(bx, by)
+    ring,corner = _drop(bent|(ends[corner] != 2)&~back, ring, corner)
     n = np.bincount(ring)
     stop,more = n.cumsum(),np.maximum(4-n, 1)
     xy = np.insert(spots[corner], np.repeat(stop, more), np.repeat(spots[corner[stop-n]], more, 0), 0)
@@ -122,8 +123,8 @@ def _build(ring, places, polys):
 _IOU,_AREA = .85,.05 # Against a house's own pixels: at least, at most
 _SHORT = 5,3 # Slanted walls that shrink to a point: by the tolerance; tried one after the other
 
-def _spoilt(exact, polygons):
-    "Which polygons are no straight version of the exact ones, or cover another."
+def _spoilt(exact, polygons, others):
+    "Which polygons are no straight version of the exact ones, or cover one of these or of `others`."
     shapely = need('shapely', 'geo')
     holes = shapely.get_num_interior_rings
     bad = ~shapely.is_valid(polygons)|(holes(exact) != holes(polygons))
@@ -131,8 +132,9 @@ def _spoilt(exact, polygons):
     both = shapely.area(shapely.intersection(exact, whole))
     old,new = shapely.area(exact),shapely.area(whole)
     bad |= (both < _IOU*(old+new-both))|(np.abs(new-old) > _AREA*old)
-    a,b = shapely.STRtree(whole).query(whole, 'overlaps')
-    bad[a[shapely.area(shapely.intersection(whole[a], whole[b])) > 1e-4*old[a]]] = True
+    for all_,how in (whole,'overlaps'),(others,'intersects'):
+        a,b = shapely.STRtree(all_).query(whole, how)
+        bad[a[shapely.area(shapely.intersection(whole[a], all_[b])) > 1e-4*old[a]]] = True
     return bad
 
 # %% ../../nbs/6_scenes/30_regularise.ipynb #30rg0030
@@ -143,15 +145,19 @@ def _net_of(polygons, sides):
     corner = np.unique(at, axis=0, return_inverse=True)[1].ravel()
     return _Net(ring, at*sides, corner), at, np.searchsorted(polys, ring, 'right')-1, polys
 
+# %% ../../nbs/6_scenes/30_regularise.ipynb #30rg0034
 def regularise_group(
     polygons:np.ndarray, # (n,) shapely Polygons of pixels that touch each other, (x, y) in pixels
     borders:Borders, # To which they were added
+    others:np.ndarray=(), # Polygons nearby that must not be covered
 )->tuple: # (n,) Polygons; how many are left as they were
     "Houses with straight walls."
     shapely,tries = need('shapely', 'geo'),np.zeros(len(polygons), int)
     sides = np.array(borders.sides(*shapely.total_bounds(polygons).reshape(2, 2).mean(0)))
     net,at,of,polys = _net_of(polygons, sides)
-    exact,kept = shapely.transform(polygons, lambda xy: xy*sides),borders.kept(at)
+    exact,others = (shapely.transform(np.array([*o,None])[:-1], lambda xy: xy*sides)
+                    for o in (polygons,others))
+    kept = borders.kept(at)
     while (tries < len(_SHORT)).any():
         left = tries == len(_SHORT)
         fixed = np.zeros(net.corner.max()+1, bool)
@@ -162,7 +168,7 @@ def regularise_group(
             place,off = net._solve(fixed, 1.1*borders.tolerance, short*borders.tolerance)
             net.angle += off
         res = _build(net.ring[net.start], place[net.corner[net.start]], polys)
-        bad = _spoilt(exact, res)&~left
+        bad = _spoilt(exact, res, others)&~left
         if not bad.any(): return shapely.transform(res, lambda xy: xy/sides), int(left.sum())
         tries += bad
     return polygons, len(polygons)
@@ -172,22 +178,22 @@ _EDGES = 200_000 # Pixel edges of a group
 
 class Houses:
     "Polygons that become straight group by group; first `add` all, in their order."
-    def __init__(self,
-        borders:Borders, # To which all polygons were added
-    ):
+    def __init__(self, borders:Borders): # To which all polygons were added
         self.borders,self.db,self.edges = borders,borders.db,np.zeros(0, int)
         self.left,self.large,self.given = 0,0,0 # Polygons as they were, by reason; given back
+        self.place = self.edges # First corner: the same order whatever the order of polygons
         self.db.execute('CREATE TABLE houses (number INTEGER PRIMARY KEY, polygon BLOB)')
 
     def add(self, polygons):
         "Remember polygons, and who has which corner."
         xy,rings,polys = ring_corners(polygons)
-        n = len(self.edges)
-        self.edges = np.append(self.edges, np.zeros(len(polygons), int))
+        n,more = len(self.edges),np.zeros(len(polygons), int)
+        self.edges,self.place = np.append(self.edges, more),np.append(self.place, more+2**62)
         for ring,at,_ in walk_rings(xy, rings):
             of,kept = n+np.searchsorted(polys, ring, 'right')-1,self.borders.kept(at)
             self.edges += np.bincount(of, minlength=len(self.edges))
             self.borders.put('owners', at[kept], of[kept])
+            np.minimum.at(self.place, of, at @ [1,2**32])
         self._write(range(n, len(self.edges)), polygons)
 
     def _write(self, numbers, polygons):
@@ -210,13 +216,27 @@ def solve(self:Houses):
         same = (np.diff(x[order]) == 0)&(np.diff(y[order]) == 0)
         pairs.append(np.unique(np.stack([of[order[:-1]],of[order[1:]]], 1)[same], axis=0))
     group = _groups(len(self.edges), *np.concatenate(pairs).T)
-    order = np.argsort(group, kind='stable')
+    first = np.full(len(group), 2**62)
+    np.minimum.at(first, group, self.place)
+    order = np.lexsort((self.place, first[group]))
     for some in np.split(order, np.flatnonzero(np.diff(group[order]))+1):
         if self.edges[some].sum() > _EDGES: self.large += len(some)
         elif len(some):
-            polygons,left = regularise_group(self._read(some), self.borders)
+            polygons = self._read(some)
+            polygons,left = regularise_group(polygons, self.borders, self._near(some, polygons))
             self._write(some.tolist(), polygons)
             self.left += left
+
+# %% ../../nbs/6_scenes/30_regularise.ipynb #30rg0032
+@patch
+def _near(self:Houses, some, polygons):
+    "Other polygons around those with some numbers."
+    shapely = need('shapely', 'geo')
+    x0,y0,x1,y1 = box = shapely.total_bounds(polygons)+[-4,-4,4,4]
+    blocks = self.borders.blocks_in(*box.clip(0))
+    near = np.unique(np.concatenate([self.borders.get('owners', o)[2] for o in blocks]))
+    res = self._read(np.setdiff1d(near, some))
+    return res[shapely.intersects(res, shapely.box(x0, y0, x1, y1))]
 
 @patch
 def take(self:Houses,

@@ -129,6 +129,21 @@ def test_straight_whatever_the_tiles(tmp_path):
     assert polygons([40, 100], [30, 77, 150])==polygons([], [])
 
 
+def test_nothing_lies_over_a_neighbour_one_pixel_away(tmp_path):
+    true = terraces(30, rows=1)
+    for gap in (1, 2):
+        ids = pixels(np.concatenate([true, shapely.transform(true, lambda xy: xy+[-19.3-gap, 33.5+gap])]))
+        shapes, exact, _ = shapes_of(ids)
+        res, _ = straightened(tmp_path, shapes)
+        assert twice(res)<.05
+
+
+def test_no_spike_is_left():
+    ring, polys = np.zeros(6, int), np.array([0, 1])
+    res, = regularise._build(ring, np.array([[0, 0], [4, 0], [4, 4.1], [4, 4], [0, 4], [0, 0]]), polys)
+    assert res.is_valid and res.area==16
+
+
 def test_many_batches_and_small_areas(tmp_path, monkeypatch):
     true = terraces(30)
     shapes, exact, _ = shapes_of(pixels(true))
