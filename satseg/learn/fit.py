@@ -55,7 +55,8 @@ def _checkpoint(learn, resume, **chosen):
     weights = np.ascontiguousarray(getattr(learn.dls.train, 'wgts', ()))
     augment = [sorted(vars(o.augment).items()) for o in learn.cbs if isinstance(o, AugmentBatch)]
     settings = dict(
-        chosen, start=learn.started, bs=learn.dls.bs, wd=learn.wd, seed=torch.initial_seed(), augment=str(augment),
+        chosen, start=learn.started, bs=learn.dls.bs, wd=learn.wd, seed=torch.initial_seed(),
+        augment=str(augment),
         loss=name(learn.loss_func), opt=name(learn.opt_func), weights=zlib.crc32(weights),
         model=f"{type(learn.model).__name__} {getattr(learn.model, 'arguments', '')}",
         precision=str([o.name for o in learn.cbs]), stats=str(train.stats[1:]),
@@ -217,7 +218,7 @@ def train(
     seed:int=0, # Same seed, same machine, CPU: the same weights
     trained_on:str='', # For the model file: data, split, in words
     task:str='', # For the model file: one of `TASKS`; '': by its classes
-    augment=Augment(), # Turns, contrast and brightness drawn anew each time; None: chips as they are
+    augment=Augment(), # Turns, contrast, brightness drawn anew each time; None: as they are
     start:str|Path|None=None, # Weights to begin with: a model file (.pth), or an encoder of timm
     check_only:bool=False, # Write nothing; `learn.go_on()` trains
     **kwargs # Arguments of `fit` (epochs, lr...) and of `segmentation_learner` (loss...)

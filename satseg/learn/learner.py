@@ -70,7 +70,8 @@ class SegmentationLearner(Learner):
 
     def __repr__(self):
         net,n,m = type(self.model).__name__,len(self.dls.train_ds),len(self.dls.valid_ds)
-        return f'SegmentationLearner({net} in {self.path}, {n} chips to learn from, {m} to choose on)'
+        chips = f'{n} chips to learn from, {m} to choose on'
+        return f'SegmentationLearner({net} in {self.path}, {chips})'
 
 class RunLog(CSVLogger):
     "fastai's CSV log; a resumed run keeps the rows of finished epochs."
