@@ -140,12 +140,13 @@ def predict(
     nodata=None, # Value of a file that means no data; the file's own unless given
     tta:bool=False, # Mean over the eight flips and turns
     device=None, # cpu, cuda, cuda:1 or mps; the GPU unless given, if there is one
+    **kwargs, # Of `Chips`, see `predict_chips`: resample, any_resolution
 ): # A `Prediction`; of a list or of `Chips`, `Predictions`
     "Predict pictures: mask and probabilities in one object, which Jupyter shows."
     net,info = _pick_model(model, device)
     threshold,rule = pick_threshold(info, threshold)
     def answers(chips):
-        for i,(_,p) in enumerate(predict_chips(net, info, chips, device=device, tta=tta)):
+        for i,(_,p) in enumerate(predict_chips(net, info, chips, device=device, tta=tta, **kwargs)):
             p = pixel_probabilities(p, info)
             yield Prediction(class_ids(p, threshold), p, chips[[i]], info, rule)
     if isinstance(x, Chips): return Predictions(answers(_fit_chips(x, info)))
