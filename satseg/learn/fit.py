@@ -26,7 +26,7 @@ from ..models.unet import UNet, probabilities
 from ..models.statistics import BandStats, compare_statistics
 from ..models.model_file import ARCHITECTURES, save_model
 from ..models.model_info import ModelInfo, info_from
-from ..models.start import load_start, read_start, start_net, start_stats
+from .start import load_start, read_start, start_net, start_stats
 from ..evaluation.metrics import ProbabilityHistogram
 from .augment import Augment
 from .schema import did_you_mean

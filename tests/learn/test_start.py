@@ -9,12 +9,12 @@ import torch
 
 from satseg.core.errors import BadInput
 from satseg.data.bands import SENTINEL2
-from satseg.models import start as start_module
+from satseg.learn import start as start_module
 from satseg.models.encoders import Classifier, DeepLabV3, EncoderUNet
 from satseg.models.model_file import load_model, save_model
 from satseg.models.model_info import ModelInfo
 from satseg.models.receptive_field import receptive_radius
-from satseg.models.start import load_start, pretrained_file, read_start, start_net, start_stats
+from satseg.learn.start import load_start, pretrained_file, read_start, start_net, start_stats
 from satseg.models.statistics import BandStats
 from satseg.models.unet import UNet
 
