@@ -24,7 +24,7 @@ def test_all_files_of_a_scene_are_on_the_disk_before_its_store_may_go(tmp_path, 
     monkeypatch.setattr(outputs, '_sum_areas', lambda *args: [])
     place = SimpleNamespace(name='a', height=2, width=1, crs=None, transform=None)
     plan = dict(polygons=[1], probabilities=False, uncertainty=None, threshold=.5, model='00ff')
-    run = SimpleNamespace(scene=place, plan=plan, options=MapOptions(), model='m.pth', engine=SimpleNamespace(info=ModelInfo(classes=['background', 'building'])))
+    run = SimpleNamespace(scene=place, plan=plan, layout=SimpleNamespace(steps=None), options=MapOptions(), model='m.pth', engine=SimpleNamespace(info=ModelInfo(classes=['background', 'building'])))
     seen = recorded(monkeypatch)
     outputs.write_outputs(tmp_path, None, run)
     files = [(tmp_path/o).stat().st_ino for o in names.values()]
