@@ -17,7 +17,7 @@ import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 
-from satseg.data.resolution import array_reader, resample
+from satseg.core.resolution import array_reader, resample
 from satseg.scenes.run import map_scenes
 
 

@@ -24,7 +24,7 @@ from .rasters import gdal_errors, open_raster
 from .calibration import parse_nodata, white_number
 from .splits import name_groups
 from .grids import RasterBands
-from .resolution import pixel_size
+from ..core.resolution import pixel_size
 from .parts import require_folder
 from .coco import draw_objects, scene_objects
 

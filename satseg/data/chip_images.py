@@ -16,13 +16,13 @@ from fastcore.basics import patch
 
 from ..core.errors import BadInput, Hint, MissingPackage, Remark, need
 from ..core.display import IGNORE
+from ..core.resolution import pixel_size
 from .bands import all_band_names
 from .arrays import Cache
 from .rasters import georeference, open_raster, stored_turn, upright
 from .products import Band, file_bands, pick_bands
 from .calibration import correct_product, has_palette, parse_nodata
 from .grids import RasterBands
-from .resolution import raster_pixel_size
 from .pictures import check_size, picture_size, read_image
 
 # %% ../../nbs/2_data/22_chip_images.ipynb #57882e83
@@ -172,6 +172,13 @@ def __call__(self:_PictureReader, path, window=None):
     return read_bands(chosen, self.nodata, window, self.said)
 
 # %% ../../nbs/2_data/22_chip_images.ipynb #29fdc54b
+def _pixel_size(path):
+    "Metres down and to the right; None where nothing tells, and for what is no raster."
+    try:
+        with open_raster(path) as r: (t,crs),shape = georeference(r, path),r.shape
+        return pixel_size(t, crs, *shape)
+    except BadInput: return
+
 def lazy_pictures(
     files, # Paths, or tuples of one per band; some are looked at, to know their bands
     bands=None, # Names of the bands wanted; all unless given
@@ -185,4 +192,4 @@ def lazy_pictures(
         return lambda i: function(files[i][0] if isinstance(files[i], tuple) else files[i])
     def image(i): return read(files[i], windows and windows[i])
     size = (lambda i: windows[i][2:]) if windows else told(picture_size)
-    return Cache(image, len(files), 5e8, size, told(raster_pixel_size)), read.names
+    return Cache(image, len(files), 5e8, size, told(_pixel_size)), read.names

@@ -24,7 +24,7 @@ from .chips import Chips
 from .pictures import PICTURES
 from .chip_images import lazy_pictures
 from .rasters import georeference, map_tile, open_raster
-from .resolution import pixel_size
+from ..core.resolution import pixel_size
 from .splits import name_groups
 from .instances import drop_small
 from .parts import find_subfolder, require_folder

@@ -21,7 +21,7 @@ import torch
 
 from ..core.errors import BadInput, Remark
 from ..data.chips import Chips, require_chips
-from ..data.resolution import median_resolution
+from ..core.resolution import median_resolution
 from ..models.unet import UNet, probabilities
 from ..models.statistics import BandStats, compare_statistics
 from ..models.model_file import ARCHITECTURES, save_model

@@ -23,7 +23,7 @@ from ..core.errors import BadInput, Remark
 from ..core.display import IGNORE
 from ..core.files import atomic_file
 from ..core.tables import format_table
-from ..data.resolution import chip_resolutions, median_resolution
+from ..core.resolution import chip_resolutions, median_resolution
 from ..models.model_info import is_presence_classifier
 from ..models.model_file import load_model, save_model
 from ..models.predict import pick_threshold

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import BadInput
-from ..data.arrays import Chip
-from ..data.resolution import (
+from ..core.resolution import (
     array_reader, median_resolution, resample, resampling_steps)
 from .model_info import (
     check_consistency, check_resolution, has_border_class, is_presence_classifier)
@@ -158,7 +157,7 @@ def _at_resolution(model, info, chip, steps, device, tta):
     grid = tuple(-(-n//o) for n,o in zip(shape, steps))
     image = array_reader(chip.image, chip.valid)
     x,seen = resample(image, (0,0,*grid), steps, shape, info.mean)
-    probs = predict_batch(model, info, [Chip(x, None, '')], device, tta)[0]
+    probs = predict_batch(model, info, [chip._replace(image=x, valid=None)], device, tta)[0]
     return resample(array_reader(probs, seen), (0,0,*shape), [1/o for o in steps], grid)[0]
 
 def _answers(model, info, chips, bs, device, tta, resampled):

@@ -25,7 +25,7 @@ from ..data.band_files import is_unlabelled_scene
 from ..data.chips import Chips
 from ..data.datasets import chip_places, kind_of
 from ..data.chip_images import lazy_pictures
-from ..data.resolution import median_resolution
+from ..core.resolution import median_resolution
 from ..models.model_info import check_resolution, is_presence_classifier, output_classes
 from ..models.predict import check_bands, load_net
 from ..models.statistics import compare_statistics

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from ..core.errors import BadInput
 from ..core.display import IGNORE
 from ..data.chips import Chip
-from ..data.resolution import array_reader, resample
+from ..core.resolution import array_reader, resample
 from ..models.model_info import has_border_class, output_classes
 from ..models.predict import class_ids, pixel_probabilities, predict_batch
 from .tiles import Layout, predict_tile

@@ -19,7 +19,7 @@ from fastcore.meta import delegates
 
 from ..core.commands import number
 from ..core.errors import BadInput, need
-from ..data.resolution import STRIP, resampling_steps
+from ..core.resolution import STRIP, resampling_steps
 from ..models.statistics import compare_statistics
 from ..models.model_info import check_resolution, has_border_class, output_classes
 from ..models.predict import pick_threshold

@@ -21,7 +21,7 @@ from ..data.calibration import correct_product, parse_nodata, stored_scale
 from ..data.rasters import CACHE, gdal_errors, gdal_settings, number_bytes, open_raster
 from ..data.rasters import picture_turn
 from ..data.grids import ArrayBands, RasterBands, array_bands
-from ..data.resolution import pixel_size
+from ..core.resolution import pixel_size
 from .sources import SceneSource, find_scenes, stac_bands
 from .ground import AreaOfInterest
 

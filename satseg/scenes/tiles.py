@@ -12,7 +12,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.errors import BadInput
-from ..data.resolution import source_span
+from ..core.resolution import source_span
 
 # %% ../../nbs/6_scenes/15_tiles.ipynb #d6cb88b3
 def _up(n, multiple): return -(-n//multiple)*multiple

@@ -11,7 +11,7 @@ import torch
 
 from satseg.core.errors import BadInput, Remark
 from satseg.data.datasets import load_dataset
-from satseg.data.resolution import chip_resolutions, median_resolution
+from satseg.core.resolution import chip_resolutions, median_resolution
 from satseg.evaluation.evaluate import evaluate
 from satseg.evaluation.predict_dataset import predict_dataset
 from satseg.learn.recipes import recipe_from

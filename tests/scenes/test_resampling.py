@@ -8,7 +8,7 @@ import pytest
 
 from satseg.core.errors import BadInput
 from satseg.core.files import bundled_file
-from satseg.data.resolution import array_reader, resample, resampling_steps
+from satseg.core.resolution import array_reader, resample, resampling_steps
 from satseg.data.synthetic import sample_scene
 from satseg.models.model_file import load_model, save_model
 from satseg.scenes import compute as C, run as S
