@@ -183,6 +183,9 @@ def _begin_with(start, learn, info, own_stats, quiet):
     "Give a learner weights and normalisation of a start, and parts that learn at two rates."
     learn.started = load_start(learn.model, info, start)
     learn.splitter = encoder_groups
+    if not info.resolution and start.info.resolution:
+        info.resolution = start.info.resolution
+        learn.started += f', pixels of {info.resolution:.3g} m as there'
     info.trained_on = '; '.join(filter(None, (info.trained_on, learn.started)))
     if not quiet: print(learn.started, flush=True)
     if not own_stats: return

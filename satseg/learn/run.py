@@ -23,7 +23,7 @@ from ..core.errors import BadInput, Remark
 from ..core.display import IGNORE
 from ..core.files import atomic_file
 from ..core.tables import format_table
-from ..core.resolution import chip_resolutions, median_resolution
+from ..core.resolution import chip_resolutions
 from ..models.model_info import is_presence_classifier
 from ..models.model_file import load_model, save_model
 from ..models.predict import pick_threshold
@@ -115,10 +115,10 @@ def _evaluate(recipe, test, out, name, stop):
             '\n'.join([words, *map(format_table, tables)]))
 
 # %% ../../nbs/5_learn/80_run.ipynb #30006640
-def _resolution(recipe, chips, name):
+def _resolution(recipe, chips, res, name):
     "Metres a pixel for the model file; a remark where it is not known, or not one."
     known,words = chip_resolutions(chips),''
-    res = recipe.data.resolution or median_resolution(chips)
+    res = recipe.data.resolution or res
     if not res and not name.startswith('synthetic '):
         words = ('the data do not say how many metres a pixel is, so maps will not be checked for '
                  'it: say so with data.resolution (--set data.resolution=10)')
@@ -134,7 +134,8 @@ def _prepare(recipe, splits, out, name):
     args = train_arguments(recipe, splits.train, splits.measured[0])
     learn,info = train(splits.train, splits.valid, out, measured=splits.measured, **args,
                        trained_on=f'{recipe.name}: {name}, {splits.words}'[:500], check_only=True)
-    info.min_area,info.resolution = recipe.target.min_area,_resolution(recipe, splits.train, name)
+    info.min_area = recipe.target.min_area
+    info.resolution = _resolution(recipe, splits.train, info.resolution, name)
     return learn
 
 def _best_epoch(path, keep_best=True):

@@ -10,7 +10,6 @@ import importlib.util
 import io
 import math
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -19,11 +18,9 @@ import numpy as np
 from ..core.errors import BadInput, need, reason
 from .model_info import check_consistency, is_presence_classifier
 from .onnx import OnnxNet, as_onnx, file_hash, read_onnx
-from .predict import batch_probabilities, pick_device
+from .predict import batch_probabilities, lacks_memory, pick_device
 
 # %% ../../nbs/3_models/60_engines.ipynb #20aab08d
-_NO_MEMORY = "out of memory|allocat|ALLOC|bad_alloc|Check 'ptr'|valid cuDNN algorithm"
-
 class Engine:
     "A net, called with raw readings; answers with probabilities."
     kind = hash = '' # One of `ENGINES`; SHA-256 of the model file
@@ -40,8 +37,7 @@ class Engine:
         "Raw readings (B,C,H,W) float32 to probabilities (B,1,H,W) or (B,n,H,W) float32."
         try: return self.run(x)
         except BadInput: raise
-        except Exception as e: # Every engine has a word of its own for too little memory
-            full,why = isinstance(e, MemoryError) or re.search(_NO_MEMORY, str(e)),reason(e)
+        except Exception as e: full,why = lacks_memory(e),reason(e)
         if not full: raise BadInput(f'{self.name} failed ({why})')
         self.free()
         b,_,h,w = x.shape

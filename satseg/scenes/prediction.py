@@ -17,7 +17,7 @@ import numpy as np
 from ..core.display import class_colours, figure_png, shown_classes
 from ..core.errors import BadInput, Remark, format_shape, preview
 from ..core.files import bundled_file
-from ..data.arrays import Chip
+from ..data.arrays import Cache, Chip
 from ..data.bands import band_places
 from ..data.chips import Chips, show_chips
 from ..models.model_info import ModelInfo, output_classes
@@ -88,7 +88,7 @@ _MAX_PIXELS = 2**22 # In one pass of the net
 
 def _open_one(x, info, bands, scale, offset, nodata):
     "One picture of any kind as `Chips`, and what there is to remark upon."
-    remarks,name = [],'array'
+    remarks,name,pixel,file = [],'array',None,''
     if isinstance(x, (str,Path)):
         with open_scene(str(x), list(info.bands), parse_bands(bands, info.bands), scale, offset,
                         nodata) as s:
@@ -96,14 +96,16 @@ def _open_one(x, info, bands, scale, offset, nodata):
                 raise BadInput(f'{s.width:,} x {s.height:,} pixels are too many for one pass', x,
                                hint=f"satseg.map_scenes({str(x)!r}, out='maps') maps them")
             (a,ok),dtype,numbers = s.read((0, 0, s.height, s.width)),s.dtype,s.numbers
-            remarks,name,a = s.remarks,s.name,np.moveaxis(a, 0, -1)
+            remarks,name,pixel,file = s.remarks,s.name,s.pixel_size,str(x)
+            a = np.moveaxis(a, 0, -1)
             if not ok.all(): a = np.ma.array(a, mask=np.repeat(~ok[...,None], a.shape[2], 2))
     else:
         if isinstance(x, Chip): x,name = x.image,x.name
         a,numbers = _read_array(x, info, bands, scale, offset)
         dtype = np.asanyarray(x).dtype
     classes = output_classes(info)
-    chips = Chips([a], None, info.bands, classes, [name], colours=_colours(info))
+    images = Cache(lambda i: a, 1, pixel_size=lambda i: pixel)
+    chips = Chips(images, None, info.bands, classes, [name], file, colours=_colours(info))
     seen = chips[0].readings()
     if seen.size: remarks = [*remarks, compare_statistics(
         info.bands, seen.mean(1), seen.std(1), info.mean, info.std, dtype=str(dtype), numbers=numbers)]
@@ -140,7 +142,7 @@ def predict(
     nodata=None, # Value of a file that means no data; the file's own unless given
     tta:bool=False, # Mean over the eight flips and turns
     device=None, # cpu, cuda, cuda:1 or mps; the GPU unless given, if there is one
-    **kwargs, # Of `Chips`, see `predict_chips`: resample, any_resolution
+    **kwargs, # For files and `Chips`, see `predict_chips`: resample, any_resolution
 ): # A `Prediction`; of a list or of `Chips`, `Predictions`
     "Predict pictures: mask and probabilities in one object, which Jupyter shows."
     net,info = _pick_model(model, device)
@@ -150,9 +152,10 @@ def predict(
             p = pixel_probabilities(p, info)
             yield Prediction(class_ids(p, threshold), p, chips[[i]], info, rule)
     if isinstance(x, Chips): return Predictions(answers(_fit_chips(x, info)))
-    kw = dict(bands=bands, threshold=threshold, scale=scale, offset=offset, nodata=nodata, tta=tta)
+    kw = dict(bands=bands, threshold=threshold, scale=scale, offset=offset, nodata=nodata, tta=tta,
+              device=device, **kwargs)
     if isinstance(x, (list,tuple)) and not isinstance(x, Chip) or getattr(x, 'ndim', 0) == 4:
-        return Predictions(predict(o, (net,info), **kw, device=device) for o in x)
+        return Predictions(predict(o, (net,info), **kw) for o in x)
     chips,remarks = _open_one(x, info, bands, scale, offset, nodata)
     for o in remarks: warnings.warn(o, Remark, stacklevel=2)
     return next(answers(chips))

@@ -232,7 +232,10 @@ def solve(self:Houses):
 def _near(self:Houses, some, polygons):
     "Other polygons around those with some numbers."
     shapely = need('shapely', 'geo')
-    x0,y0,x1,y1 = box = shapely.total_bounds(polygons)+[-4,-4,4,4]
+    box = shapely.total_bounds(polygons)
+    sides = self.borders.sides(*box.reshape(2, 2).mean(0))
+    far = 4+_SHORT[0]*self.borders.tolerance/min(sides) # A cut corner grows by less
+    x0,y0,x1,y1 = box = box+[-far,-far,far,far]
     blocks = self.borders.blocks_in(*box.clip(0))
     near = np.unique(np.concatenate([self.borders.get('owners', o)[2] for o in blocks]))
     res = self._read(np.setdiff1d(near, some))

@@ -1,8 +1,14 @@
 """Flips and turns."""
+import numpy as np
+import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from satseg.models.predict import _undo_dihedral, batch_probabilities, dihedral
+from satseg.core.errors import BadInput
+from satseg.core.files import bundled_file
+from satseg.data.arrays import Chip
+from satseg.models.onnx import as_onnx
+from satseg.models.predict import _undo_dihedral, batch_probabilities, dihedral, load_net, predict_batch
 from satseg.models.unet import UNet
 
 
@@ -10,6 +16,20 @@ from satseg.models.unet import UNet
 def test_every_turn_can_be_undone(k, h, w):
     x = torch.arange(2*h*w).reshape(2,h,w)
     assert torch.equal(_undo_dihedral(dihedral(x, k), k), x)
+
+
+def test_onnxruntime_out_of_memory_is_one_line(tmp_path):
+    pytest.importorskip('onnx')
+    pytest.importorskip('onnxruntime')
+    net,info = load_net(as_onnx(bundled_file('unet_model.pth'))[0])
+    class Full:
+        def run(self, *args): raise net_error
+    net_error = Exception('[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Concat node. bfc_arena.cc:360 AllocateRawInternal Failed to allocate memory for requested buffer of size 402653184')
+    net.session = Full()
+    chip = Chip(np.zeros((3,32,48), np.float32), None, '')
+    with pytest.raises(BadInput, match=r'not enough memory on cpu for 2 chips of 48 x 32 pixels: use fewer \(bs\), or cut them$'): predict_batch(net, info, [chip]*2, None)
+    net_error = Exception('another')
+    with pytest.raises(Exception, match='^another$'): predict_batch(net, info, [chip], None)
 
 
 def test_half_precision_can_be_declined_and_asked_for():

@@ -14,6 +14,8 @@ from satseg.data.datasets import load_dataset
 from satseg.core.resolution import chip_resolutions, median_resolution
 from satseg.evaluation.evaluate import evaluate
 from satseg.evaluation.predict_dataset import predict_dataset
+from satseg.data.synthetic import sample_chips
+from satseg.learn.fit import train
 from satseg.learn.recipes import recipe_from
 from satseg.learn.run import run_recipe
 from satseg.models.card import model_card
@@ -107,3 +109,13 @@ def test_training_writes_the_resolution_of_its_chips(tmp_path, pixels, said, wan
     assert len(told) == bool(remark) and all(o.startswith(remark) for o in told)
     found = load_model(tmp_path/'run'/'model.pth')[1].resolution
     assert found == want if want else found in (.5, 2)
+
+
+def test_training_takes_the_resolution_of_its_start_where_chips_tell_none(net, tmp_path):
+    save_model(tmp_path/'m.pth', net, info_of(net, resolution=.3))
+    bare = sample_chips(4, size=48).pick(['B04','B03','B02'])
+    bare.bands = 'R','G','B'
+    placed = load_dataset(folder(tmp_path/'d', [.5]*4), 'folders')['all']
+    for chips,want in ((bare, .3), (placed, .5)):
+        learn,info = train(chips[:2], chips[2:], tmp_path/'run', start=tmp_path/'m.pth', check_only=True, threshold=.5)
+        assert info.resolution == want and learn.started.endswith('pixels of 0.3 m as there') == (want == .3)

@@ -41,8 +41,8 @@ def test_an_answer_says_what_it_is_and_shows_itself(chips):
     assert repr(res).startswith('array: 96 x 96 pixels of B02,B03,B04; ') and repr(res).endswith('threshold 0.5 as given')
     assert (res.mask == (res.probabilities >= .5)).all() and list(res.legend) == [1]
     assert res._repr_png_().startswith(b'\x89PNG')
-    html = predict(chips, device='cpu')._repr_html_()
-    assert html.count('<img src="data:image/png;base64,') == 3 and 'chip[2]: 96 x 96' in html
+    several = predict(chips, device='cpu')
+    assert several._repr_html_().count('<img src="data:image/png;base64,') == 3 and repr(several[2]).startswith('chip[2]: 96 x 96')
 
 
 def test_a_photograph_is_red_green_blue_and_is_remarked_upon(chips):
@@ -72,6 +72,17 @@ def test_a_scene_too_large_for_one_pass_is_sent_to_map_scenes(tmp_path):
     pytest.importorskip('rasterio')
     np.save(tmp_path/'a.npy', np.zeros((2100,2000,3), np.uint8))
     with pytest.raises(BadInput, match=r"2,000 x 2,100 pixels are too many for one pass: satseg.map_scenes\("): predict(tmp_path/'a.npy')
+
+
+def test_a_file_at_another_resolution_is_refused_or_resampled(chips, tmp_path):
+    rasterio = pytest.importorskip('rasterio')
+    with rasterio.open(tmp_path/'a.tif', 'w', driver='GTiff', width=96, height=96, count=3, dtype='float32', crs='EPSG:32633', transform=rasterio.Affine(5, 0, 5e5, 0, -5, 5e6)) as f:
+        f.write(chips[0].image); f.descriptions = 'B02','B03','B04'
+    for x in (tmp_path/'a.tif', [tmp_path/'a.tif']):
+        with pytest.raises(BadInput, match=r'a\.tif: expected pixels of about 10 m as the model was trained on, got 5 m.*any_resolution=True'): predict(x, device='cpu')
+    plain, = predict([tmp_path/'a.tif'], device='cpu', any_resolution=True)
+    resampled = predict(tmp_path/'a.tif', device='cpu', resample=True)
+    assert (plain.mask == predict(chips[0].image, device='cpu').mask).all() and resampled.mask.shape == (96,96) and (resampled.mask != plain.mask).any()
 
 
 def test_what_train_gives_is_a_model(chips, tmp_path):

@@ -138,6 +138,15 @@ def test_nothing_lies_over_a_neighbour_one_pixel_away(tmp_path):
         assert twice(res)<.05
 
 
+def test_a_cut_corner_does_not_grow_over_a_house_several_pixels_away(tmp_path):
+    turn = Affine.translation(120, 60)*Affine.rotation(40)
+    house = shapely.transform(shapely.Polygon([(0, 0), (60, 0), (60, 46), (46, 60), (0, 60)]), lambda xy: np.stack(at(turn, *xy.T), 1))
+    below = house.bounds[3]+4.5
+    shapes, exact, _ = shapes_of(features.rasterize([(house, 1), (shapely.box(114, below, 126, below+14), 2)], (260, 260), dtype='int32'))
+    res, _ = straightened(tmp_path, shapes, simplify=1.5) # Three pixels
+    assert len(res)==2 and twice(res)<.01
+
+
 def test_no_spike_is_left():
     ring, polys = np.zeros(6, int), np.array([0, 1])
     res, = regularise._build(ring, np.array([[0, 0], [4, 0], [4, 4.1], [4, 4], [0, 4], [0, 0]]), polys)
