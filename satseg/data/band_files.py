@@ -97,7 +97,7 @@ def _read_label(path, grid, n=256):
         placed = r.crs is not None and crs is not None
         if not placed and (r.height,r.width) != (h,w):
             raise BadInput(f'{path}: {r.width} x {r.height} pixels without coordinates do not fit '
-                           f'the scene of {h} x {w}: save a GeoTIFF')
+                           f'the scene of {w} x {h}: save a GeoTIFF')
         slip = r.nodata is not None and 0 <= r.nodata < n # The value of a class
         if not placed: return seen(r.read(1)), (r.read_masks(1) == 0) & (not slip), r.nodata
         # Validity by an alpha band: GDAL 3.10 and 3.12 change valid zeros beside a nodata value

@@ -42,6 +42,7 @@ def turn_with(
 def mask_offset(
     image:Path, # A picture
     path:Path, # Its mask
+    root, # Dataset, for the remark
 )->tuple|None: # Row, column of the picture's corner in the mask; None: they need no placing
     "Where a picture lies on its mask, if both have coordinates; elsewhere is an error."
     if not {image.suffix.lower(), path.suffix.lower()} <= {'.tif','.tiff','.jp2'}: return None
@@ -61,7 +62,10 @@ def mask_offset(
     (x,y),grown = at[0],np.abs(at-at[0]-corners).max() > .5
     if not grown and shape == (h,w) and max(abs(x), abs(y)) <= .501: return None
     on = -h < y < shape[0] and -w < x < shape[1]
-    if on and not grown and shape != (h,w): return round(y),round(x)
+    if on and not grown and shape != (h,w):
+        text = 'masks cover more or less ground than pictures: they are cut, and unknown beyond'
+        warnings.warn(f'{root}: {text}', Remark)
+        return round(y),round(x)
     text = f'is shifted by {round(-x, 1)+0}, {round(-y, 1)+0} pixels'
     if grown: text = 'has pixels of another size'
     raise BadInput(f'{text} against its picture {image}', path, hint='warp it (rio warp MASK NEW '
@@ -70,14 +74,11 @@ def mask_offset(
 # %% ../../nbs/2_data/22_chip_images.ipynb #495666a7
 def place_mask(
     a:np.ndarray, # (H,W) mask
-    image:Path, path:Path, # As for `mask_offset`
-    root, # Dataset, for the remark
+    image:Path, path:Path, root, # As for `mask_offset`
 )->np.ndarray: # (H,W) as the picture's
     "A mask on the pixels of its picture, by the coordinates of both; 255 beyond its edges."
-    if not (at := mask_offset(image, path)): return a
+    if not (at := mask_offset(image, path, root)): return a
     (y,x),(h,w) = at,picture_size(image)
-    text = 'masks cover more or less ground than pictures: they are cut, and unknown beyond'
-    warnings.warn(f'{root}: {text}', Remark)
     wide = np.pad(a, ((h,h), (w,w)), constant_values=IGNORE)
     return wide[y+h:y+2*h, x+w:x+2*w]
 

@@ -142,7 +142,8 @@ def show_chips(
 # %% ../../nbs/2_data/08_chips.ipynb #08ch0001
 @patch
 def _repr_png_(self:Chips): # In Jupyter
-    return figure_png(show_chips(self, n=3), 256, 80, repr(self)) if len(self) else None
+    small = [h*w <= 2**22 for h,w in map(self.size, range(min(3, len(self))))] # Scenes are not
+    return figure_png(show_chips(self, n=3), 256, 80, repr(self)) if small and all(small) else None
 
 # %% ../../nbs/2_data/08_chips.ipynb #4e90ccaf
 @patch
@@ -179,10 +180,8 @@ def __add__(self:Chips,
     told = [lambda i, o=o: getattr(places[i][0], o)(places[i][1]) for o in ('size','pixel_size')]
     def column(name):
         if any(getattr(o, name) is None for o in (self,other)): return None
-        def take(i):
-            chips,j = places[i]
-            return getattr(chips, name)[chips.items[j]]
-        return Cache(take, len(places), 0, *told*(name == 'images'))
+        def take(o, j): return getattr(o, name)[o.items[j]]
+        return Cache(lambda i: take(*places[i]), len(places), 0, *told*(name == 'images'))
     return Chips(
         column('images'), column('masks'), self.bands, self.classes, self.names + other.names,
         self.source or other.source, self.has_ignore, self.groups + other.groups, column('objects'),

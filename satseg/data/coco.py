@@ -213,7 +213,7 @@ def _drop_twice(path, files, parts):
             if part == first or part != 'all':
                 hint = 'give one of the files, merge them, or take the pictures out of one'
                 raise BadInput(f'{text}: {few(p.name for p in again)}', path, hint=hint)
-            warnings.warn(f'{path}: left out: {text}', Remark)
+            warnings.warn(f'{path}: left out: all of {file.name}, for {text}', Remark)
             continue
         seen.update(dict.fromkeys(pictures, (part,file)))
         res.append(o)

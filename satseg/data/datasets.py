@@ -16,6 +16,8 @@ from ..core.errors import BadInput, Hint, Remark, few
 from ..core.files import refuse_archive
 from .chips import Chips
 from .pickles import load_pickle
+from .pictures import PICTURES
+from .parts import walk_files
 from .layouts import WANTED, list_contents, recognise_folders, warn_of_masks
 from .folders import load_folders
 from .geotiffs import geotiff_grids, load_geotiffs, recognise_geotiffs
@@ -38,6 +40,11 @@ def _load_pickle(path, bands=None, classes=None, has_ignore=False):
     if len(found) != 1: raise BadInput(f'{path}: expected one pickle, found {len(found)}')
     return load_pickle(found[0], bands, classes, has_ignore)
 
+def _recognise_pickle(path):
+    "Is this a pickle, or a folder with one and at most a scene and its mask (2), or with more (1)?"
+    if not _find_pickles(path): return 0
+    return 2 if path.is_file() or len(walk_files(path, PICTURES)) <= 2 else 1
+
 class _Format(NamedTuple):
     "A format of datasets."
     recognise:Callable # Path that exists -> 0, 1 or 2: how surely it is of this format
@@ -45,12 +52,12 @@ class _Format(NamedTuple):
 
 # %% ../../nbs/2_data/76_datasets.ipynb #cc10f3ba
 FORMATS = dict(
-    pickle=_Format(lambda path: bool(_find_pickles(path)) and 1+path.is_file(), _load_pickle),
     clouds=_Format(lambda path: 2*(path/'subscenes').is_dir(), load_clouds),
     ships=_Format(recognise_ships, load_ships),
     coco=_Format(recognise_coco, load_coco), # Before folders: annotations/ is a name of theirs
     geotiffs=_Format(lambda path: min(recognise_geotiffs(path), 3-recognise_folders(path)),
                     load_geotiffs), # Masks of their own say more than an outline beside them
+    pickle=_Format(_recognise_pickle, _load_pickle), # A pair of pictures may be its source
     folders=_Format(recognise_folders, load_folders), # Before bands: a grid may have a cell B1
     bands=_Format(lambda path: 2*(path.is_dir() and bool(band_scenes(path, True))), load_bands))
 
@@ -87,7 +94,7 @@ def _check_word(what, word, known):
     raise BadInput(where=what, expected=expected, got=f'{str(word)[:40]!r}', hint=hint)
 
 def _name_masks(path, kind, parts):
-    "Say where there are masks or pickles that were not read."
+    "Say where there are masks, pickles or pictures that were not read."
     if kind in ('folders','geotiffs') and not any(o.has_masks for o in parts.values()):
         warn_of_masks(path, [n for o in parts.values() for n in o.names])
     if kind == 'coco' and recognise_folders(Path(path)) == 2:
@@ -99,6 +106,8 @@ def _name_masks(path, kind, parts):
     found = few(o.name for o in _find_pickles(Path(path)))
     if kind != 'pickle' and found:
         warnings.warn(f'{path}: left out: {found}; a pickle is read if its file is given', Remark)
+    if kind == 'pickle' and Path(path).is_dir() and walk_files(path, PICTURES):
+        warnings.warn(f'{path}: left out: {list_contents(path)}', Remark)
 
 # %% ../../nbs/2_data/76_datasets.ipynb #f9c7f379
 def load_dataset(

@@ -250,7 +250,7 @@ def _part_chips(root, pairs, reader, group, bands, all_bands, nodata):
     if pairs[0].mask:
         reader.files += [o.mask for o in pairs]
         first = [o.picture[0] if isinstance(o.picture, tuple) else o.picture for o in pairs]
-        for i in {0, len(pairs)//2, len(pairs)-1}: mask_offset(first[i], pairs[i].mask)
+        for i in {0, len(pairs)//2, len(pairs)-1}: mask_offset(first[i], pairs[i].mask, root)
         def mask(i): return _read_beside(reader, root, first[i], pairs[i].mask)
         masks = Cache(mask, len(pairs), 5e8)
     return Chips(pictures, masks, bands, reader.classes, names, root, True, groups,

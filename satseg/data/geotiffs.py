@@ -157,8 +157,9 @@ def _block_groups(chips, block):
     xy,size = grids[:,:,2]+sides.sum(2)/2,float(np.median(np.abs(sides).sum(2).max(1)))
     corner = xy[:,0].min()-size/2, xy[:,1].max()+size/2 # Of the first chip
     cells = ((xy-corner)*(1,-1)//(size*block)).astype(int).tolist()
-    zones = sorted({str(o.crs) for o in chips})
-    return [f'block {zones.index(str(o.crs))},{row},{col}' for (col,row),o in zip(cells, chips)]
+    systems = [str(o.crs) for o in chips]
+    zones = sorted({*systems})
+    return [f'block {zones.index(o)},{row},{col}' for (col,row),o in zip(cells, systems)]
 
 # %% ../../nbs/2_data/56_geotiffs.ipynb #7575ee41
 def geotiff_grids(
@@ -212,10 +213,8 @@ def _read_masks(chips, labels):
     if few_large or _EXTENTS.fullmatch(name.stem):
         warnings.warn(f'{name}: is it the extent of the pictures? its outlines are taken for what '
                       'is to be found: labels= says another file', Hint)
-    def draw(i):
-        chip = chips[i]
-        return labels[chip.outlines][0].draw(chip.window[2:], *chip[-2:])
-    drawn = Cache(draw, len(chips), 5e8)
+    def draw(chip): return labels[chip.outlines][0].draw(chip.window[2:], *chip[-2:])
+    drawn = Cache(lambda i: draw(chips[i]), len(chips), 5e8)
     masks = Cache(lambda i: labels[chips[i].outlines][1][drawn[i]], len(chips), 2e8)
     def objects(i): return drop_small(np.where(masks[i] == IGNORE, 0, drawn[i]), 1)
     return masks,Cache(objects, len(chips), 0)

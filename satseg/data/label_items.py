@@ -21,6 +21,11 @@ from .parts import walk_files
 from .rasters import open_raster
 
 # %% ../../nbs/2_data/55_label_items.ipynb #65ed5609
+def _has(file, *words):
+    "Does a file of less than a megabyte hold words that begin with a quotation mark?"
+    text = file.read_bytes() if file.stat().st_size < 1e6 else b''
+    return all(f'"{o}'.encode() in text for o in words)
+
 def _follow(href, file, root):
     "The file in `root` that an address in `file` leads to."
     address = re.sub('^file://[^/]*', '', href)
@@ -32,6 +37,22 @@ def _follow(href, file, root):
         raise BadInput('whose links lead out of the folder: give one that holds all')
     if not near.is_file(): raise BadInput('whose files are missing')
     return near
+
+# %% ../../nbs/2_data/55_label_items.ipynb #8637387b
+def find_label_items(
+    path:str|Path, # A folder, or the file of an item or a catalogue in it
+)->dict: # File -> label item
+    "Label items in a folder, or the one that is given."
+    path = Path(path)
+    root,res = path if path.is_dir() else path.parent,{}
+    if path.is_file() and not (path.suffix.lower() == '.json' and _has(path, 'stac_version"')):
+        return {} # What lies around it is none of its business
+    for o in (root/o for o in walk_files(root, ('.json',))):
+        if not _has(o, 'stac_version"', 'label:', 'assets"'): continue
+        try: item = read_json(o)
+        except BadInput: item = dict(type='Feature') # Is said to be damaged
+        if isinstance(item, dict) and item.get('type') == 'Feature': res[o] = item
+    return {path: res[path]} if path in res else res
 
 # %% ../../nbs/2_data/55_label_items.ipynb #4cca1cb8
 _RASTERS = '.tif','.tiff','.jp2'
@@ -67,20 +88,6 @@ def _read_item(item, file, root, wanted):
     return [(_pick_rasters(*o, root, wanted), outlines) for o in zip(links, sources)]
 
 # %% ../../nbs/2_data/55_label_items.ipynb #a969f7cb
-def find_label_items(
-    path:str|Path, # A folder, or the file of an item or a catalogue in it
-)->dict: # File -> label item
-    "Label items in a folder, or the one that is given."
-    path = Path(path)
-    root,res = path if path.is_dir() else path.parent,{}
-    if path.is_file() and path.suffix.lower() != '.json': return {} # Outlines, by their own name
-    for o in (root/o for o in walk_files(root, ('.json',))):
-        text = o.read_bytes() if o.stat().st_size < 1e6 else b''
-        if b'"label:' in text and b'"stac_version"' in text and b'"assets"' in text:
-            item = read_json(o)
-            if isinstance(item, dict) and item.get('type') == 'Feature': res[o] = item
-    return {path: res[path]} if path in res else res
-
 def read_label_items(
     path:str|Path, # As for `find_label_items`
     images:str=None, # Asset of the pictures, if there are several
@@ -91,7 +98,7 @@ def read_label_items(
     for file,item in found.items():
         try: res += _read_item(item, file, root, images)
         except BadInput as e: why = str(e)
-        except (KeyError,TypeError,AttributeError): why = 'that are damaged'
+        except (KeyError,TypeError,AttributeError,OSError): why = 'that are damaged'
         else: continue
         odd.setdefault(why, []).append(file.relative_to(root).as_posix())
     words = '; '.join(f'{len(v):,} label items {k} ({few(v)})' for k,v in odd.items())

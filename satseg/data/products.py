@@ -8,6 +8,7 @@ __all__ = ['Band', 'alpha_band', 'file_bands', 'pick_bands']
 # %% ../../nbs/2_data/15_products.ipynb #3463cf56
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,10 +50,16 @@ def alpha_band(
 # %% ../../nbs/2_data/15_products.ipynb #0ed88be8
 _SPOT = dict(XS1='B1', XS2='B2', XS3='B3', XI1='B1', XI2='B2', XI3='B3', SWIR='B4', P='pan')
 
+@lru_cache
+def _dimap_files(folder, changed): # A folder of thousands of chips is listed once
+    files = sorted(folder.iterdir()) if changed else ()
+    return [o for o in files if re.fullmatch(r'DIM_.*\.xml|METADATA\.dim', o.name, re.I)]
+
 def _read_dimap(path, n):
     "Mission and bands of a Pléiades or SPOT image, by its DIM_*.XML or METADATA.DIM."
-    own = path.parent.glob('METADATA.[dD][iI][mM]') if path.stem.upper() == 'IMAGERY' else ()
-    for o in sorted((*path.parent.glob('DIM_*.[xX][mM][lL]'), *own)):
+    folder = path.parent
+    for o in _dimap_files(folder, folder.is_dir() and folder.stat().st_mtime_ns):
+        if o.stem.upper() == 'METADATA' and path.stem.upper() != 'IMAGERY': continue
         try: # Names and numbers are ASCII, whatever the encoding of the rest
             with o.open('rb') as f: text = f.read(2**24).decode('ascii', 'replace')
         except OSError: continue
@@ -65,6 +72,7 @@ def _read_dimap(path, n):
         if len(found) == n: return ' '.join(mission.groups() if mission else ()),names
     return '',['']*n
 
+# %% ../../nbs/2_data/15_products.ipynb #30a47a7e
 def _wavelengths(r):
     "Nanometres of each band (0: no telling), by its tags or description."
     res = []

@@ -421,3 +421,16 @@ def test_masks_of_products_are_no_chips(tmp_path):
         tif(tmp_path/'images'/f'2023060{i}_101112_12_2486_3B_udm2_clip.tif', udm)
     chips = load_dataset(tmp_path, 'geotiffs')['all']
     assert len(chips) == 2 and (chips[1].valid == (np.arange(16) >= 4)).all() and chips.bands[2] == 'red'
+
+
+def test_a_folder_of_chips_is_listed_once(tmp_path, monkeypatch):
+    "Looking for metadata beside each of 20,000 chips took most of the time."
+    from pathlib import Path
+    from satseg.data.chip_images import lazy_pictures
+    files = [tif(tmp_path/f'{i}.tif', plain(3)) for i in range(9)]
+    seen,old = [],Path.iterdir
+    monkeypatch.setattr(Path, 'iterdir', lambda o: seen.append(o) or old(o))
+    monkeypatch.setattr(Path, 'glob', lambda *a: pytest.fail('glob'))
+    pictures,_ = lazy_pictures(files)
+    for o in pictures: pass
+    assert len(seen) == 1

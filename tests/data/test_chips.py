@@ -182,3 +182,9 @@ def test_cut_of_pictures_reads_headers_only(tmp_path, monkeypatch):
     chips = Chips(images, bands=bands)
     monkeypatch.setattr(chip_images, 'read_image', lambda *a: pytest.fail('decoded'))
     for o in (chips, chips.pick('GR'), chips[1:] + chips[:1]): assert len(o.cut(4)) == 18
+
+
+def test_jupyter_draws_no_whole_scenes():
+    "Four bands of 6000 x 6000 took 25 s and 3 GB."
+    large = Chips([np.broadcast_to(np.uint8(0), (3000,3000,3))])
+    assert large._repr_png_() is None and CHIPS._repr_png_()[1:4] == b'PNG'

@@ -81,7 +81,7 @@ def test_parts_share_no_picture(tmp_path):
     (root/'annotations/instances_val.json').write_text(json.dumps(data))
     assert greys(root) == dict(train=[0,1,2], val=[3])
     dataset(tmp_path, [], {'annotations/instances_all.json': [f'{i}.png' for i in range(5)]})
-    with pytest.warns(Remark, match='left out: 4 of 5 pictures of instances_all.json are in instances_train.json too'): assert greys(root) == dict(train=[0,1,2], val=[3])
+    with pytest.warns(Remark, match='left out: all of instances_all.json, for 4 of 5 pictures of instances_all.json are in instances_train.json too'): assert greys(root) == dict(train=[0,1,2], val=[3])
 
 
 def test_never_outside_and_linked_folders_are_read(tmp_path):

@@ -130,3 +130,13 @@ def test_a_pickle_beside_layout_folders_is_left_out_and_named(tmp_path):
     (root/'cache.pkl').rename(tmp_path/'d'/'chips.pkl')
     save(tmp_path/'d'/'preview.png', np.zeros((4,4,3)))
     assert kind_of(tmp_path/'d') == 'pickle'
+
+
+def test_a_pickle_beside_its_scene_is_the_dataset(tmp_path):
+    "A scene and its mask are its source; they are named. More pairs are a dataset, and the pickle is a cache."
+    import pickle
+    (tmp_path/'dataset.pickle').write_bytes(pickle.dumps(dict(train=[dict(image=np.zeros((4,4,3), np.uint8), mask=np.eye(4, dtype=np.uint8))])))
+    for name in ('scene','scene_mask'): save(tmp_path/f'{name}.png', np.zeros((4,4)))
+    with pytest.warns(Remark, match='left out: 2 .png in ./'): assert list(load_dataset(tmp_path)) == ['train']
+    for name in ('b','b_mask'): save(tmp_path/f'{name}.png', np.zeros((4,4)))
+    assert kind_of(tmp_path) == 'folders'

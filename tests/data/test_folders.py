@@ -455,6 +455,7 @@ def test_masks_that_fit_or_cover_more_or_less_are_placed(tmp_path, kw, row):
         chips = load_dataset(root)['all']
         assert [o.mask.tolist() for o in chips] == [[row]*4]*2
     assert any('masks cover more or less ground than pictures' in str(o.message) for o in said) == more
+    if more: one_line(lambda: load_dataset(root, strict=True), 'masks cover more or less ground')
 
 
 def test_one_system_in_other_words_is_the_same(tmp_path):

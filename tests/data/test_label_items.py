@@ -140,3 +140,25 @@ def test_where_links_lead_nowhere_names_may_do(tmp_path):
         item(tmp_path/f'ramp_labels_{i}/stac.json', dict(labels=f'https://api.radiant.earth/{i}.geojson'), [dict(rel='source', href=f'https://api.radiant.earth/{i}')], **labels(kind=['barn','hut']))
     with pytest.warns(Remark, match='3 label items whose files lie on the web: download them .*: paired by names'): chips = load_dataset(tmp_path)['all']
     assert chips.classes == ('background','barn','hut') and [o.mask[0].tolist() for o in chips] == [[2,1,0,0]]*3
+
+
+def test_a_file_given_is_no_reason_to_look_around(tmp_path, monkeypatch):
+    "A COCO file may lie in a home folder."
+    import satseg.data.label_items as it
+    (tmp_path/'coco.json').write_text('{"images": [{"id": 1}], "annotations": [{"id": 1}], "categories": [{"id": 1}]}')
+    def walk(*a): raise AssertionError('walks')
+    monkeypatch.setattr(it, 'walk_files', walk)
+    assert it.find_label_items(tmp_path/'coco.json') == {}
+
+
+@pytest.mark.parametrize('damage', ['cut','long'])
+def test_one_damaged_item_is_left_out(tmp_path, damage):
+    root = tmp_path/'c'
+    catalogue(root)
+    file = root/'labels/q8/q8.json'
+    if damage == 'cut': file.write_text(file.read_text()[:-10])
+    else:
+        row = json.loads(file.read_text())
+        for o in row['assets'].values(): o['href'] = 'x'*5000+'.geojson'
+        file.write_text(json.dumps(row))
+    with pytest.warns(Remark, match='1 label items that are damaged'): assert len(load_dataset(root)['all']) == 2
