@@ -13,7 +13,7 @@ from statistics import median_low
 
 import numpy as np
 
-from .errors import BadInput, MissingPackage, need
+from .errors import MissingPackage, need
 
 # %% ../../nbs/1_core/50_resolution.ipynb #00178d57
 def pixel_size(

@@ -206,10 +206,9 @@ def find_lr(
 # %% ../../nbs/5_learn/80_run.ipynb #ba050699
 def _warning(res):
     "A line about a net that is no better than a trivial answer, else ''."
-    best = max(res.get('trivial', {}).items(), key=lambda o: o[1]['iou'], default=None)
-    if best is None or res['iou'] > best[1]['iou']: return ''
-    name,trivial = best[0],best[1]['iou']
-    return f'careful: IoU {res["iou"]:.3f} is not above "{name}" {trivial:.3f}: train longer\n'
+    best = max(((o['iou'], k) for k,o in res.get('trivial', {}).items()), default=None)
+    if not best or res['iou'] > best[0]: return ''
+    return f'careful: IoU {res["iou"]:.3f} is not above "{best[1]}" {best[0]:.3f}: train longer\n'
 
 def _finished(out, name, say):
     "Results of a run that is over."

@@ -169,13 +169,6 @@ def _default_memory(engine, workers):
     return engine.base+.5*torch.cuda.get_device_properties(engine.net[1]).total_memory/workers
 
 # %% ../../nbs/6_scenes/57_plan.ipynb #15a08619
-def _resampling_steps(scene, info, o):
-    "Steps of a scene that is to be resampled, see `resampling_steps`; None: it is not."
-    pixel = scene.pixel_size
-    check_resolution(info, pixel and math.sqrt(math.prod(pixel)), scene.source, o.resample,
-                     o.any_resolution)
-    return resampling_steps(pixel, info.resolution) if o.resample else None
-
 def _resampling_words(pixel, resolution):
     "What is done about pixels of so many metres (down, right), in a line."
     sides = ' x '.join(f'{o:.3g}' for o in pixel)
@@ -197,14 +190,17 @@ class SceneRun:
         self.scene = open_scene(source, list(info.bands), parse_bands(o.bands, info.bands),
                                 o.scale, o.offset, o.nodata, o.aoi)
         self.memory = _default_memory(engine, o.workers) if o.memory is None else o.memory
-        steps = _resampling_steps(self.scene, info, o)
+        pixel = self.scene.pixel_size
+        check_resolution(info, pixel and math.sqrt(math.prod(pixel)), self.scene.source,
+                         o.resample, o.any_resolution)
+        steps = resampling_steps(pixel, info.resolution) if o.resample else None
         choices,how = self._choices(steps)
         self.plan = make_plan(self.scene, engine, **choices)
         self.layout = layout_of(self.plan)
         mean,std,_ = self.scene.statistics()
         unlike = compare_statistics(info.bands, mean, std, info.mean, info.std,
                                     dtype=self.scene.dtype, numbers=self.scene.numbers)
-        said = _resampling_words(self.scene.pixel_size, info.resolution) if steps else ''
+        said = _resampling_words(pixel, info.resolution) if steps else ''
         self.remarks = [o for o in (how, said, *self.scene.remarks, unlike) if o]
 
 # %% ../../nbs/6_scenes/57_plan.ipynb #b42617b6

@@ -10,7 +10,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.errors import need
-from ..data.borders import Borders, ring_corners, walk_rings
+from ..data.borders import Borders, build_polygons, ring_corners, walk_rings
 
 # %% ../../nbs/6_scenes/30_regularise.ipynb #30rg0008
 def _direction(way):
@@ -37,9 +37,9 @@ class _Net:
     "Pixel corners of a group: ring, place in metres, number of the corner (equal where rings meet)."
     def __init__(self, ring, xy, corner):
         self.ring,self.xy,self.corner = ring,xy,corner
-        self.first = np.searchsorted(ring, np.arange(ring[-1]+1)) # Of each ring
+        first = np.searchsorted(ring, np.arange(ring[-1]+1)) # Of each ring
         self.after = np.arange(len(ring))+1
-        self.after[np.append(self.first[1:], len(ring))-1] = self.first
+        self.after[np.append(first[1:], len(ring))-1] = first
 
     def cut(self, keep):
         "Cut into walls between corners that are kept."
@@ -97,14 +97,11 @@ def _drop(keep, ring, corner):
 
 def _build(ring, places, polys):
     "Polygons of corners (n,2), ring by ring; `polys` as from `ring_corners`."
-    shapely = need('shapely', 'geo')
     spots,corner = np.unique(np.round(places, 6), axis=0, return_inverse=True)
     corner = corner.ravel()
     def beside():
-        net = _Net(ring, spots, corner)
-        before = np.empty(len(ring), int)
-        before[net.after] = np.arange(len(ring))
-        return corner[before],corner[net.after]
+        after = _Net(ring, spots, corner).after
+        return corner[after.argsort()],corner[after]
     ring,corner = _drop(corner != beside()[1], ring, corner)
     before,after = beside()
     walls = np.unique(np.sort(np.stack([corner,after], 1), 1), axis=0)
@@ -113,11 +110,7 @@ def _build(ring, places, polys):
     back = ax*bx+ay*by < 0 # A spike, if it is not bent
     bent = np.abs(ax*by-ay*bx) > np.where(back, .01, 1e-4)*np.hypot(ax, ay)*np.hypot(bx, by)
     ring,corner = _drop(bent|(ends[corner] != 2)&~back, ring, corner)
-    n = np.bincount(ring)
-    stop,more = n.cumsum(),np.maximum(4-n, 1)
-    xy = np.insert(spots[corner], np.repeat(stop, more), np.repeat(spots[corner[stop-n]], more, 0), 0)
-    rings = np.append(0, (n+more).cumsum())
-    return shapely.from_ragged_array(shapely.GeometryType.POLYGON, xy, (rings,polys))
+    return build_polygons(ring, spots[corner], polys)
 
 # %% ../../nbs/6_scenes/30_regularise.ipynb #30rg0020
 _IOU,_AREA = .85,.05 # Against a house's own pixels: at least, at most
