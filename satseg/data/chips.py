@@ -6,6 +6,8 @@
 __all__ = ['Chips', 'require_chips', 'show_chips']
 
 # %% ../../nbs/2_data/08_chips.ipynb #bf5b0136
+from functools import lru_cache
+
 import numpy as np
 from fastcore.basics import patch
 
@@ -89,8 +91,7 @@ def _take(self:Chips, i):
 @patch
 def __getitem__(self:Chips, i):
     if isinstance(i, (int,np.integer)): return self._take(int(i))
-    idxs = np.arange(len(self))[i if isinstance(i, slice)
-        else np.asarray(i, dtype=None if len(i) else int)]
+    idxs = np.arange(len(self))[i if isinstance(i, slice) else np.array(i, None if len(i) else int)]
     res = Chips.__new__(type(self))
     res.__dict__.update(self.__dict__,
         **{o: [getattr(self, o)[j] for j in idxs] for o in ('items','names','groups')})
@@ -253,7 +254,7 @@ def cut(self:Chips,
                 mask = read_mask(np.asarray(mask), self.classes, self.has_ignore)
         except BadInput as e: raise e.at(self.place(i)) from None
         return np.asanyarray(image),mask,None if self.objects is None else self.instances(i)
-    pictures = Cache(whole, len(self))
+    pictures = Cache(lru_cache(1)(whole), len(self), 2e8) # The last one, however large
     places = [(i,y,x) for i in range(len(self)) for h,w in [self.size(i)]
               for y in window_starts(h, size, overlap) for x in window_starts(w, size, overlap)]
     def column(k, fill=None):

@@ -43,6 +43,7 @@ def cached(
 def training_windows(
     chips:Chips, # With masks, of any sizes
     recipe:Recipe, # Its `data` and `target` count here
+    max_bytes:float=2e9, # Room for those that are kept
 )->Chips: # Of one size if the recipe names one; for presence, masks stay as they are
     "`chips` as a net learns from them: labels drawn, cut to windows, kept in memory."
     data,target = recipe.data,recipe.target
@@ -51,7 +52,7 @@ def training_windows(
             raise BadInput(f'target.kind: borders need one class of objects, got {chips.classes}')
         draw = partial(border_mask, width=target.width, contact=target.contact)
         chips = chips.with_masks(draw, (*chips.classes, 'border'))
-    return cached(chips.cut(data.size, data.overlap) if data.size else chips)
+    return cached(chips.cut(data.size, data.overlap) if data.size else chips, max_bytes)
 
 # %% ../../nbs/5_learn/40_preparation.ipynb #084b6c1f
 def _labelled_part(parts, key, name):
@@ -196,7 +197,9 @@ def prepare_data(
     train,valid,test = split_chips(dataset, recipe.split)
     words = ', '.join(f'{name} {len(o)} chips of {len(set(o.groups))} groups' for name,o in
                       dict(train=train, valid=valid, test=test).items() if o)
-    train,valid = (training_windows(o, recipe) for o in (train, valid or test))
+    both = train,valid or test
+    rooms = [2e9*len(o)/sum(map(len, both)) for o in both] # One room for both
+    train,valid = (training_windows(o, recipe, room) for o,room in zip(both, rooms))
     measured,valid_measured = measure_chips(train, stop),measure_chips(valid, stop)
     if keep < 1:
         kept = _undersample(measured.counts, keep, recipe.training.seed)

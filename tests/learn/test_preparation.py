@@ -82,3 +82,23 @@ def test_the_advice_for_too_few_groups_helps():
     with pytest.raises(BadInput, match='set split.valid=0$'): split_chips(dict(all=pile(2, ['a','b'])), Split(by='chips', share=.5, valid=.2))
     assert len(split_chips(dict(all=pile(2, ['a','b'])), Split(by='chips', share=.5, valid=0))[0]) == 1
     with pytest.raises(BadInput, match='cut the pictures into more files$'): split_chips(dict(all=pile(1, ['a'])), Split(valid=0)) # One cannot be dealt
+
+
+def test_train_and_valid_share_one_room(monkeypatch):
+    "Each had 2 GB of its own, and as much again for whole pictures: 7.9 GB for an orthomosaic."
+    import satseg.learn.preparation as it
+    rooms,r = [],read_recipe(RECIPES[0])
+    monkeypatch.setattr(it, 'cached', lambda chips, room: rooms.append(room) or chips)
+    with open_dataset(r, 'sample') as data: prepare_data(r, data)
+    assert len(rooms) == 2 and sum(rooms) == pytest.approx(2e9)
+
+
+def test_a_picture_above_the_room_is_read_once_for_its_windows(monkeypatch):
+    from satseg.data.arrays import Cache
+    class Small(Cache):
+        def __init__(self, function, n, room=0, *a, **kw): super().__init__(function, n, min(room, 10), *a, **kw)
+    seen = []
+    pictures = Small(lambda i: seen.append(i) or np.zeros((64,64,3), np.float32), 2, 0, lambda i: (64,64))
+    monkeypatch.setattr('satseg.data.chips.Cache', Small)
+    for o in Chips(pictures, [np.zeros((64,64))]*2).cut(16): pass
+    assert seen == [0,1]
