@@ -25,7 +25,7 @@ from ..models.predict import (
     class_ids, load_net, pick_threshold, pixel_probabilities, predict_chips)
 from ..models.statistics import compare_statistics
 from .plan import parse_bands
-from .scene import open_scene
+from .scene import numbers_per_band, open_scene
 
 # %% ../../nbs/6_scenes/70_prediction.ipynb #70pr0008
 @dataclass(repr=False)
@@ -76,8 +76,9 @@ def _read_array(x, info, bands, scale, offset):
     if last > first if numbers else last != n: a = np.moveaxis(a, 0, -1)
     numbers = numbers or list(range(1, n+1))
     a = a[...,[o-1 for o in numbers]]
-    if scale is None and offset is None: return a,numbers
-    return a*np.asarray(scale or 1, float) + np.asarray(offset or 0, float),numbers
+    if (scale := numbers_per_band(scale, n, 'scale')) is not None: a = a*np.array(scale)
+    if (offset := numbers_per_band(offset, n, 'offset')) is not None: a = a+np.array(offset)
+    return a,numbers
 
 # %% ../../nbs/6_scenes/70_prediction.ipynb #70pr0016
 def _colours(info):

@@ -30,7 +30,7 @@ def test_arrays_chips_lists_and_files_give_one_mask(chips, want, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', Remark)
         got = [predict(o, device='cpu') for o in (a, a.transpose(1,2,0), chips[0], str(tmp_path/'a.npy'), tmp_path/'a.tif')]
-        got += [predict(a[::-1], bands='3,2,1', device='cpu'), predict(a/1000, scale=1000, device='cpu'), predict(np.concatenate([a,a]), bands='4,5,6', device='cpu')]
+        got += [predict(a[::-1], bands='3,2,1', device='cpu'), predict(a/1000, scale=1000, device='cpu'), predict(a/1000+[[[1]],[[0]],[[0]]], scale=np.full(3, 1000), offset='-1000,0,0', device='cpu'), predict(np.concatenate([a,a]), bands='4,5,6', device='cpu')]
     for o in got: assert (o.mask == want[0]).all() and o.probabilities.shape == (96,96)
     for many in (chips, list(chips), np.stack([o.image for o in chips])):
         assert all((o.mask == w).all() for o,w in zip(predict(many, device='cpu'), want, strict=True))
@@ -62,6 +62,7 @@ def test_readings_in_another_unit_or_order_come_with_the_argument_that_mends_the
 
 @pytest.mark.parametrize('x,kw,text', [(np.zeros((8,9,4)), {}, "predict: expected (H,W,3) or (3,H,W) with the bands B02,B03,B04, got float64 (8,9,4): say where they are, such as bands='1,2,3'"),
     (np.zeros((8,9)), {}, 'got float64 (8,9,1)'), (np.zeros((8,9,3)), dict(bands='4,2,1'), 'expected (H,W,3)'), (np.zeros((8,9,3)), dict(bands='R,G,B'), 'expected (H,W,3)'),
+    (np.zeros((8,9,3)), dict(scale='x'), 'scale: expected a number or 3, one per band, got x'), (np.zeros((8,9,3)), dict(offset=[1,2]), 'offset: expected a number or 3'),
     ('no.tif', {}, 'found nothing'), (np.zeros((8,9,3)), dict(model='no.pth'), 'no such model file'), (np.zeros((8,9,3)), dict(model=3), 'model: expected a model file')])
 def test_what_is_wrong_is_one_line(x, kw, text):
     with pytest.raises(BadInput) as e: predict(x, **kw)
