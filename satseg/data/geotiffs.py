@@ -108,12 +108,6 @@ def _pair_by_names(path, labels, images):
     if lost: warnings.warn(text, Remark)
     return fine
 
-# %% ../../nbs/2_data/56_geotiffs.ipynb #28a49ff2
-def _find_files(path, labels, images):
-    "The same, by the links of label items if they are of use."
-    def by_names(): return _pair_by_names(path, labels, images)
-    return by_names() if labels else pair_by_links(path, images, by_names)
-
 # %% ../../nbs/2_data/56_geotiffs.ipynb #2cdb40f3
 class _Chip(NamedTuple):
     name: str
@@ -123,11 +117,11 @@ class _Chip(NamedTuple):
     transform: object # Affine; None: it lies nowhere
     crs: object
 
-    def size(self): return pixel_size(self.transform, self.crs, *self.window[2:])
-
 def _find_chips(path, labels=None, images=None, tile=None, cut=False, **_):
     "Chips of a dataset: rasters, or tiles of them."
-    pairs,res,counts = _find_files(path, labels, images),[],{}
+    def by_names(): return _pair_by_names(path, labels, images)
+    pairs = by_names() if labels else pair_by_links(path, images, by_names)
+    res,counts = [],{}
     first = [o[0] if isinstance(o, tuple) else o for o,_ in pairs]
     stems = Counter(o.stem for o in first)
     for file,(every,own) in zip(first, pairs):
@@ -242,7 +236,7 @@ def load_geotiffs(
     files = [o.file for o in chips]
     windows = [o.window for o in chips] if len({*files}) < len(files) else None
     pictures,bands = lazy_pictures(files, bands, all_bands, nodata, windows)
-    pictures.pixel_size = lambda i: chips[i].size()
+    pictures.pixel_size = lambda i: pixel_size(*chips[i][-2:], *chips[i].window[2:])
     kw = dict(names=names, source=path, has_ignore=True, groups=groups)
     usual = classes or ('background','building')
     if not chips[0].outlines: return {'all': Chips(pictures, None, bands, usual, **kw)}

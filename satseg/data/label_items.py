@@ -56,13 +56,12 @@ def find_label_items(
 
 # %% ../../nbs/2_data/55_label_items.ipynb #4cca1cb8
 _RASTERS = '.tif','.tiff','.jp2'
-_LOOKS = 'thumbnail|overview|visual'
 
 def _pick_rasters(link, source, root, wanted):
     "The raster of an item of pictures, or its files of one band each."
     if source.suffix.lower() in _RASTERS: return source
     paths = {k: Path(o['href'].partition('?')[0]) for k,o in read_json(source)['assets'].items()
-             if not re.search(_LOOKS, str(o.get('roles')))}
+             if not re.search('thumbnail|overview|visual', str(o.get('roles')))}
     found = [k for k,o in paths.items() if o.suffix.lower() in _RASTERS
              and not SIDE_FILE.search(o.stem)]
     meant = listify(wanted),listify(link.get('label:assets')),found
