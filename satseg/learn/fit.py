@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core.errors import BadInput, Remark
+from ..core.errors import BadInput, Remark, check_arguments
 from ..data.chips import Chips, require_chips
 from ..core.resolution import median_resolution
 from ..models.unet import UNet, probabilities
@@ -29,7 +29,6 @@ from ..models.model_info import ModelInfo, info_from
 from .start import load_start, read_start, start_net, start_stats
 from ..evaluation.metrics import ProbabilityHistogram
 from .augment import Augment
-from .schema import did_you_mean
 from .loaders import AugmentBatch, chip_loaders, has_object
 from .learner import (
     Checkpoint, FreezeEncoder, RunLog, SegmentationLearner, deterministic_cudnn, encoder_groups,
@@ -202,7 +201,7 @@ def _fit_arguments(kwargs, **parts):
     for name,chips in parts.items(): require_chips(chips, name)
     own = {k: kwargs.pop(k) for k in inspect.signature(fit).parameters if k in kwargs}
     known = [k for o in (fit, segmentation_learner) for k in inspect.signature(o).parameters]
-    for o in {*kwargs}-{*known}: raise BadInput(f'train takes no {o}{did_you_mean(o, known)}')
+    check_arguments('train', kwargs, known)
     return own
 
 # %% ../../nbs/5_learn/70_fit.ipynb #f49ae9ba

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.errors import BadInput, Remark
+from ..core.errors import BadInput, Remark, did_you_mean
 from ..core.display import IGNORE
 from ..data.arrays import Cache, FillCount
 from ..data.chips import Chips
@@ -25,7 +25,7 @@ from ..data.splits import split_groups
 from ..data.instances import border_mask
 from ..data.datasets import kind_of, load_dataset
 from ..models.statistics import BandStats
-from .schema import Recipe, Split, did_you_mean
+from .schema import Recipe, Split
 
 # %% ../../nbs/5_learn/40_preparation.ipynb #2a6d8e30
 def cached(

@@ -14,9 +14,9 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from ..core.errors import BadInput, preview
+from ..core.errors import BadInput, did_you_mean, preview
 from ..core.files import bundled_file, read_text
-from .schema import Recipe, did_you_mean
+from .schema import Recipe
 
 # %% ../../nbs/5_learn/30_recipes.ipynb #58352b04
 _PATTERNS = dict(null='~|null|Null|NULL|', bool='true|True|TRUE|false|False|FALSE',

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['Text', 'WEIGHT_ARGUMENTS', 'DIHEDRAL', 'Section', 'Data', 'Split', 'Target', 'Model', 'Loss', 'Augmentation',
-           'Sampling', 'Training', 'Logging', 'did_you_mean', 'Recipe']
+           'Sampling', 'Training', 'Logging', 'Recipe']
 
 # %% ../../nbs/5_learn/25_schema.ipynb #90b12602
-import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from ..core.errors import did_you_mean
 from ..data.datasets import FORMATS, format_options
 from ..models.model_info import TASKS
 
@@ -116,11 +116,6 @@ class Logging(Section):
     project:Text = 'satseg' # Its name there
 
 # %% ../../nbs/5_learn/25_schema.ipynb #b9e1d9f1
-def did_you_mean(word, words):
-    "': did you mean x?', or ': known are x, y' (the first twelve)."
-    found = difflib.get_close_matches(str(word).lower(), words, 1, .5)
-    return f': did you mean {found[0]}?' if found else f': known are {", ".join(words[:12])}'
-
 def _argument_rules(r):
     "Arguments that loss, net or reader do not take: as `_rules`."
     options = list(format_options(r.data.kind) if r.data.kind else r.data.options)

@@ -19,7 +19,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from tqdm import tqdm
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, check_arguments
 from ..core.files import bundled_file
 from ..models.model_info import output_classes
 from ..models.engines import load_engine
@@ -171,6 +171,7 @@ def map_scenes(
     **kwargs
 )->Maps: # Scene -> paths by layer, or the error that stopped it; `areas`: their tables in one
     "Map scenes of any size: class map, polygons, areas."
+    check_arguments('map_scenes', kwargs, MapOptions.__dataclass_fields__)
     o,res = MapOptions(**kwargs),Maps()
     if out is None and not o.dry_run:
         raise BadInput('expected a folder to write to', hint='give --out DIR (or --dry-run)')

@@ -1,11 +1,12 @@
 """One picture, however it comes, to the same mask."""
+import re
 import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from satseg import predict, sample_chips, train
+from satseg import map_scenes, predict, sample_chips, train
 from satseg.core.errors import BadInput, Remark
 from satseg.core.files import bundled_file
 from satseg.models.predict import class_ids, load_net, predict_chips
@@ -89,3 +90,21 @@ def test_a_file_at_another_resolution_is_refused_or_resampled(chips, tmp_path):
 def test_what_train_gives_is_a_model(chips, tmp_path):
     pair = train(chips[:2], chips[2:], tmp_path/'run', epochs=1, lr=1e-3, quiet=True)
     assert predict(chips[0].image, pair).info is pair[1]
+
+
+def test_no_data_in_a_file_is_no_class(chips, tmp_path):
+    rasterio = pytest.importorskip('rasterio')
+    a = chips[0].image.astype('uint16')
+    a[:,:20] = 0
+    with rasterio.open(tmp_path/'a.tif', 'w', driver='GTiff', width=96, height=96, count=3, dtype='uint16', nodata=0) as f:
+        f.write(a); f.descriptions = 'B02','B03','B04'
+    for res in (predict(tmp_path/'a.tif', device='cpu'), *predict([tmp_path/'a.tif'], device='cpu')):
+        assert (res.mask[:20] == 255).all() and set(np.unique(res.mask[20:])) <= {0,1}
+        assert 'from the model file' in repr(res)
+        shares = [float(o) for o in re.findall(r'([\d.]+)%', repr(res))]
+        assert abs(sum(shares)-100) < .2
+
+
+def test_a_misspelt_argument_of_map_scenes_is_one_line(tmp_path):
+    with pytest.raises(BadInput, match='map_scenes takes no min_aera: did you mean min_area'): map_scenes('a.tif', out=tmp_path/'maps', min_aera=3)
+    assert not (tmp_path/'maps').exists()
