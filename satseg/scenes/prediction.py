@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.display import class_colours, figure_png, shown_classes
+from ..core.display import IGNORE, class_colours, figure_png, shown_classes
 from ..core.errors import BadInput, Remark, format_shape, preview
 from ..core.files import bundled_file
 from ..data.arrays import Cache, Chip
@@ -31,7 +31,7 @@ from .scene import numbers_per_band, open_scene
 @dataclass(repr=False)
 class Prediction:
     "What a model says about one picture; Jupyter shows image, mask and legend."
-    mask:np.ndarray # (H,W) uint8 class ids
+    mask:np.ndarray # (H,W) uint8 class ids, 255 where there is no data
     probabilities:np.ndarray # (H,W) float32 of the class that is looked for, or (C,H,W) of all
     chips:Chips # The picture, as a set of one
     info:object # `ModelInfo`
@@ -43,7 +43,9 @@ class Prediction:
 
     def __repr__(self):
         h,w = self.mask.shape
-        shares = ', '.join(f'{o} {(self.mask == i).mean():.1%}' for i,(o,_) in self.legend.items())
+        known = self.mask[self.mask != IGNORE]
+        def share(i): return f'{(known == i).sum()/max(known.size, 1):.1%}'
+        shares = ', '.join(f'{o} {share(i)}' for i,(o,_) in self.legend.items())
         bands = ','.join(self.info.bands)
         return f'{self.chips.names[0]}: {w} x {h} pixels of {bands}; {shares}; {self.rule}'
 
@@ -143,18 +145,22 @@ def predict(
     nodata=None, # Value of a file that means no data; the file's own unless given
     tta:bool=False, # Mean over the eight flips and turns
     device=None, # cpu, cuda, cuda:1 or mps; the GPU unless given, if there is one
-    **kwargs, # For files and `Chips`, see `predict_chips`: resample, any_resolution
+    resample:bool=False, # Let files and `Chips` pass at the model's resolution
+    any_resolution:bool=False, # Take them though their pixels are far from what the model knows
 ): # A `Prediction`; of a list or of `Chips`, `Predictions`
     "Predict pictures: mask and probabilities in one object, which Jupyter shows."
     net,info = _pick_model(model, device)
-    threshold,rule = pick_threshold(info, threshold)
+    limit,rule = pick_threshold(info, threshold)
+    same = dict(tta=tta, device=device, resample=resample, any_resolution=any_resolution)
     def answers(chips):
-        for i,(_,p) in enumerate(predict_chips(net, info, chips, device=device, tta=tta, **kwargs)):
+        for i,(chip,p) in enumerate(predict_chips(net, info, chips, **same)):
             p = pixel_probabilities(p, info)
-            yield Prediction(class_ids(p, threshold), p, chips[[i]], info, rule)
+            mask = class_ids(p, limit)
+            if chip.valid is not None: mask[~chip.valid] = IGNORE
+            yield Prediction(mask, p, chips[[i]], info, rule)
     if isinstance(x, Chips): return Predictions(answers(_fit_chips(x, info)))
-    kw = dict(bands=bands, threshold=threshold, scale=scale, offset=offset, nodata=nodata, tta=tta,
-              device=device, **kwargs)
+    kw = dict(bands=bands, threshold=threshold, scale=scale, offset=offset, nodata=nodata,
+              **same)
     if isinstance(x, (list,tuple)) and not isinstance(x, Chip) or getattr(x, 'ndim', 0) == 4:
         return Predictions(predict(o, (net,info), **kw) for o in x)
     chips,remarks = _open_one(x, info, bands, scale, offset, nodata)
