@@ -46,7 +46,7 @@ def test_slips_are_one_line_and_an_exit_status(tmp_path):
 def test_ctrl_c_keeps_the_run_and_resume_ends_it_as_if_unbroken(tmp_path):
     data = tmp_path/'dataset.pickle'
     write_sample(data, n_train=8, n_val=2, size=32)
-    (tmp_path/'r.yaml').write_text('model: {arguments: {widths: [8, 16]}}\nsplit: {valid: 0.3}\ntraining: {lr: 1e-2, bs: 2, epochs: 12}\n')
+    (tmp_path/'r.yaml').write_text('data: {resolution: 10}\nmodel: {arguments: {widths: [8, 16]}}\nsplit: {valid: 0.3}\ntraining: {lr: 1e-2, bs: 2, epochs: 12}\n')
     args = [tmp_path/'r.yaml', '--data', data, '--out']
     with subprocess.Popen([sys.executable, '-W', 'ignore', '-m', 'satseg.training', *map(str, args), str(tmp_path/'run')], cwd=ROOT, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)) as p:
