@@ -214,7 +214,7 @@ def find(self:Outlines,
         systems = ' into '.join(getattr(o, 'name', 'none') for o in (self.crs, here))
         text = f'cannot be brought from one coordinate system into the other ({systems})'
         raise BadInput(text, self.where, hint=f'{reason(e)}: save outlines and rasters in one '
-                       'system (gdal_edit.py -a_srs EPSG:CODE says which a raster has)') from None
+                       'system (rio edit-info --crs EPSG:CODE FILE says which a raster has)') from None
     parts,at = shapely.get_parts(geoms, return_index=True)
     some = np.flatnonzero(~shapely.is_empty(parts))
     order = some[np.argsort(rows[at[some]], kind='stable')]

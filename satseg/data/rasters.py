@@ -86,7 +86,7 @@ def _check_plain(r, path):
         raise BadInput(f'{path}: refuses the format {r.driver}: save it as GeoTIFF')
     if any('OVERVIEW_FILE' in map(str.upper, r.tags(i, ns='OVERVIEWS')) for i in (0, *r.indexes)):
         text = 'its metadata (OVERVIEW_FILE) may lead elsewhere'
-        raise BadInput(text, path, hint='save it anew with gdal_translate')
+        raise BadInput(text, path, hint='save it anew (rio convert OLD NEW)')
 
 def number_bytes(
     r, # rasterio dataset, open
@@ -106,7 +106,7 @@ def _check_size(r, path):
     piece = max(h*w for h,w in r.block_shapes)*number_bytes(r)*r.count
     if piece > MAX_BYTES:
         text = f'is stored in pieces of {piece:,} bytes'
-        raise BadInput(text, path, hint='write it tiled (rio cogeo create)')
+        raise BadInput(text, path, hint='write it tiled (rio convert OLD NEW --co TILED=YES)')
 
 # %% ../../nbs/2_data/14_rasters.ipynb #b9a40342
 def check_pointer(

@@ -212,7 +212,7 @@ def write_polygons(
     if crs and path.suffix.lower() == '.geojson' and find_crs(crs).is_engineering:
         raise BadInput('', path.name, 'a coordinate system on Earth, for GeoJSON is in degrees',
             f'the local system {find_crs(crs).name}', 'write gpkg or parquet, or give the scene its '
-            'system (gdal_edit.py -a_srs EPSG:CODE)')
+            'system (rio edit-info --crs EPSG:CODE FILE)')
     unit = "the file's own units, areas in pixels"
     if transform.is_identity: unit = 'pixels (x, y from the upper left corner)'
     if not crs: report['remarks'] = [f'no CRS: polygons are in {unit}; a GIS will not know where '

@@ -136,3 +136,47 @@ def test_what_is_left_out_is_read_where_strict_is_left_out(tmp_path):
     assert len(load_dataset(tmp_path)['all']) == 2
     (tmp_path/'IMAGES'/'9_mask.png').unlink()
     assert len(load_dataset(tmp_path, strict=True)['all']) == 2
+
+
+def rio(*cmd):
+    "A command of rasterio, as the message has it."
+    import subprocess, sys
+    code = 'from rasterio.rio.main import main_group; main_group()'
+    subprocess.run([sys.executable, '-c', code, *map(str, cmd)], check=True, capture_output=True)
+
+
+def test_a_raster_whose_metadata_lead_elsewhere_is_saved_anew(tmp_path):
+    rasterio = pytest.importorskip('rasterio')
+    from satseg.data.rasters import open_raster
+    old,new = tmp_path/'old.tif',tmp_path/'new.tif'
+    save_tif(old, np.ones((4,4), np.uint16))
+    with rasterio.open(old, 'r+') as r: r.update_tags(ns='OVERVIEWS', OVERVIEW_FILE='elsewhere.tif')
+    one_line(lambda: open_raster(old).__enter__(), 'rio convert OLD NEW')
+    rio('convert', old, new)
+    with open_raster(new) as r: assert (r.read(1) == 1).all()
+
+
+def test_a_raster_of_huge_pieces_is_written_tiled(tmp_path, monkeypatch):
+    from satseg.data import rasters
+    old,new = tmp_path/'old.tif',tmp_path/'new.tif'
+    save_tif(old, np.ones((2,100_000), np.uint16)) # In rows of 200,000 bytes; a tile has 131,072
+    monkeypatch.setattr(rasters, 'MAX_BYTES', 150_000)
+    one_line(lambda: rasters.open_raster(old).__enter__(), 'rio convert OLD NEW --co TILED=YES')
+    rio('convert', old, new, '--co', 'TILED=YES')
+    with rasters.open_raster(new) as r: assert r.block_shapes == [(256,256)]
+
+
+def test_a_raster_in_a_local_system_is_given_its_own(tmp_path):
+    rasterio = pytest.importorskip('rasterio')
+    local = 'LOCAL_CS["site",UNIT["metre",1,AUTHORITY["EPSG","9001"]],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+    for i in range(2): save_tif(tmp_path/f'{i}.tif', np.ones((4,4,3), np.uint16), crs=rasterio.CRS.from_wkt(local))
+    save_tif(tmp_path/'other.tif', np.ones((4,4,3), np.uint16))
+    with rasterio.open(tmp_path/'other.tif') as r: crs,place = r.crs,r.transform
+    (tmp_path/'other.tif').unlink()
+    from shapely import box
+    houses = geopandas.GeoDataFrame(geometry=[box(place.c, place.f-2*abs(place.e), place.c+2*place.a, place.f)], crs=crs).to_crs(4326)
+    houses.to_file(tmp_path/'houses.geojson', driver='GeoJSON')
+    def masks(): return [o.mask for o in load_dataset(tmp_path)['all']]
+    one_line(masks, 'rio edit-info --crs EPSG:CODE FILE')
+    for i in range(2): rio('edit-info', '--crs', crs.to_string(), tmp_path/f'{i}.tif')
+    assert all(o.tolist() == [[1,1,0,0]]*2+[[0]*4]*2 for o in masks())
