@@ -106,7 +106,8 @@ def _check_size(r, path):
     piece = max(h*w for h,w in r.block_shapes)*number_bytes(r)*r.count
     if piece > MAX_BYTES:
         text = f'is stored in pieces of {piece:,} bytes'
-        raise BadInput(text, path, hint='write it tiled (rio convert OLD NEW --co TILED=YES)')
+        blocks = '--co TILED=YES --co BLOCKXSIZE=512 --co BLOCKYSIZE=512'
+        raise BadInput(text, path, hint=f'write it tiled (rio convert OLD NEW {blocks})')
 
 # %% ../../nbs/2_data/14_rasters.ipynb #b9a40342
 def check_pointer(

@@ -159,11 +159,12 @@ def test_a_raster_whose_metadata_lead_elsewhere_is_saved_anew(tmp_path):
 def test_a_raster_of_huge_pieces_is_written_tiled(tmp_path, monkeypatch):
     from satseg.data import rasters
     old,new = tmp_path/'old.tif',tmp_path/'new.tif'
-    save_tif(old, np.ones((2,100_000), np.uint16)) # In rows of 200,000 bytes; a tile has 131,072
-    monkeypatch.setattr(rasters, 'MAX_BYTES', 150_000)
-    one_line(lambda: rasters.open_raster(old).__enter__(), 'rio convert OLD NEW --co TILED=YES')
-    rio('convert', old, new, '--co', 'TILED=YES')
-    with rasters.open_raster(new) as r: assert r.block_shapes == [(256,256)]
+    save_tif(old, np.ones((2,400_000), np.uint16)) # In rows of 800,000 bytes; a tile has 524,288
+    monkeypatch.setattr(rasters, 'MAX_BYTES', 600_000)
+    blocks = '--co TILED=YES --co BLOCKXSIZE=512 --co BLOCKYSIZE=512'
+    one_line(lambda: rasters.open_raster(old).__enter__(), f'rio convert OLD NEW {blocks}')
+    rio('convert', old, new, *blocks.split())
+    with rasters.open_raster(new) as r: assert r.block_shapes == [(512,512)]
 
 
 def test_a_raster_in_a_local_system_is_given_its_own(tmp_path):
