@@ -137,7 +137,7 @@ def test_each_chip_is_read_once_before_the_first_batch_and_one_net_is_built(tmp_
     monkeypatch.setattr(preparation, 'load_dataset', lambda *args: dict(all=chips))
     monkeypatch.setattr(preparation, 'kind_of', lambda path: 'pickle')
     monkeypatch.setattr(preparation, 'split_chips', lambda *args: (chips[:6], chips[6:8], chips[8:]))
-    if not rates: monkeypatch.setattr(preparation, 'cached', lambda chips: chips) # As where memory is too small
+    if not rates: monkeypatch.setattr(preparation, 'cached', lambda chips, *args: chips) # As where memory is too small
     net,batch = arguments._recipe_model,predict.predict_batch
     monkeypatch.setattr(arguments, '_recipe_model', lambda *args: built.append(1) or net(*args))
     monkeypatch.setattr(predict, 'predict_batch', lambda model, info, chips, *args: ran.append(len(chips)) or batch(model, info, chips, *args))
